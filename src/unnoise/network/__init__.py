@@ -1,0 +1,16 @@
+"""Networks: `(x, c_noise, label) -> like x`. They know nothing of diffusion."""
+
+from abc import ABC, abstractmethod
+
+from torch import nn
+
+
+class NetworkPlan(ABC):
+    """What a recipe holds of a network: a frozen dataclass that builds it."""
+
+    @abstractmethod
+    def build(self, channels: int, size: tuple[int, int], classes: int) -> nn.Module:
+        """The network for pictures of `channels` x `size` (height, width), with `classes` classes (0: no labels).
+
+        Raises UserError where the size does not fit.
+        """

@@ -1,0 +1,83 @@
+"""Parts of our U-Net, chosen for what runs fast on a CPU in bfloat16 with channels last."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group normalisation with at least 16 channels a group: smaller groups are several times slower on a CPU."""
+    groups = next(g for g in (8, 4, 2, 1) if channels % g == 0 and channels // g >= min(16, channels))
+    return nn.GroupNorm(groups, channels)
+
+
+def zeroed(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
+    """The same layer with weights of zero: a residual branch that begins as nothing."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class FourierTime(nn.Module):
+    """sin and cos of c_noise at frequencies spread evenly in the logarithm over `low` .. `high`. (B,) -> (B, size)."""
+
+    frequencies: Tensor
+
+    def __init__(self, size: int, low: float, high: float) -> None:
+        super().__init__()
+        ramp = torch.linspace(math.log(low), math.log(high), size // 2)
+        self.register_buffer("frequencies", ramp.exp(), persistent=False)
+
+    def forward(self, c_noise: Tensor) -> Tensor:
+        angles = c_noise[:, None] * self.frequencies
+        return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class ResidualBlock(nn.Module):
+    """norm, SiLU, convolve; scaled and shifted by the embedding; norm, SiLU, convolve; plus the input.
+
+    The layers of Dhariwal & Nichol 2021 (adaptive group normalisation). (B, in, H, W), (B, E) -> (B, out, H, W).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, embedding: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = group_norm(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.modulate = zeroed(nn.Linear(embedding, 2 * out_channels))
+        self.norm2 = group_norm(out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.conv1(functional.silu(self.norm1(x)))
+        scale, shift = self.modulate(embedding)[:, :, None, None].chunk(2, dim=1)  # (B, out, 1, 1) each
+        h = functional.silu(torch.addcmul(shift, self.norm2(h), 1 + scale))
+        out: Tensor = self.skip(x) + self.conv2(self.dropout(h))
+        return out
+
+
+class Attention(nn.Module):
+    """Every place of the picture looks at every other, plus the input. (B, C, H, W) -> the same.
+
+    Written out as softmax(q k^T) v: at 64 tokens several times faster in training on a CPU than the fused kernel.
+    """
+
+    def __init__(self, channels: int, head_size: int = 32) -> None:
+        super().__init__()
+        self.heads = max(1, channels // head_size)
+        self.norm = group_norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = zeroed(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        # (B, 3C, H, W) -> q, k, v of (B, heads, HW, C/heads)
+        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(-1, -2).unbind(1)
+        weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
+        mixed = (weights @ v).transpose(-1, -2).reshape(b, c, h, w)
+        out: Tensor = x + self.out(mixed)
+        return out
