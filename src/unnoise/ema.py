@@ -1,5 +1,6 @@
 """An average of the weights along training: what sampling uses."""
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -9,15 +10,17 @@ class PowerEMA:
 
     After step n the average moves by 1 - (1 - 1/n)^(gamma + 1) towards the weights, so that it always spans the same
     share of the training, whatever its length. gamma comes from the relative width `sigma_rel` (their algorithm 2);
-    sigma_rel = 0 keeps the weights as they are. Buffers (batch statistics) are copied.
+    sigma_rel = 0 keeps the weights as they are. Buffers (batch statistics) are copied. `fresh` begins the average at the
+    source's weights; without it the average goes on from where it is.
     """
 
-    def __init__(self, source: nn.Module, average: nn.Module, sigma_rel: float) -> None:
+    def __init__(self, source: nn.Module, average: nn.Module, sigma_rel: float, fresh: bool = True) -> None:
         self.average, self.sigma_rel = average.requires_grad_(False), sigma_rel
         self.gamma = power_gamma(sigma_rel) if sigma_rel else 0.0
         self._pairs = list(average.parameters()), list(source.parameters())
         self._buffers = list(average.buffers()), list(source.buffers())
-        average.load_state_dict(source.state_dict())
+        if fresh:
+            average.load_state_dict(source.state_dict())
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -30,7 +33,5 @@ class PowerEMA:
 
 def power_gamma(sigma_rel: float) -> float:
     """gamma with sqrt((g + 1) / ((g + 2)^2 (g + 3))) = sigma_rel: the largest real root of their algorithm 2."""
-    import numpy as np
-
     s = sigma_rel**-2
     return float(np.roots([1, 7, 16 - s, 12 - s]).real.max())

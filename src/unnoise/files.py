@@ -1,0 +1,52 @@
+"""Writing so that a reader sees the old file or the new one, never half of it."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def write(path: Path, fill: Callable[[Path], object]) -> None:
+    """Let `fill` write to a temporary name beside `path`, flush it to the disk, then rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    try:
+        fill(temporary)
+        flush(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    flush(path.parent)
+
+
+def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
+    """The same for a folder, which must not exist yet under its final name."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        fill(temporary)
+        for file in temporary.iterdir():
+            flush(file)
+        flush(temporary)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    flush(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON, indented, atomically."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write(path, lambda p: p.write_text(text, encoding="utf-8"))
+
+
+def flush(path: Path) -> None:
+    """Force a file or a folder's entries to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,226 @@
+"""The training loop, read from top to bottom. It takes built objects and yields a record a step.
+
+    for record in train(...): print(record.step, record.loss)
+
+Every draw is a function of (seed, purpose, step), so a run that stopped and went on equals one that did not.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unnoise import draws
+from unnoise.data.sources import Pictures
+from unnoise.denoiser import Denoiser
+from unnoise.ema import PowerEMA
+from unnoise.errors import UserError, nearest
+from unnoise.loss import L2, Penalty, diffusion_loss
+from unnoise.noise import LogNormalTimes, TrainingTimes, spread_uniform
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+PRECISIONS = ("auto", "bf16", "fp32")
+CALIBRATION = 0.1  # share of a time budget after which the number of steps is fixed
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How to train. Give `steps` or `minutes`; with both, whichever ends first.
+
+    The learning rate rises over `warmup` steps, stays, and falls linearly to exactly 0 over the last `decay` share.
+    `ema` is the relative width of the average of the weights (0: none); `clip` the largest gradient norm (0: none).
+    A grid of samples is drawn every `sample_every` seconds, a checkpoint saved every `save_every` seconds.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+    batch: int = 32
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    decay: float = 0.4
+    beta2: float = 0.99
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.1
+    precision: str = "auto"
+    seed: int = 0
+    sample_every: float = 30.0
+    save_every: float = 300.0
+    penalty: Penalty = field(default_factory=L2)
+    times: TrainingTimes = field(default_factory=LogNormalTimes)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "minutes"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise UserError(f"--{name} must be greater than 0, not {value}")
+        if self.batch < 1:
+            raise UserError(f"the batch must hold at least 1 picture, not {self.batch}")
+        if self.learning_rate <= 0 or not 0 <= self.decay <= 1 or self.warmup < 0:
+            raise UserError("training needs learning_rate > 0, 0 <= decay <= 1 and warmup >= 0")
+        if self.ema and not 0 < self.ema < 0.28:
+            raise UserError(f"ema is a relative width between 0 and 0.28 (0: none), not {self.ema}")
+        if self.sample_every <= 0 or self.save_every <= 0:
+            raise UserError("sample_every and save_every are seconds and must be greater than 0")
+        if self.optimizer not in OPTIMIZERS:
+            raise UserError(f"unknown optimizer '{self.optimizer}': {nearest(self.optimizer, OPTIMIZERS)}")
+        if self.precision not in PRECISIONS:
+            raise UserError(f"unknown precision '{self.precision}': {nearest(self.precision, PRECISIONS)}")
+
+    def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        kind = OPTIMIZERS[self.optimizer]
+        options = {"lr": self.learning_rate, "betas": (0.9, self.beta2), "weight_decay": self.weight_decay}
+        return kind(model.parameters(), **options, fused=True)  # type: ignore[call-arg]
+
+    def rate_at(self, step: int, total: int | None) -> float:
+        """The learning rate of step `step` (from 0) of `total` (None: not known yet, so not near the end)."""
+        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        # The last step has rate peak / (decay steps); the rate after it, never applied, is exactly 0.
+        fall = min(1.0, (total - step) / (self.decay * total)) if total and self.decay else 1.0
+        return self.learning_rate * min(rise, fall)
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """One step: its number (from 1), of how many (None: still measuring), loss, gradient norm, rate, pictures/s."""
+
+    step: int
+    total: int | None
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    pictures_per_second: float
+
+
+@dataclass
+class Training:
+    """What training changes, and all that a checkpoint must hold."""
+
+    model: Denoiser
+    average: Denoiser
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    total: int | None = None
+
+
+def train(training: Training, pictures: Pictures, plan: TrainingPlan, device: torch.device | str = "cpu",
+          bf16: bool = False, flip: bool = False) -> Iterator[TrainingRecord]:  # fmt: skip
+    """Train until the budget is spent, changing `training` in place; a record is yielded after each step.
+
+    Stop by leaving the loop: `training` is then complete as of the last record.
+    """
+    model, optimizer = training.model.train(), training.optimizer
+    average = PowerEMA(model, training.average, plan.ema, fresh=training.step == 0)
+    loader = Batches(pictures, plan.batch, plan.seed, device, flip)
+    budget = Budget(plan, training.step)
+    if plan.minutes is None and training.total is None:
+        training.total = plan.steps
+    while training.total is None or training.step < training.total:
+        step = training.step
+        x, label = loader(step)
+        stream = draws.stream(plan.seed, "noise", step)
+        t = plan.times(spread_uniform(stream.random(), len(x)), model.schedule).to(device)
+        noise = draws.normal(stream, x.shape).to(device)
+
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
+            loss = diffusion_loss(model, x, t, noise, label, plan.penalty).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), plan.clip or math.inf, foreach=True)
+        rate = plan.rate_at(step, training.total)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        if not math.isfinite(float(norm)):
+            raise UserError(f"the gradient is not finite at step {step + 1}: lower --training.learning-rate "
+                            "or train with --training.precision fp32")  # fmt: skip
+        optimizer.step()
+        average.update(step + 1)
+
+        training.step = step + 1
+        if training.total is None:
+            training.total = budget.steps_in_all(training.step)
+        yield TrainingRecord(training.step, training.total, loss.item(), float(norm), rate, budget.speed(training.step))
+
+
+class Batches:
+    """Batch k of an endless shuffled sequence, known without reading the ones before it.
+
+    Each epoch visits every picture once, in an order that is a function of (seed, epoch); a batch may span two epochs.
+    """
+
+    def __init__(self, pictures: Pictures, batch: int, seed: int, device: torch.device | str, flip: bool = False) -> None:
+        self.pixels = torch.from_numpy(pictures.pixels)
+        self.labels = None if pictures.labels is None else torch.from_numpy(pictures.labels)
+        self.batch, self.seed, self.device, self.flip = batch, seed, device, flip
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
+
+    def _picture_at(self, position: int) -> int:
+        epoch, place = divmod(position, len(self.pixels))
+        if self._order[0] != epoch:
+            self._order = epoch, draws.stream(self.seed, "order", epoch).permutation(len(self.pixels))
+        return int(self._order[1][place])
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor | None]:
+        """x (B, C, H, W) in [-1, 1] and labels (B,) or None, of step `step` from 0."""
+        index = torch.tensor([self._picture_at(step * self.batch + k) for k in range(self.batch)])
+        x = self.pixels[index].to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        if self.flip:
+            mirrored = torch.from_numpy(draws.stream(self.seed, "flip", step).random(self.batch) < 0.5).to(self.device)
+            x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+        return x, None if self.labels is None else self.labels[index].to(self.device)
+
+
+class Budget:
+    """Turns a time budget into a number of steps by measuring the first of them."""
+
+    def __init__(self, plan: TrainingPlan, first: int) -> None:
+        self.plan, self.first = plan, first
+        self.begun = time.perf_counter()
+        self.warm: tuple[int, float] | None = None
+
+    def speed(self, step: int) -> float:
+        """Pictures a second since the start."""
+        return (step - self.first) * self.plan.batch / max(time.perf_counter() - self.begun, 1e-9)
+
+    def steps_in_all(self, step: int) -> int | None:
+        """Once enough of the time has been seen, how many steps fit in all of it. The first two do not count as typical."""
+        assert self.plan.minutes is not None
+        now, seconds = time.perf_counter(), self.plan.minutes * 60
+        if self.warm is None:
+            if step - self.first >= 2:
+                self.warm = step, now
+            return step if now - self.begun >= seconds else None
+        if now - self.begun < CALIBRATION * seconds:
+            return None
+        left = seconds - (now - self.begun)
+        fit = step + max(0, int(left * (step - self.warm[0]) / (now - self.warm[1])))
+        return min(fit, self.plan.steps) if self.plan.steps else fit
+
+
+def bf16_pays(device: torch.device | str, seconds: float = 0.5) -> tuple[bool, float]:
+    """Whether bfloat16 is faster than float32 on this device, and how many times: measured on a 3x3 convolution.
+
+    A CPU without bfloat16 instructions emulates it, so a flag would not do.
+    """
+    x = torch.randn(16, 64, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
+    conv = nn.Conv2d(64, 64, 3, padding=1).to(device, memory_format=torch.channels_last)
+
+    def rate(enabled: bool) -> float:
+        done, begun = 0, 0.0
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=enabled):
+            for k in range(1000):
+                if k == 3:
+                    begun = time.perf_counter()
+                conv(x).float().sum().item()
+                done = k - 2
+                if k >= 6 and time.perf_counter() - begun > seconds / 2:
+                    break
+        return done / (time.perf_counter() - begun)
+
+    gain = rate(True) / rate(False)
+    return gain > 1.1, gain
