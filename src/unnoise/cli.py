@@ -6,6 +6,7 @@ Nothing heavy is imported before a verb has understood its options.
 import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -150,7 +151,7 @@ def _follow(run: "Run") -> int:
             progress.update(task, completed=r.step, total=r.total, facts=f"loss {mean:.4f}  {speed:.0f} pictures/s")
             if stop.asked:
                 break
-        records.close()
+        records.close()  # saves
         asked = stop.asked
     if asked:
         say(f"stopped at step {run.training.step}; all is kept. Go on with: unnoise train --resume {run.folder}")
@@ -286,7 +287,14 @@ def doctor() -> int:
     return 0
 
 
-VERBS = {"demo": demo, "train": train, "sample": sample, "data": data, "info": info, "doctor": doctor}
+VERBS: dict[str, Callable[..., int]] = {
+    "demo": demo,
+    "train": train,
+    "sample": sample,
+    "data": data,
+    "info": info,
+    "doctor": doctor,
+}
 
 USAGE = "unnoise: train a diffusion model on your own pictures, and draw new ones from it.\n\n" + "\n".join(
     f"  unnoise {name:8}{(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items()
@@ -309,7 +317,8 @@ def _dispatch(arguments: list[str]) -> int:
     if dotted and verb not in (train, sample):
         raise UserError(f"'{arguments[0]}' takes no recipe fields, but got --{next(iter(dotted))}")
     call = functools.partial(verb, changes=dotted) if dotted else verb
-    return tyro.cli(call, args=plain, prog=f"unnoise {arguments[0]}")
+    status: int = tyro.cli(call, args=plain, prog=f"unnoise {arguments[0]}")
+    return status
 
 
 def main() -> None:

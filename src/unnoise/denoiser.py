@@ -135,7 +135,8 @@ class NetworkDenoiser(Denoiser):
         t = t.expand(len(x_t))
         c_in, c_skip, c_out = (per_picture(c, x_t) for c in self._coefficients(t))
         output = self.network(c_in * x_t, self.c_noise(t).to(x_t.dtype), label)
-        return c_skip * x_t + c_out * output.to(x_t.dtype)
+        x_hat: Tensor = c_skip * x_t + c_out * output.to(x_t.dtype)
+        return x_hat
 
     def output_scale(self, t: Tensor) -> Tensor:
         return self._coefficients(t).c_out.abs()

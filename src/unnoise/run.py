@@ -4,13 +4,13 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from unnoise import __version__, checkpoint, figures
@@ -20,7 +20,7 @@ from unnoise.draws import PictureNoise, stream
 from unnoise.errors import UserError
 from unnoise.recipe import Recipe, RunInfo, load_run
 from unnoise.sampler import Sampling, sample, starting_noise, trajectory
-from unnoise.training import Training, TrainingRecord, bf16_pays, train
+from unnoise.training import TrainingRecord, bf16_pays, train
 
 GRID = 36
 Say = Callable[[str], None]
@@ -45,7 +45,6 @@ class Run:
         self.skipped = pictures.skipped
         self.split = split(pictures, info.recipe.data.held_out)
         self.training = info.recipe.build_training(info.shape, len(info.classes), info.device)
-        self._last_loss: list[tuple[int, float]] = []
 
     @classmethod
     def begin(cls, folder: Path, recipe: Recipe, say: Say) -> "Run":
@@ -117,7 +116,7 @@ class Run:
             return sample(self.training.average, self.info.shape, numbers, sampling, self.info.recipe.training.seed,
                           label, self.info.device)  # fmt: skip
 
-    def train(self) -> Iterator[TrainingRecord]:
+    def train(self) -> Generator[TrainingRecord, None, None]:
         """Train, logging each step, drawing and saving now and then; saved whenever the loop ends or is left."""
         plan, recipe = self.info.recipe.training, self.info.recipe
         drawn = saved = time.perf_counter()
@@ -148,11 +147,11 @@ class Run:
         if lines:
             figures.loss_curve([r["step"] for r in lines], [r["loss"] for r in lines], self.folder / "loss.png")
 
-    def strip(self) -> Any:
+    def strip(self) -> Image.Image:
         return reverse_strip(self.training.average, self.info)
 
 
-def reverse_strip(model: Denoiser, info: RunInfo, number: int = 0) -> Any:
+def reverse_strip(model: Denoiser, info: RunInfo, number: int = 0) -> Image.Image:
     """Picture `number`'s way from noise."""
     noise = PictureNoise(info.recipe.training.seed, [number])
     x = starting_noise(model, noise, torch.empty(1, *info.shape, device=info.device))

@@ -141,7 +141,8 @@ class ClampedEstimate(Denoiser):
         self.denoiser, self.schedule = denoiser, denoiser.schedule
 
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.denoiser(x_t, t, label).clamp(-1, 1)
+        x_hat: Tensor = self.denoiser(x_t, t, label)
+        return x_hat.clamp(-1, 1)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,8 +75,8 @@ class TrainingPlan:
 
     def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         kind = OPTIMIZERS[self.optimizer]
-        options = {"lr": self.learning_rate, "betas": (0.9, self.beta2), "weight_decay": self.weight_decay}
-        return kind(model.parameters(), **options, fused=True)  # type: ignore[call-arg]
+        options: dict[str, Any] = {"lr": self.learning_rate, "betas": (0.9, self.beta2), "weight_decay": self.weight_decay}
+        return kind(model.parameters(), **options, fused=True)
 
     def rate_at(self, step: int, total: int | None) -> float:
         """The learning rate of step `step` (from 0) of `total` (None: not known yet, so not near the end)."""
@@ -208,7 +209,7 @@ def bf16_pays(device: torch.device | str, seconds: float = 0.5) -> tuple[bool, f
     A CPU without bfloat16 instructions emulates it, so a flag would not do.
     """
     x = torch.randn(16, 64, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
-    conv = nn.Conv2d(64, 64, 3, padding=1).to(device, memory_format=torch.channels_last)
+    conv = nn.Conv2d(64, 64, 3, padding=1).to(device).to(memory_format=torch.channels_last)
 
     def rate(enabled: bool) -> float:
         done, begun = 0, 0.0

@@ -147,10 +147,7 @@ def folder(plan: DataPlan) -> Pictures:
     files = sorted(p for p in root.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
     if not files:
         raise UserError(f"no pictures in '{root}': looked for {', '.join(sorted(EXTENSIONS))} in it and below")
-    if plan.size is None:
-        size = _read_size(files)
-    else:
-        size = plan.size
+    size = _read_size(files) if plan.size is None else plan.size
     read, skipped = [], []
     for path in files:
         try:

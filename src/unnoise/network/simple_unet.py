@@ -1,5 +1,6 @@
 """The notebook's network, to the digit: 62,438,883 parameters at 3 channels, and its state-dict names."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -57,7 +58,7 @@ class SimpleUnet(nn.Module):
         super().__init__()
         self.time_mlp = nn.Sequential(SinusoidalTime(time_size), nn.Linear(time_size, time_size), nn.ReLU())
         self.conv0 = nn.Conv2d(channels, widths[0], 3, padding=1)
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(itertools.pairwise(widths))
         self.downs = nn.ModuleList([Block(i, o, time_size, up=False) for i, o in pairs])
         self.ups = nn.ModuleList([Block(o, i, time_size, up=True) for i, o in reversed(pairs)])
         self.output = nn.Conv2d(widths[0], channels, 1)
