@@ -287,7 +287,7 @@ def doctor() -> int:
     return 0
 
 
-VERBS: dict[str, Callable[..., int]] = {
+VERBS: dict[str, Callable[..., int]] = {f.__name__: f for f in (demo, train, sample, data, info, doctor)}
     "demo": demo,
     "train": train,
     "sample": sample,

@@ -7,7 +7,7 @@ Every draw is a function of (seed, purpose, step), so a run that stopped and wen
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from unnoise.errors import UserError, nearest
 from unnoise.loss import L2, Penalty, diffusion_loss
 from unnoise.noise import LogNormalTimes, TrainingTimes, spread_uniform
 
-OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 PRECISIONS = ("auto", "bf16", "fp32")
 CALIBRATION = 0.1  # share of a time budget after which the number of steps is fixed
 

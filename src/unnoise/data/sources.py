@@ -49,9 +49,9 @@ class Pictures:
     def fingerprint(self) -> str:
         """A short hash of every pixel and label."""
         digest = hashlib.blake2b(repr(self.pixels.shape).encode(), digest_size=8)
-        digest.update(np.ascontiguousarray(self.pixels))
+        digest.update(self.pixels.tobytes())
         if self.labels is not None:
-            digest.update(np.ascontiguousarray(self.labels))
+            digest.update(self.labels.tobytes())
         return digest.hexdigest()
 
 
@@ -232,7 +232,7 @@ def split(pictures: Pictures, share: float) -> Split:
 
     Raises UserError if nothing is left to train on.
     """
-    hashes = [hashlib.blake2b(np.ascontiguousarray(p), digest_size=8).digest() for p in pictures.pixels]
+    hashes = [hashlib.blake2b(p.tobytes(), digest_size=8).digest() for p in pictures.pixels]
     held = np.array([int.from_bytes(h, "little") / 2**64 < share for h in hashes], dtype=bool)
     if held.all():
         raise UserError(f"all {len(pictures)} pictures are held out: add pictures or lower --data.held-out")
