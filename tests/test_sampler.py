@@ -1,3 +1,4 @@
+import itertools
 import math
 from typing import Any
 
@@ -8,7 +9,16 @@ from torch import Tensor
 from tests.oracle import GaussianDenoiser
 from unnoise.denoiser import Denoiser
 from unnoise.draws import PictureNoise
-from unnoise.noise import SCHEDULES, CosineSchedule, FlowSchedule, KarrasSchedule, KarrasSteps, LinearSchedule, Schedule, TrailingSteps
+from unnoise.noise import (
+    SCHEDULES,
+    CosineSchedule,
+    FlowSchedule,
+    KarrasSchedule,
+    KarrasSteps,
+    LinearSchedule,
+    Schedule,
+    TrailingSteps,
+)
 from unnoise.sampler import DDIM, DDPM, SAMPLERS, ClampedEstimate, DPMSolver2M, Heun, Sampler, Sampling, sample, trajectory
 
 
@@ -119,7 +129,7 @@ def _end(sampler: Sampler, schedule: Schedule, count: int, stop: float = 0.05) -
     x = torch.linspace(-2, 2, 8, dtype=torch.float64).reshape(1, 1, 2, 4)
     times = torch.linspace(0.9, stop, count + 1, dtype=torch.float64)
     exact, state = denoiser.flow(x, times[0], times[-1]), None
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in itertools.pairwise(times):
         x, _, state = sampler.step(denoiser, x, t, s, state, Given([]))
     return x, exact
 

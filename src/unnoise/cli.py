@@ -288,13 +288,6 @@ def doctor() -> int:
 
 
 VERBS: dict[str, Callable[..., int]] = {f.__name__: f for f in (demo, train, sample, data, info, doctor)}
-    "demo": demo,
-    "train": train,
-    "sample": sample,
-    "data": data,
-    "info": info,
-    "doctor": doctor,
-}
 
 USAGE = "unnoise: train a diffusion model on your own pictures, and draw new ones from it.\n\n" + "\n".join(
     f"  unnoise {name:8}{(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items()

@@ -185,9 +185,12 @@ def trajectory(
 
 
 def starting_noise(denoiser: Denoiser, noise: PictureNoise, like: Tensor) -> Tensor:
-    """x at t = 1 with no picture in it: sigma(1) z, in the shape, dtype and device of `like`."""
+    """x at t = 1 with no picture in it: N(0, alpha(1)^2 + sigma(1)^2), the spread of noised pictures of unit variance.
+
+    So N(0, I) on every variance-preserving schedule, also where training ends short of pure noise. Shape as `like`.
+    """
     one = torch.ones((), dtype=torch.float64, device=like.device)
-    return denoiser.schedule.sigma(one) * noise.normal_like(like)
+    return torch.hypot(*_scales(denoiser, one)) * noise.normal_like(like)
 
 
 def sample(
