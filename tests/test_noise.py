@@ -28,7 +28,7 @@ def test_notebook_numbers() -> None:
     torch.testing.assert_close(schedule.sigma(t), (1 - expected).sqrt(), rtol=1e-10, atol=0)
     torch.testing.assert_close(schedule.alpha(t.float()), expected.sqrt().float(), rtol=1e-6, atol=0)
     assert float(schedule.alpha(t[0])) == pytest.approx((1 - 1e-4) ** 0.5, abs=1e-12)
-    assert float(schedule.alpha(t[299])) == pytest.approx(0.2193, abs=5e-5)
+    assert float(schedule.alpha(t[299])) == pytest.approx(0.2192, abs=5e-5)
     assert float(schedule.ratio(t[299])) ** -2 == pytest.approx(0.0505, abs=5e-5)
 
 
@@ -58,13 +58,13 @@ def test_add_noise_is_per_picture() -> None:
 @pytest.mark.parametrize("name", TRAINING_TIMES)
 def test_training_times_contract(name: str, schedule) -> None:  # type: ignore[no-untyped-def]
     times = TRAINING_TIMES[name]()
-    u = spread_uniform(0.3, 1000)
+    u = spread_uniform(0.3, 10_000)
     if name == "discrete" and schedule.steps is None:
         with pytest.raises(UserError, match="linear"):
             times(u, schedule)
         return
     t = times(u, schedule)
-    assert t.shape == (1000,) and (t > 0).all() and (t <= 1).all()
+    assert t.shape == (10_000,) and (t > 0).all() and (t <= 1).all()
     if name == "discrete":
         assert len(torch.unique((t * schedule.steps).round())) == schedule.steps
 

@@ -97,7 +97,7 @@ class LinearSchedule(Schedule):
         return torch.exp(self._log_alpha_bar(t) / 2).to(t.dtype)
 
     def sigma(self, t: Tensor) -> Tensor:
-        return torch.sqrt(-torch.expm1(self._log_alpha_bar(t))).to(t.dtype)
+        return torch.sqrt(torch.expm1(self._log_alpha_bar(t)).abs()).to(t.dtype)
 
     def time_at(self, ratio: Tensor) -> Tensor:
         falling = -self._table(ratio)  # rises from 0: fit for a search
