@@ -1,0 +1,153 @@
+"""The command as a user meets it: in a process of its own where start-up counts, else through its entry point."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unnoise import cli
+
+QUICK = ["--steps", "2", "--network.widths", "16,32", "--sampling.steps", "2", "--training.precision", "fp32"]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["unnoise", *map(str, words)])
+    with pytest.raises(SystemExit) as e:
+        cli.main()
+    return int(e.value.code or 0)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["trian"], ["train", "--help"], ["sample", "--stpes", "3", "x"]])
+def test_help_and_mistypes_do_not_load_torch(words: list[str]) -> None:
+    code = (
+        "import sys\nfrom unnoise import cli\n"
+        f"sys.argv = ['unnoise', *{words}]\n"
+        "try: cli.main()\nexcept SystemExit as e: print('code', e.code)\n"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"code {0 if '--help' in words else 2}" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "d"
+    with pytest.MonkeyPatch.context() as patch:
+        assert run(patch, "train", "digits", "--run", folder, *QUICK) == 0
+    return folder
+
+
+def test_train_leaves_a_run_folder(trained: Path) -> None:
+    names = {str(p.relative_to(trained)) for p in trained.rglob("*") if p.is_file()}
+    assert {"recipe.json", "model.safetensors", "metrics.jsonl", "strip.png", "loss.png", "samples/000002.png"} <= names
+    assert "checkpoints/000002/state.json" in names
+
+
+def test_sample(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, "sample", trained, "-n", 5, "--seed", 7, "--out", tmp_path / "s") == 0
+    assert sorted(p.name for p in (tmp_path / "s").iterdir()) == [f"{k:06d}.png" for k in range(5)]
+    assert Image.open(tmp_path / "s-grid.png").size[0] > 8
+    assert run(monkeypatch, "sample", trained, "-n", 5, "--seed", 7, "--out", tmp_path / "s.npz", "--batch", 5) == 0
+    pixels = np.load(tmp_path / "s.npz")["images"]
+    assert pixels.shape == (5, 8, 8, 1) and pixels.dtype == np.uint8
+    assert np.array_equal(pixels[3, :, :, 0], np.asarray(Image.open(tmp_path / "s" / "000003.png")))
+
+
+def test_folder_with_a_broken_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deep = tmp_path / "pictures" / "deep"
+    deep.mkdir(parents=True)
+    for k in range(30):
+        noise = np.random.default_rng(k).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(deep / f"{k}.{'PNG' if k % 2 else 'jpeg'}")
+    (deep / "broken.jpg").write_bytes((deep / "0.jpeg").read_bytes()[:300])
+    words = ["train", "--data", tmp_path / "pictures", "--size", "16", "--run", tmp_path / "r", *QUICK]
+    assert run(monkeypatch, *words, "--batch", 4, "--network.patch", 1) == 0
+    out = capsys.readouterr().out
+    assert "broken.jpg" in out and "16x16x3" in out
+    assert run(monkeypatch, "train", "--resume", tmp_path / "r") == 0
+
+
+def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One sentence with the remedy, exit 2, no traceback, nothing written."""
+    empty, texts, no_model = tmp_path / "empty", tmp_path / "texts", tmp_path / "no-model"
+    for folder in (empty, texts, no_model):
+        folder.mkdir()
+    (texts / "a.txt").write_text("hello")
+    (texts / "b.jpg").write_text("not a picture")
+    (no_model / "recipe.json").write_bytes((trained / "recipe.json").read_bytes())
+    wrong = tmp_path / "wrong"
+    wrong.mkdir()
+    (wrong / "recipe.json").write_text((trained / "recipe.json").read_text().replace('"schedule"', '"shedule"'))
+    out, np_file = tmp_path / "out", tmp_path / "pickled.npz"
+    np.savez(np_file, np.array([{}], dtype=object))
+    (tmp_path / "file").write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    cases = [
+        (["train", "digts"], "did you mean 'digits'"),
+        (["train", "--data", "digts"], "did you mean 'digits'"),
+        (["train", "--data", tmp_path / "missing"], "check the path"),
+        (["train", "--data", empty], "no pictures in"),
+        (["train", "--data", texts], "none of the 1 files"),
+        (["train", "--data", np_file], "numpy.savez"),
+        (["train", "digits", "--sampler", "hen"], "did you mean 'heun'"),
+        (["train", "digits", "--schedule", "cosin"], "did you mean 'cosine'"),
+        (["train", "digits", "--network.width", "3"], "did you mean 'widths'"),
+        (["train", "digits", "--steps", "-3"], "greater than 0"),
+        (["train", "digits", "--minutes", "0"], "greater than 0"),
+        (["train", "digits", "--size", "9"], "multiples of"),
+        (["train", "digits", "--steps", "1", "--run", tmp_path / "file" / "r"], "choose another --run"),
+        (["train", "--resume", tmp_path / "nowhere"], "no run folder"),
+        (["sample", tmp_path / "nowhere"], "no run folder"),
+        (["sample", empty], "no recipe.json"),
+        (["sample", no_model], "no model.safetensors"),
+        (["sample", wrong], "unknown field 'shedule'"),
+        (["sample", trained, "-n", "0"], "at least 1"),
+        (["sample", trained, "--steps", "0"], "at least 1"),
+        (["sample", trained, "--out", tmp_path / "file" / "x"], "choose another --out"),
+        (["sample", trained, "--out", tmp_path / "x.jpg"], "must be a folder"),
+        (["info", "digitz"], "did you mean 'digits'"),
+        (["data", empty], "no pictures in"),
+    ]
+    for words, hint in cases:
+        rest = ["--run", out] if words[0] == "train" and "--run" not in words and "--resume" not in words else []
+        assert run(monkeypatch, *words, *rest) == 2, words
+        error = capsys.readouterr().err
+        assert error.startswith("unnoise: ") and error.count("\n") == 1, error
+        assert hint in error, error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_ctrl_c_keeps_everything(tmp_path: Path) -> None:
+    import signal
+    import time
+
+    folder = tmp_path / "r"
+    words = ["train", "digits", "--run", str(folder), *QUICK[2:], "--steps", "100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from unnoise.cli import main; main()", *words], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (folder / "metrics.jsonl").exists() or (folder / "metrics.jsonl").stat().st_size < 500:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert f"unnoise train --resume {folder}" in out
+    assert (folder / "model.safetensors").is_file() and list((folder / "checkpoints").iterdir())
+
+
+def test_demo_is_the_digits_preset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen = []
+    monkeypatch.setattr(cli, "_train", lambda folder, recipe: seen.append((folder, recipe)) or 1)
+    assert run(monkeypatch, "demo", "--run", tmp_path / "d") == 1
+    assert seen[0][1].training.minutes == 1 and seen[0][1].data.source == "digits"

@@ -1,0 +1,49 @@
+"""Who may import whom: read from the source, so that the shape in docs/architecture.md stays true."""
+
+import ast
+from pathlib import Path
+
+import unnoise
+
+ROOT = Path(unnoise.__file__).parent
+BASE = {"errors", "draws", "files", "__init__"}
+MAY = {
+    "errors": set(),
+    "draws": set(),
+    "files": set(),
+    "noise": set(),
+    "network": set(),
+    "denoiser": {"noise"},
+    "loss": {"denoiser", "noise"},
+    "sampler": {"denoiser", "noise"},
+    "data": set(),
+    "ema": set(),
+    "checkpoint": set(),
+    "figures": set(),
+    "training": {"data", "denoiser", "ema", "loss", "noise"},
+    "recipe": {"data", "denoiser", "loss", "network", "noise", "sampler", "training"},
+    "presets": {"data", "denoiser", "network", "noise", "recipe", "sampler", "training", "loss"},
+    "run": {"checkpoint", "data", "denoiser", "figures", "recipe", "sampler", "training"},
+    "cli": {"data", "figures", "presets", "recipe", "run", "training"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{a.name}" if node.module == "unnoise" else node.module for a in node.names]
+        elif isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        found |= {n.split(".")[1] for n in names if n.startswith("unnoise.")}
+    return found
+
+
+def test_layers() -> None:
+    for path in ROOT.rglob("*.py"):
+        module = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        if module == "__init__":
+            continue
+        extra = {m for m in imports(path) if not m.startswith("__")} - BASE - {module} - MAY[module]
+        assert not extra, f"{path.relative_to(ROOT)} may not import {sorted(extra)}"

@@ -1,0 +1,83 @@
+import math
+import re
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unnoise.errors import UserError
+from unnoise.network.simple_unet import SimpleUnetPlan
+from unnoise.recipe import NETWORKS
+
+
+def test_simple_unet_is_the_notebooks() -> None:
+    """62,438,883 parameters, and exactly the names that its weights in the wild have."""
+    with torch.device("meta"):
+        network = SimpleUnetPlan().build(3, (64, 64), 0)
+    assert sum(p.numel() for p in network.parameters()) == 62_438_883
+    names = {"time_mlp.1", "conv0", "output"}
+    parts = ["time_mlp", "conv1", "transform", "conv2", "bnorm1", "bnorm2"]
+    names |= {f"{way}.{k}.{part}" for way in ("downs", "ups") for k in range(4) for part in parts}
+    expected = {f"{n}.{leaf}" for n in names for leaf in ("weight", "bias")}
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    expected |= {f"{n}.{leaf}" for n in names if "bnorm" in n for leaf in statistics}
+    state = network.state_dict()
+    assert set(state) == expected
+    assert state["ups.0.conv1.weight"].shape == (512, 2048, 3, 3)
+    assert state["ups.3.transform.weight"].shape == (64, 64, 4, 4)
+    assert state["output.weight"].shape == (3, 64, 1, 1)
+
+
+def test_simple_unet_against_a_plain_implementation() -> None:
+    """The same weights, written out from the description as one function."""
+    torch.manual_seed(0)
+    network = SimpleUnetPlan(widths=(4, 8, 16)).build(3, (8, 8), 0).double().eval()
+    w = network.state_dict()
+
+    def norm(x: Tensor, n: str) -> Tensor:
+        return functional.batch_norm(x, w[f"{n}.running_mean"], w[f"{n}.running_var"], w[f"{n}.weight"], w[f"{n}.bias"])
+
+    def block(x: Tensor, time: Tensor, n: str, up: bool) -> Tensor:
+        h = norm(functional.conv2d(x, w[f"{n}.conv1.weight"], w[f"{n}.conv1.bias"], padding=1).relu(), f"{n}.bnorm1")
+        h = h + functional.linear(time, w[f"{n}.time_mlp.weight"], w[f"{n}.time_mlp.bias"]).relu()[..., None, None]
+        h = norm(functional.conv2d(h, w[f"{n}.conv2.weight"], w[f"{n}.conv2.bias"], padding=1).relu(), f"{n}.bnorm2")
+        resample = functional.conv_transpose2d if up else functional.conv2d
+        return resample(h, w[f"{n}.transform.weight"], w[f"{n}.transform.bias"], stride=2, padding=1)
+
+    x, t = torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.tensor([3.0, 250.0], dtype=torch.float64)
+    angles = t[:, None] * torch.tensor([math.exp(-k * math.log(10000) / 15) for k in range(16)], dtype=torch.float64)
+    features = torch.cat([angles.sin(), angles.cos()], 1)
+    time = functional.linear(features, w["time_mlp.1.weight"], w["time_mlp.1.bias"]).relu()
+    h = functional.conv2d(x, w["conv0.weight"], w["conv0.bias"], padding=1)
+    first = block(h, time, "downs.0", False)
+    second = block(first, time, "downs.1", False)
+    h = block(torch.cat([second, second], 1), time, "ups.0", True)
+    h = block(torch.cat([h, first], 1), time, "ups.1", True)
+    expected = functional.conv2d(h, w["output.weight"], w["output.bias"])
+    torch.testing.assert_close(network(x, t), expected, rtol=1e-6, atol=1e-6)  # frequencies are kept in float32
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_network_contract(name: str, classes: int) -> None:
+    """Same shape out, each picture by itself, a gradient to every parameter in use; any height and width that fits."""
+    torch.manual_seed(0)
+    network = NETWORKS[name]().build(1, (16, 32), classes).eval()
+    for p in network.parameters():  # a branch that begins at zero would hide what is behind it
+        torch.nn.init.normal_(p, std=0.05)
+    x, c, label = torch.randn(3, 1, 16, 32), torch.tensor([0.1, 1.0, 2.0]), torch.tensor([0, 1, 2]) if classes else None
+    out = network(x, c, label)
+    assert out.shape == x.shape
+    torch.testing.assert_close(out[1:2], network(x[1:2], c[1:2], None if label is None else label[1:2]), rtol=1e-3, atol=1e-3)
+    out.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_size_that_does_not_fit_names_one_that_does(name: str) -> None:
+    with pytest.raises(UserError, match="multiples of") as e:
+        NETWORKS[name]().build(1, (17, 31), 0)
+    found = re.search(r"try \D*(\d+)[x,](\d+)", str(e.value))
+    assert found
+    NETWORKS[name]().build(1, (int(found[1]), int(found[2])), 0)

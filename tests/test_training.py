@@ -1,0 +1,132 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unnoise import checkpoint
+from unnoise.data.sources import DataPlan, split
+from unnoise.ema import PowerEMA, power_gamma
+from unnoise.errors import UserError
+from unnoise.network.unet import UNetPlan
+from unnoise.presets import PRESETS
+from unnoise.recipe import Recipe, override
+from unnoise.run import Run, draw, open_model
+from unnoise.training import Batches, TrainingPlan, train
+
+SMALL = {"network.widths": [16, 32], "network.blocks": 1, "network.embedding": 32, "training.precision": "fp32",
+         "training.minutes": None, "sampling.steps": 4}  # fmt: skip
+
+
+def small(**changes: object) -> Recipe:
+    return override(PRESETS["digits"], SMALL | {k.replace("__", "."): v for k, v in changes.items()})
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def test_training_learns_digits() -> None:
+    recipe = small(training__steps=150, network__widths=[32, 64])
+    digits = split(recipe.data.load(), 0.1).train
+    training = recipe.build_training(digits.shape, 10, "cpu")
+    records = list(train(training, digits, recipe.training))
+    first, last = (np.mean([r.loss for r in part]) for part in (records[:10], records[-10:]))
+    assert last < 0.55 * first
+    assert [r.step for r in records] == list(range(1, 151))
+    assert records[-1].learning_rate < 0.02 * recipe.training.learning_rate
+
+
+def test_resumed_equals_unbroken_bit_for_bit(tmp_path: Path) -> None:
+    recipe = small(training__steps=12)
+    whole = Run.begin(tmp_path / "whole", recipe, quiet)
+    list(whole.train())
+    broken = Run.begin(tmp_path / "broken", recipe, quiet)
+    for record in (records := broken.train()):
+        if record.step == 5:
+            break
+    records.close()
+    again = Run.resume(tmp_path / "broken", quiet)
+    assert again.training.step == 5
+    list(again.train())
+    for name in ("model.safetensors", "checkpoints/000012/model.safetensors", "checkpoints/000012/optimizer.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "broken" / name).read_bytes(), name
+
+
+def test_save_load_sample_gives_the_same_bits(tmp_path: Path) -> None:
+    """A run folder of recipe.json and model.safetensors alone draws what the run in memory draws."""
+    run = Run.begin(tmp_path / "run", small(training__steps=3), quiet)
+    list(run.train())
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("recipe.json", "model.safetensors"):
+        (bare / name).write_bytes((tmp_path / "run" / name).read_bytes())
+    model, info = open_model(bare)
+    assert info.recipe == run.info.recipe
+    assert np.array_equal(next(draw(model, info, 6)), next(draw(run.training.average, run.info, 6)))
+    whole = np.concatenate(list(draw(model, info, 6, batch=4)))
+    assert np.abs(whole.astype(int) - next(draw(model, info, 6)).astype(int)).max() <= 1
+
+
+def test_minutes_fix_the_number_of_steps(tmp_path: Path) -> None:
+    run = Run.begin(tmp_path / "run", small(training__minutes=0.04), quiet)
+    records = list(run.train())
+    assert records[-1].total == records[-1].step == run.info.total_steps
+    assert any(r.total is None for r in records[:3])
+    assert f'"total_steps": {len(records)}' in (tmp_path / "run" / "recipe.json").read_text()
+
+
+def test_rate_rises_stays_and_falls_to_zero() -> None:
+    plan = TrainingPlan(steps=100, warmup=10, decay=0.4, learning_rate=1.0)
+    rates = [plan.rate_at(k, 100) for k in range(101)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == rates[59] == 1 and rates[80] == pytest.approx(0.5)
+    assert rates[100] == 0
+
+
+def test_an_epoch_sees_every_picture_once() -> None:
+    pictures = DataPlan().load().where(np.arange(1797) < 50)
+    batches = Batches(pictures, 10, seed=3, device="cpu")
+    seen = np.concatenate([batches(k)[0].flatten(1).numpy() for k in range(5)])
+    expected = pictures.pixels.reshape(50, -1).astype(np.float32) / 127.5 - 1
+    assert np.array_equal(seen[np.lexsort(seen.T)], expected[np.lexsort(expected.T)])
+    far = Batches(pictures, 10, seed=3, device="cpu")(17)[0]  # without reading what is before it
+    [batches(k) for k in range(17)]
+    assert torch.equal(batches(17)[0], far)
+
+
+def test_power_average_has_its_width() -> None:
+    """The mean and spread of the weights that the average gives to each step: Karras et al. 2024, equation 127."""
+    source, average = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
+    ema = PowerEMA(source, average, 0.1)
+    n = 2000
+    weights = np.zeros(n)
+    for step in range(1, n + 1):
+        share = 1 - (1 - 1 / step) ** (ema.gamma + 1)
+        weights = weights * (1 - share)
+        weights[step - 1] = share
+        torch.nn.init.constant_(source.weight, step)
+        ema.update(step)
+    at = np.arange(1, n + 1)
+    assert weights.sum() == pytest.approx(1)
+    mean = (weights * at).sum()
+    assert np.sqrt((weights * (at - mean) ** 2).sum()) / n == pytest.approx(0.1, rel=0.01)
+    assert float(average.weight.detach()) == pytest.approx(mean, rel=1e-3)
+    assert power_gamma(0.1) == pytest.approx(6.94, abs=0.01)
+
+
+def test_a_damaged_model_is_named(tmp_path: Path) -> None:
+    model = UNetPlan(widths=(16,)).build(1, (8, 8), 0)
+    path = tmp_path / "model.safetensors"
+    checkpoint.save_model(path, model)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        checkpoint.load_model(path, model)
+
+
+def test_old_checkpoints_go_after_the_new_one(tmp_path: Path) -> None:
+    recipe = small(training__steps=4)
+    run = Run.begin(tmp_path, dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, save_every=1e-9)), quiet)
+    list(run.train())
+    assert [p.name for p in checkpoint.list_checkpoints(tmp_path / "checkpoints")] == ["000003", "000004"]
+    assert not list(tmp_path.rglob("*.tmp*"))
