@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from unnoise import cli
+from unnoise.recipe import Recipe
 
 QUICK = ["--steps", "2", "--network.widths", "16,32", "--sampling.steps", "2", "--training.precision", "fp32"]
 
@@ -88,7 +89,7 @@ def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
     np.savez(np_file, np.array([{}], dtype=object))
     (tmp_path / "file").write_text("")
     before = sorted(tmp_path.rglob("*"))
-    cases = [
+    cases: list[tuple[list[object], str]] = [
         (["train", "digts"], "did you mean 'digits'"),
         (["train", "--data", "digts"], "did you mean 'digits'"),
         (["train", "--data", tmp_path / "missing"], "check the path"),
@@ -147,7 +148,12 @@ def test_ctrl_c_keeps_everything(tmp_path: Path) -> None:
 
 
 def test_demo_is_the_digits_preset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    seen = []
-    monkeypatch.setattr(cli, "_train", lambda folder, recipe: seen.append((folder, recipe)) or 1)
+    seen: list[Recipe] = []
+
+    def train_nothing(folder: Path, recipe: Recipe) -> int:
+        seen.append(recipe)
+        return 1
+
+    monkeypatch.setattr(cli, "_train", train_nothing)
     assert run(monkeypatch, "demo", "--run", tmp_path / "d") == 1
-    assert seen[0][1].training.minutes == 1 and seen[0][1].data.source == "digits"
+    assert seen[0].training.minutes == 1 and seen[0].data.source == "digits"

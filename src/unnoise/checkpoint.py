@@ -89,7 +89,12 @@ def _flatten(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[
 def _unflatten(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
     whole = optimizer.state_dict()
     whole["state"] = {}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for key, value in {**tensors, **numbers}.items():
         index, name = key.split(".", 1)
+        parameter = parameters[int(index)]
+        if isinstance(value, Tensor) and value.shape == parameter.shape:
+            # Fused optimizers walk the memory itself, so a moment must lie in the same order as its parameter.
+            value = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
         whole["state"].setdefault(int(index), {})[name] = value
     optimizer.load_state_dict(whole)

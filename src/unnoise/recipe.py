@@ -133,18 +133,27 @@ def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     """
     tree = to_json(recipe)
     for path, value in sorted(changes.items(), key=lambda c: c[0].count(".")):
-        node, *rest = tree, *path.replace("-", "_").split(".")
-        for name in rest[:-1]:
-            if not isinstance(node, dict) or name not in node:
-                raise UserError(f"unknown field '{path}': {nearest(name, node) if isinstance(node, dict) else ''}")
+        node, kind = tree, Recipe
+        *parents, last = path.replace("-", "_").split(".")
+        for name in parents:
+            kind = _field(kind, node, name, path)
             node = node[name]
-        if not isinstance(node, dict):
-            raise UserError(f"unknown field '{path}': '{rest[-2]}' has no fields")
-        if rest[-1] not in node:
-            raise UserError(f"unknown field '{path}': {nearest(rest[-1], [n for n in node if n != 'name'])}")
-        node[rest[-1]] = {"name": value} if isinstance(node[rest[-1]], dict) and isinstance(value, str) else value
+        kind = _field(kind, node, last, path)
+        if kind in TABLES and isinstance(value, str):
+            value = to_json(from_json(kind, value, path))
+        node[last] = value
     built: Recipe = from_json(Recipe, tree)
     return built
+
+
+def _field(kind: Any, node: Any, name: str, path: str) -> Any:
+    """The type of field `name` in the part of type `kind` that `node` describes."""
+    if kind in TABLES:
+        kind = TABLES[kind][node["name"]]
+    hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
+    if name not in hints:
+        raise UserError(f"unknown field '{path}': {nearest(name, hints) if hints else 'there are no fields so deep'}")
+    return hints[name]
 
 
 @dataclass(frozen=True)
