@@ -27,10 +27,8 @@ Say = Callable[[str], None]
 
 
 def choose_device() -> str:
-    """cuda, mps or cpu: the first that is there."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    """cuda where there is one, else cpu. Not mps: it has no float64, which the schedules' scales are computed in."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Run:

@@ -7,7 +7,7 @@ source holds is executed: arrays that need unpickling are refused.
 import hashlib
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -224,7 +224,6 @@ class Split:
 
     train: Pictures
     held_out: Pictures
-    share: float = field(default=0.1)
 
 
 def split(pictures: Pictures, share: float) -> Split:
@@ -236,4 +235,4 @@ def split(pictures: Pictures, share: float) -> Split:
     held = np.array([int.from_bytes(h, "little") / 2**64 < share for h in hashes], dtype=bool)
     if held.all():
         raise UserError(f"all {len(pictures)} pictures are held out: add pictures or lower --data.held-out")
-    return Split(pictures.where(~held), pictures.where(held), share)
+    return Split(pictures.where(~held), pictures.where(held))
