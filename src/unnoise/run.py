@@ -66,10 +66,10 @@ class Run:
         except OSError as e:
             raise UserError(f"can't write to '{folder}' ({e.strerror}): choose another --run") from e
         c, h, w = info.shape
-        measured = f" (measured {gain:.1f} times as fast as fp32)" if gain else ""
+        measured = f" (bf16 measured {gain:.1f} times as fast as fp32)" if gain else ""
         say(f"{len(run.split.train)} pictures of {h}x{w}x{c} to train on, {len(run.split.held_out)} held out; "
             f"{sum(p.numel() for p in run.training.model.parameters()):,} parameters; "
-            f"{device}, {torch.get_num_threads()} threads, {'bf16' if bf16 else 'fp32'}{measured if bf16 else ''}")  # fmt: skip
+            f"{device}, {torch.get_num_threads()} threads, {'bf16' if bf16 else 'fp32'}{measured}")  # fmt: skip
         return run
 
     @classmethod

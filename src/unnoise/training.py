@@ -203,25 +203,27 @@ class Budget:
         return min(fit, self.plan.steps) if self.plan.steps else fit
 
 
-def bf16_pays(device: torch.device | str, seconds: float = 0.5) -> tuple[bool, float]:
+def bf16_pays(device: torch.device | str, seconds: float = 1.0) -> tuple[bool, float]:
     """Whether bfloat16 is faster than float32 on this device, and how many times: measured on a 3x3 convolution.
 
-    A CPU without bfloat16 instructions emulates it, so a flag would not do.
+    A CPU without bfloat16 instructions emulates it, so a flag would not do. The two take turns and each one's fastest
+    call counts, so neither a cold start nor another program at work decides.
     """
     x = torch.randn(16, 64, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     conv = nn.Conv2d(64, 64, 3, padding=1).to(device).to(memory_format=torch.channels_last)
 
-    def rate(enabled: bool) -> float:
-        done, begun = 0, 0.0
+    @torch.no_grad()
+    def time_once(enabled: bool) -> float:
+        begun = time.perf_counter()
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=enabled):
-            for k in range(1000):
-                if k == 3:
-                    begun = time.perf_counter()
-                conv(x).float().sum().item()
-                done = k - 2
-                if k >= 6 and time.perf_counter() - begun > seconds / 2:
-                    break
-        return done / (time.perf_counter() - begun)
+            conv(x).float().sum().item()
+        return time.perf_counter() - begun
 
-    gain = rate(True) / rate(False)
+    fastest = {True: math.inf, False: math.inf}
+    begun, rounds = time.perf_counter(), 0
+    while rounds < 8 or time.perf_counter() - begun < seconds:
+        for enabled in fastest:
+            fastest[enabled] = min(fastest[enabled], time_once(enabled))
+        rounds += 1
+    gain = fastest[False] / fastest[True]
     return gain > 1.1, gain
