@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from unnoise.errors import UserError, nearest
 
@@ -167,7 +167,8 @@ def _read_size(files: list[Path]) -> tuple[int, int]:
     for path in files:
         try:
             with Image.open(path, formats=FORMATS) as p:
-                sizes.add((p.height, p.width))
+                turned = p.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # EXIF: lies on its side
+                sizes.add((p.width, p.height) if turned else (p.height, p.width))
         except Exception:  # named when the file is read in earnest
             continue
     if len(sizes) > 1:
