@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from unnoise import cli
+from unnoise.data.local import Digits
 from unnoise.recipe import Recipe
 
 QUICK = ["--steps", "2", "--network.widths", "16,32", "--sampling.steps", "2", "--training.precision", "fp32"]
@@ -156,4 +157,4 @@ def test_demo_is_the_digits_preset(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
     monkeypatch.setattr(cli, "_train", train_nothing)
     assert run(monkeypatch, "demo", "--run", tmp_path / "d") == 1
-    assert seen[0].training.minutes == 1 and seen[0].data.source == "digits"
+    assert seen[0].training.minutes == 1 and seen[0].data.source == Digits()

@@ -15,16 +15,18 @@ MAY = {
     "network": set(),
     "denoiser": {"noise"},
     "loss": {"denoiser", "noise"},
-    "sampler": {"denoiser", "noise"},
+    "gaussian": {"denoiser", "noise"},
+    "sampler": {"denoiser", "gaussian", "noise"},
     "data": set(),
     "ema": set(),
     "checkpoint": set(),
-    "figures": set(),
+    "figures": {"noise", "sampler"},
     "training": {"data", "denoiser", "ema", "loss", "noise"},
     "recipe": {"data", "denoiser", "loss", "network", "noise", "sampler", "training"},
     "presets": {"data", "denoiser", "network", "noise", "recipe", "sampler", "training", "loss"},
-    "run": {"checkpoint", "data", "denoiser", "figures", "recipe", "sampler", "training"},
-    "cli": {"data", "figures", "presets", "recipe", "run", "training"},
+    "model": {"checkpoint", "denoiser", "figures", "gaussian", "recipe", "sampler"},
+    "run": {"checkpoint", "data", "figures", "gaussian", "model", "recipe", "training"},
+    "cli": {"data", "export", "figures", "model", "noise", "presets", "recipe", "restore", "run", "sampler", "training"},
 }
 
 

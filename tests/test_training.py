@@ -6,13 +6,15 @@ import pytest
 import torch
 
 from unnoise import checkpoint
-from unnoise.data.sources import DataPlan, split
+from unnoise.data.pictures import split
+from unnoise.data.sources import DataPlan
 from unnoise.ema import PowerEMA, power_gamma
 from unnoise.errors import UserError
+from unnoise.model import Model
 from unnoise.network.unet import UNetPlan
 from unnoise.presets import PRESETS
 from unnoise.recipe import Recipe, override
-from unnoise.run import Run, draw, open_model
+from unnoise.run import Run
 from unnoise.training import Batches, TrainingPlan, train
 
 SMALL = {"network.widths": [16, 32], "network.blocks": 1, "network.embedding": 32, "training.precision": "fp32",
@@ -62,11 +64,11 @@ def test_save_load_sample_gives_the_same_bits(tmp_path: Path) -> None:
     bare.mkdir()
     for name in ("recipe.json", "model.safetensors"):
         (bare / name).write_bytes((tmp_path / "run" / name).read_bytes())
-    model, info = open_model(bare)
-    assert info.recipe == run.info.recipe
-    assert np.array_equal(next(draw(model, info, 6)), next(draw(run.training.average, run.info, 6)))
-    whole = np.concatenate(list(draw(model, info, 6, batch=4)))
-    assert np.abs(whole.astype(int) - next(draw(model, info, 6)).astype(int)).max() <= 1
+    model = Model.open(bare)
+    assert model.info.recipe == run.info.recipe
+    assert np.array_equal(next(model.draw(6)), next(run.model.draw(6)))
+    whole = np.concatenate(list(model.draw(6, batch=4)))
+    assert np.abs(whole.astype(int) - next(model.draw(6)).astype(int)).max() <= 1
 
 
 def test_minutes_fix_the_number_of_steps(tmp_path: Path) -> None:
@@ -86,11 +88,12 @@ def test_rate_rises_stays_and_falls_to_zero() -> None:
 
 def test_an_epoch_sees_every_picture_once() -> None:
     pictures = DataPlan().load().where(np.arange(1797) < 50)
-    batches = Batches(pictures, 10, seed=3, device="cpu")
+    plan = TrainingPlan(batch=10, seed=3)
+    batches = Batches(pictures, plan, "cpu")
     seen = np.concatenate([batches(k)[0].flatten(1).numpy() for k in range(5)])
     expected = pictures.pixels.reshape(50, -1).astype(np.float32) / 127.5 - 1
     assert np.array_equal(seen[np.lexsort(seen.T)], expected[np.lexsort(expected.T)])
-    far = Batches(pictures, 10, seed=3, device="cpu")(17)[0]  # without reading what is before it
+    far = Batches(pictures, plan, "cpu")(17)[0]  # without reading what is before it
     [batches(k) for k in range(17)]
     assert torch.equal(batches(17)[0], far)
 

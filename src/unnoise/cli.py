@@ -4,6 +4,7 @@ Nothing heavy is imported before a verb has understood its options.
 """
 
 import functools
+import inspect
 import json
 import sys
 from collections.abc import Callable
@@ -16,8 +17,10 @@ from tyro.conf import Positional, arg
 from unnoise.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from unnoise.model import Model
     from unnoise.recipe import Recipe
     from unnoise.run import Run
+    from unnoise.sampler import Sampling
 
 Changes = dict[str, Any]
 
@@ -75,8 +78,10 @@ def demo(run: Annotated[Path, arg(help="folder of the run")] = Path("runs/digits
 
 
 def train(
-    preset: Annotated[Positional[str | None], arg(help="a preset: digits, pictures")] = None,
+    preset: Annotated[Positional[str | None], arg(help="a preset: digits, fashion-mnist, pictures, notebook")] = None,
     data: Annotated[str | None, arg(help="a set's name, a folder of pictures, or an .npz")] = None,
+    root: Annotated[str | None, arg(help="the folder that holds a published set, e.g. fgvc-aircraft-2013b")] = None,
+    download: Annotated[bool, arg(help="fetch a published set if it is not there")] = False,
     size: Annotated[str | None, arg(help="height and width of the pictures: 64 or 48,64")] = None,
     run: Annotated[Path | None, arg(help="folder to write to; runs/NAME by default")] = None,
     resume: Annotated[Path | None, arg(help="go on with this run; takes no other option")] = None,
@@ -99,29 +104,43 @@ def train(
               unnoise train digits --schedule cosine --target velocity --sampling.steps 30
               unnoise train --resume runs/photos
     """
+    from unnoise.data.local import Folder
     from unnoise.presets import PRESETS
     from unnoise.recipe import override
     from unnoise.run import Run
 
     if resume is not None:
         return _follow(Run.resume(resume, say))
-    chosen = preset or ("pictures" if data and data != "digits" else "digits")
+    chosen = preset or (data if data in PRESETS else "pictures" if data else "digits")
     if chosen not in PRESETS:
         raise UserError(f"unknown preset '{chosen}': {nearest(chosen, PRESETS)}")
-    given = {"data.source": data, "training.steps": steps, "training.minutes": minutes, "training.batch": batch,
+    given = {"training.steps": steps, "training.minutes": minutes, "training.batch": batch,
              "training.seed": seed, "schedule": schedule, "target": target, "network": network,
              "training.penalty": loss, "sampling.sampler": sampler}  # fmt: skip
-    asked: Changes = {k: v for k, v in given.items() if v is not None}
-    if size is not None:
-        number = _value(size)
-        asked["data.size"] = [number, number] if isinstance(number, int) else number
+    asked: Changes = {k: v for k, v in given.items() if v is not None} | _data_changes(data, root, download, size)
     if steps is not None and minutes is None:
         asked["training.minutes"] = None
     recipe = override(PRESETS[chosen], asked | (changes or {}))
-    if not recipe.data.source:
+    if recipe.data.source == Folder():
         raise UserError(f"the preset '{chosen}' needs pictures: give --data FOLDER")
-    name = data if data in ("digits", None) else Path(data).stem
+    name = Path(data).stem if data else None
     return _train(run or Path("runs") / (name or chosen), recipe)
+
+
+def _data_changes(data: str | None, root: str | None, download: bool, size: str | None) -> Changes:
+    """The plain options of data as recipe fields."""
+    from unnoise.data.sources import find_source
+    from unnoise.recipe import to_json
+
+    asked: Changes = {} if data is None else {"data.source": to_json(find_source(data))}
+    if root is not None:
+        asked["data.source.root"] = root
+    if download:
+        asked["data.source.download"] = True
+    if size is not None:
+        number = _value(size)
+        asked["data.size"] = [number, number] if isinstance(number, int) else number
+    return asked
 
 
 def _train(folder: Path, recipe: "Recipe") -> int:
@@ -186,18 +205,15 @@ def sample(
     import numpy as np
 
     from unnoise import figures, files
-    from unnoise.recipe import override
-    from unnoise.run import draw, open_model
+    from unnoise.model import Model
 
-    model, info = open_model(run)
-    asked: Changes = {f"sampling.{k}": v for k, v in (("steps", steps), ("sampler", sampler)) if v is not None}
-    asked |= {k if k.startswith("sampling.") else f"sampling.{k}": v for k, v in (changes or {}).items()}
-    sampling = override(info.recipe, asked).sampling
+    model = Model.open(run)
+    sampling = _sampling(model, steps, sampler, changes)
     out = out or run / "drawn"
     begun = time.perf_counter()
     try:
         if out.suffix == ".npz":
-            pixels = np.concatenate(list(draw(model, info, n, seed, batch, sampling)))
+            pixels = np.concatenate(list(model.draw(n, seed, batch, sampling)))
             files.write(out, lambda p: np.savez_compressed(p, images=pixels))
             say(f"{n} pictures in {time.perf_counter() - begun:.1f} s: {out}")
             return 0
@@ -205,7 +221,7 @@ def sample(
             raise UserError(f"--out must be a folder or end in .npz, not '{out}'")
         out.mkdir(parents=True, exist_ok=True)
         first: list[Any] = []
-        for pictures in draw(model, info, n, seed, batch, sampling):
+        for pictures in model.draw(n, seed, batch, sampling):
             for k, picture in enumerate(pictures):
                 figures.save(figures.to_image(picture), out / f"{len(first) + k:06d}.png")
             first += list(pictures)
@@ -217,21 +233,34 @@ def sample(
     return 0
 
 
+def _sampling(model: "Model", steps: int | None, sampler: str | None, changes: Changes | None) -> "Sampling":
+    """How to draw from this model: its recipe's way, but for what was asked."""
+    from unnoise.recipe import override
+
+    asked: Changes = {f"sampling.{k}": v for k, v in (("steps", steps), ("sampler", sampler)) if v is not None}
+    asked |= {k if k.startswith("sampling.") else f"sampling.{k}": v for k, v in (changes or {}).items()}
+    return override(model.info.recipe, asked).sampling
+
+
 def data(
     source: Annotated[Positional[str], arg(help="a set's name, a folder, or an .npz")],
+    root: Annotated[str | None, arg(help="the folder that holds a published set")] = None,
+    download: Annotated[bool, arg(help="fetch a published set if it is not there")] = False,
     size: Annotated[str | None, arg(help="height and width: 64 or 48,64")] = None,
     out: Annotated[Path | None, arg(help="write a sheet of the first 36 pictures here (.png)")] = None,
+    *,
+    changes: tyro.conf.Suppress[Changes | None] = None,
 ) -> int:
-    """Read pictures and say what they are.
+    """Read pictures and say what they are. Fields of the recipe's data go by their dotted names.
 
-    Example: unnoise data my/photos --size 64 --out sheet.png
+    Examples: unnoise data my/photos --size 64 --out sheet.png
+              unnoise data fgvc-aircraft --root DIR --size 64 --data.source.level family
     """
     from unnoise import figures
-    from unnoise.data.sources import DataPlan, split
-    from unnoise.recipe import from_json
+    from unnoise.data.pictures import split
+    from unnoise.recipe import Recipe, override
 
-    number = _value(size) if size else None
-    plan = from_json(DataPlan, {"source": source, "size": [number, number] if isinstance(number, int) else number}, "data")
+    plan = override(Recipe(), _data_changes(source, root, download, size) | (changes or {})).data
     pictures = plan.load()
     parts = split(pictures, plan.held_out)
     c, h, w = pictures.shape
@@ -273,7 +302,7 @@ def doctor() -> int:
     import torchvision
 
     from unnoise import __version__
-    from unnoise.run import choose_device
+    from unnoise.model import choose_device
     from unnoise.training import bf16_pays
 
     device = choose_device()
@@ -307,7 +336,7 @@ def _dispatch(arguments: list[str]) -> int:
     if verb is None:
         raise UserError(f"unknown verb '{arguments[0]}': {nearest(arguments[0], VERBS)}")
     plain, dotted = _take_dotted(arguments[1:])
-    if dotted and verb not in (train, sample):
+    if dotted and "changes" not in inspect.signature(verb).parameters:
         raise UserError(f"'{arguments[0]}' takes no recipe fields, but got --{next(iter(dotted))}")
     call = functools.partial(verb, changes=dotted) if dotted else verb
     status: int = tyro.cli(call, args=plain, prog=f"unnoise {arguments[0]}")

@@ -24,6 +24,11 @@ def normal(generator: np.random.Generator, shape: Sequence[int]) -> Tensor:
     return torch.from_numpy(generator.standard_normal(tuple(shape), dtype=np.float32))
 
 
+def uniform(generator: np.random.Generator, count: int) -> Tensor:
+    """(count,) float32, uniform in (0, 1): the same draw in float64 could round to 1."""
+    return torch.from_numpy(generator.random(count)).float().clamp(1e-6, 1 - 1e-6)
+
+
 class PictureNoise:
     """The noise of some numbered pictures: picture 17 sees the same draws whatever batch it is drawn in.
 

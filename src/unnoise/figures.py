@@ -1,14 +1,22 @@
-"""Pictures of pictures: grids, strips and curves, as PNG files, without a window."""
+"""Figures as PNG files (and moving ones as GIF or MP4), without a window."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from unnoise import files
+from unnoise.errors import UserError
+from unnoise.noise import Schedule, add_noise
+from unnoise.sampler import SamplingRecord
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def to_uint8(x: Tensor) -> np.ndarray:
@@ -34,31 +42,127 @@ def grid(pixels: np.ndarray, columns: int | None = None, least: int = 64) -> Ima
     return to_image(sheet)
 
 
-def strip(stages: Sequence[tuple[Tensor, Tensor]], count: int = 10) -> Image.Image:
-    """One picture's way from noise, from pairs (x_t, x_hat) each (1, C, H, W): x_t above, the estimate below."""
-    chosen = [stages[i] for i in np.linspace(0, len(stages) - 1, min(count, len(stages))).round().astype(int)]
-    # x_t of a variance-exploding schedule is far outside [-1, 1]: scale each stage to its own range.
-    above = np.concatenate([to_uint8(x / x.abs().amax().clamp(min=1)) for x, _ in chosen])
-    below = np.concatenate([to_uint8(x_hat) for _, x_hat in chosen])
-    return grid(np.concatenate([above, below]), columns=len(chosen))
-
-
 def save(picture: Image.Image, path: Path) -> None:
     """Write a PNG atomically."""
     files.write(path, lambda p: picture.save(p, format="PNG"))
 
 
-def loss_curve(steps: Sequence[int], losses: Sequence[float], path: Path) -> None:
-    """Loss against step, with a running mean, as a PNG."""
-    from matplotlib.figure import Figure
+def _in_range(x: Tensor) -> np.ndarray:
+    """One x_t (1, C, H, W) for the eye: scaled to its own range where it leaves [-1, 1], as variance-exploding noise does."""
+    pixels: np.ndarray = to_uint8(x / x.abs().amax().clamp(min=1))[0]
+    return pixels
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
+
+def _strip(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], names: Sequence[str], path: Path) -> None:
+    """Rows of uint8 pictures (H, W, C), a title above each column and a name before each row."""
+    figure = _figure(1.3 * len(titles) + 0.3, 1.3 * len(rows) + 0.3)
+    axes = figure.subplots(len(rows), len(titles), squeeze=False)
+    for r, row in enumerate(rows):
+        for c, picture in enumerate(row):
+            place = axes[r, c]
+            place.imshow(to_image(picture), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            place.set(xticks=[], yticks=[])
+            place.set_frame_on(False)
+            if r == 0:
+                place.set_title(titles[c], fontsize=9)
+        axes[r, 0].set_ylabel(names[r], fontsize=9)
+    _save(figure, path)
+
+
+def forward_strip(schedule: Schedule, x: Tensor, noise: Tensor, path: Path, count: int = 10) -> None:
+    """One picture x (1, C, H, W) in [-1, 1] under the same noise at `count` times: steps 0, T/10, 2T/10, ... of T."""
+    if schedule.steps is None:
+        t = torch.linspace(0, 1, count, dtype=torch.float64)
+        titles = [f"t = {float(v):.2f}" for v in t]
+    else:
+        k = torch.arange(count) * schedule.steps // count
+        t, titles = (k + 1).double() / schedule.steps, [f"t = {int(v)}" for v in k]
+    _strip([[_in_range(add_noise(schedule, x, v, noise)) for v in t]], titles, ["x_t"], path)
+
+
+def stages(records: Iterable[SamplingRecord], count: int = 10) -> list[SamplingRecord]:
+    """`count` of a trajectory's records, evenly spread, the last one among them; no others are kept in memory."""
+    kept: list[SamplingRecord] = []
+    for r in records:
+        n = min(count, r.steps)
+        if r.step * n // r.steps > (r.step - 1) * n // r.steps:
+            kept.append(r)
+    return kept
+
+
+def reverse_strip(records: Sequence[SamplingRecord], path: Path) -> None:
+    """One picture becoming clear: x_t above, the estimate of the clean picture that led to it below."""
+    rows = [[_in_range(r.x[:1]) for r in records], [to_uint8(r.x_hat[:1])[0] for r in records]]
+    _strip(rows, [f"t = {r.t:.2f}" for r in records], ["x_t", "estimate"], path)
+
+
+def schedule_curves(schedules: Mapping[str, Schedule], path: Path) -> None:
+    """alpha, sigma and log SNR of each schedule over t, side by side."""
+    t = torch.linspace(0, 1, 501, dtype=torch.float64)
+    figure = _figure(11, 3.4)
+    alpha, sigma, log_snr = figure.subplots(1, 3)
+    for name, schedule in schedules.items():
+        alpha.plot(t, schedule.alpha(t), label=name)
+        sigma.plot(t, schedule.sigma(t))
+        log_snr.plot(t[1:], schedule.log_snr(t[1:]))
+    alpha.set(title="alpha")
+    sigma.set(title="sigma", yscale="symlog")  # a variance-exploding sigma goes far beyond 1
+    log_snr.set(title="log SNR", ylim=(-15, 15))
+    for axes in (alpha, sigma, log_snr):
+        axes.set(xlabel="t (0: the picture, 1: the most noise)")
+        axes.grid(alpha=0.2)
+    alpha.legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def loss_curve(steps: Sequence[int], losses: Sequence[float], path: Path) -> None:
+    """Loss against step, with a running mean."""
+    figure = _figure(7, 4)
     axes = figure.add_subplot()
     axes.plot(steps, losses, color="0.8", linewidth=0.8, label="each step")
     width = max(1, len(losses) // 50)
-    if len(losses) >= width:
-        mean = np.convolve(losses, np.ones(width) / width, mode="valid")
-        axes.plot(steps[width - 1 :], mean, color="C0", label=f"mean of {width}")
+    mean = np.convolve(losses, np.ones(width) / width, mode="valid")
+    axes.plot(steps[width - 1 :], mean, color="C0", label=f"mean of {width}")
     axes.set(xlabel="step", ylabel="training loss")
     axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def animation(records: Iterable[SamplingRecord], path: Path, seconds: float = 5.0, hold: float = 1.5) -> None:
+    """Pictures becoming clear, a frame a step, the last one held: `path` ends in .gif, or in .mp4 (needs PyAV)."""
+    frames = [grid(np.stack([_in_range(x[None]) for x in r.x])) for r in stages(records, 100)]
+    each = seconds / len(frames)
+    if path.suffix == ".gif":
+        times = [round(1000 * each)] * (len(frames) - 1) + [round(1000 * hold)]
+        files.write(path, lambda p: frames[0].save(p, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0))
+    elif path.suffix == ".mp4":
+        rate = max(1, round(1 / each))
+        files.write(path, lambda p: _write_mp4(p, frames + frames[-1:] * round(hold * rate), rate))
+    else:
+        raise UserError(f"an animation is a .gif or an .mp4, not '{path}'")
+
+
+def _write_mp4(path: Path, frames: Sequence[Image.Image], rate: int) -> None:
+    try:
+        import av
+    except ImportError as e:
+        raise UserError("writing .mp4 needs PyAV: pip install 'unnoise[video]', or choose a .gif") from e
+    with av.open(str(path), "w") as file:
+        stream: Any = file.add_stream("libx264", rate=rate)
+        width, height = (side // 2 * 2 for side in frames[0].size)  # 4:2:0 colour needs even sides
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for frame in frames:
+            file.mux(stream.encode(av.VideoFrame.from_image(frame.convert("RGB").crop((0, 0, width, height)))))
+        file.mux(stream.encode())
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    if path.suffix != ".png":
+        raise UserError(f"figures are PNG files: give a name that ends in .png, not '{path}'")
     files.write(path, lambda p: figure.savefig(p, dpi=120))

@@ -55,10 +55,14 @@ class Schedule(ABC):
 
 
 @functools.lru_cache(maxsize=64)
-def _linear_log_alpha_bar(steps: int, beta_start: float, beta_end: float) -> Tensor:
-    """log alpha_bar after 0, 1, ..., T steps: (T + 1,) float64."""
+def _linear_alphas(steps: int, beta_start: float, beta_end: float, zero_terminal_snr: bool) -> Tensor:
+    """alpha after 0, 1, ..., T steps: (T + 1,) float64, falling from 1."""
     betas = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
-    return torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-betas).cumsum(0)])
+    alphas = torch.exp(torch.log1p(-betas).cumsum(0) / 2)
+    if zero_terminal_snr:
+        first, last = alphas[0].clone(), alphas[-1].clone()
+        alphas = (alphas - last) * (first / (first - last))
+    return torch.cat([torch.ones(1, dtype=torch.float64), alphas])
 
 
 @dataclass(frozen=True)
@@ -66,16 +70,19 @@ class LinearSchedule(Schedule):
     """DDPM's linear betas (Ho et al. 2020, section 4), for any number of steps, never rescaled.
 
     alpha_bar is the running product of 1 - beta; alpha = sqrt(alpha_bar), sigma = sqrt(1 - alpha_bar). Step k of T
-    (from 0) is t = (k + 1) / T; between steps log alpha_bar is linear in t.
+    (from 0) is t = (k + 1) / T; between steps alpha is linear in t. Few steps end short of pure noise (alpha = 0.219
+    for T = 300); `zero_terminal_snr` shifts and stretches alpha so that the last step is pure noise and the first stays
+    (Lin et al. 2024, algorithm 1). The noise target can't be learned there: take velocity or picture.
     """
 
     timesteps: int = 1000
     beta_start: float = 1e-4
     beta_end: float = 0.02
+    zero_terminal_snr: bool = False
 
     def __post_init__(self) -> None:
-        if self.timesteps < 1:
-            raise UserError(f"a linear schedule needs at least 1 timestep, not {self.timesteps}")
+        if self.timesteps < 1 + self.zero_terminal_snr:
+            raise UserError(f"a linear schedule needs at least {1 + self.zero_terminal_snr} timesteps, not {self.timesteps}")
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise UserError(f"betas must satisfy 0 < start <= end < 1, not {self.beta_start}, {self.beta_end}")
 
@@ -83,27 +90,28 @@ class LinearSchedule(Schedule):
     def steps(self) -> int | None:
         return self.timesteps
 
-    def _table(self, like: Tensor) -> Tensor:
-        return _linear_log_alpha_bar(self.timesteps, self.beta_start, self.beta_end).to(like.device)
+    def _alphas(self, like: Tensor) -> Tensor:
+        return _linear_alphas(self.timesteps, self.beta_start, self.beta_end, self.zero_terminal_snr).to(like.device)
 
-    def _log_alpha_bar(self, t: Tensor) -> Tensor:
-        table, position = self._table(t), t.double() * self.timesteps
+    def _alpha(self, t: Tensor) -> Tensor:
+        table, position = self._alphas(t), t.double() * self.timesteps
         # An integer step that went through float32 is still that step, so its value comes from the table itself.
         position = torch.where((position - position.round()).abs() < 1e-4, position.round(), position)
         k = position.floor().clamp(0, self.timesteps - 1).long()
         return torch.lerp(table[k], table[k + 1], position - k)
 
     def alpha(self, t: Tensor) -> Tensor:
-        return torch.exp(self._log_alpha_bar(t) / 2).to(t.dtype)
+        return self._alpha(t).to(t.dtype)
 
     def sigma(self, t: Tensor) -> Tensor:
-        return torch.sqrt(torch.expm1(self._log_alpha_bar(t)).abs()).to(t.dtype)
+        alpha = self._alpha(t)
+        return torch.sqrt((1 - alpha) * (1 + alpha)).to(t.dtype)
 
     def time_at(self, ratio: Tensor) -> Tensor:
-        falling = -self._table(ratio)  # rises from 0: fit for a search
-        wanted = torch.log1p(ratio.double().square())  # -log alpha_bar, since ratio^2 = (1 - alpha_bar) / alpha_bar
-        k = (torch.searchsorted(falling, wanted.contiguous()) - 1).clamp(0, self.timesteps - 1)
-        t = (k + (wanted - falling[k]) / (falling[k + 1] - falling[k])) / self.timesteps
+        falling = self._alphas(ratio)
+        alpha = (1 + ratio.double().square()).rsqrt().contiguous()  # since ratio^2 = (1 - alpha^2) / alpha^2
+        k = (torch.searchsorted(-falling, -alpha) - 1).clamp(0, self.timesteps - 1)
+        t = (k + (falling[k] - alpha) / (falling[k] - falling[k + 1])) / self.timesteps
         return t.clamp(0, 1).to(ratio.dtype)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from unnoise import files
-from unnoise.data.sources import DataPlan
+from unnoise.data.pictures import Source
+from unnoise.data.sources import SOURCES, DataPlan
 from unnoise.denoiser import TARGETS, Denoiser, KarrasTarget, NetworkDenoiser, Target
 from unnoise.errors import UserError, nearest
 from unnoise.loss import LOSSES, Penalty
@@ -34,6 +35,7 @@ from unnoise.training import Training, TrainingPlan
 NETWORKS: dict[str, type[NetworkPlan]] = {"unet": UNetPlan, "simple-unet": SimpleUnetPlan}
 
 TABLES: dict[type, dict[str, type]] = {
+    Source: SOURCES,
     Schedule: SCHEDULES,
     Target: TARGETS,
     NetworkPlan: NETWORKS,

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from unnoise.denoiser import Denoiser
 from unnoise.draws import PictureNoise
-from unnoise.errors import UserError
+from unnoise.errors import UserError, nearest
+from unnoise.gaussian import Moments
 from unnoise.noise import SamplingTimes, TrailingSteps
 
 State = Any  # what a multistep method remembers between steps; None at the first
@@ -145,18 +146,28 @@ class ClampedEstimate(Denoiser):
         return x_hat.clamp(-1, 1)
 
 
+STARTS = ("noise", "data")
+
+
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures are drawn: a sampler, the times it visits, how many steps, and whether estimates are clamped."""
+    """How pictures are drawn: a sampler, the times it visits, how many steps, and whether estimates are clamped.
+
+    `start` is what stands at t = 1 for the picture that noise hides: nothing (`noise`), or a draw from the Gaussian with
+    the training pictures' mean and covariance (`data`), for schedules that end short of pure noise.
+    """
 
     sampler: Sampler = field(default_factory=DPMSolver2M)
     times: SamplingTimes = field(default_factory=TrailingSteps)
     steps: int = 20
     clamp_estimate: bool = True
+    start: str = "noise"
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise UserError(f"sampling steps must be at least 1, not {self.steps}")
+        if self.start not in STARTS:
+            raise UserError(f"unknown start '{self.start}': {nearest(self.start, STARTS)}")
 
 
 @dataclass(frozen=True)
@@ -172,25 +183,39 @@ class SamplingRecord:
 
 @torch.no_grad()
 def trajectory(
-    denoiser: Denoiser, x: Tensor, sampling: Sampling, noise: PictureNoise, label: Tensor | None = None
+    denoiser: Denoiser, x: Tensor, sampling: Sampling, noise: PictureNoise, label: Tensor | None = None, begin: float = 1.0
 ) -> Iterator[SamplingRecord]:
-    """Run a sampler from x (B, C, H, W) at t = 1 down to t = 0, yielding a record after each of its steps."""
+    """Run a sampler from x (B, C, H, W) at t = `begin` down to t = 0, yielding a record after each of its steps.
+
+    From a `begin` below 1 it visits those of its times that lie below, so the steps are fewer.
+    """
     if sampling.clamp_estimate:
         denoiser = ClampedEstimate(denoiser)
     times = sampling.times(denoiser.schedule, sampling.steps).to(x.device)
-    state: State = None
-    for k in range(sampling.steps):
+    times = torch.cat([times.new_tensor([begin]), times[times < begin - 1e-9]])
+    steps, state = len(times) - 1, None
+    for k in range(steps):
         x, x_hat, state = sampling.sampler.step(denoiser, x, times[k], times[k + 1], state, noise, label)
-        yield SamplingRecord(k + 1, sampling.steps, float(times[k + 1]), x, x_hat)
+        yield SamplingRecord(k + 1, steps, float(times[k + 1]), x, x_hat)
 
 
-def starting_noise(denoiser: Denoiser, noise: PictureNoise, like: Tensor) -> Tensor:
-    """x at t = 1 with no picture in it: N(0, alpha(1)^2 + sigma(1)^2), the spread of noised pictures of unit variance.
+def starting_point(
+    denoiser: Denoiser, noise: PictureNoise, like: Tensor, start: str = "noise", moments: Moments | None = None
+) -> Tensor:
+    """x at t = 1, in the shape of `like` (B, C, H, W).
 
-    So N(0, I) on every variance-preserving schedule, also where training ends short of pure noise. Shape as `like`.
+    Start `noise` has no picture in it: N(0, alpha(1)^2 + sigma(1)^2), the spread of noised pictures of unit variance;
+    so N(0, I) on every variance-preserving schedule, also where training ends short of pure noise. Start `data` is
+    alpha(1) x + sigma(1) z with x from the Gaussian of `moments`: what training saw at t = 1, up to second moments.
     """
     one = torch.ones((), dtype=torch.float64, device=like.device)
-    return torch.hypot(*_scales(denoiser, one)) * noise.normal_like(like)
+    alpha, sigma = _scales(denoiser, one)
+    if start == "noise":
+        return torch.hypot(alpha, sigma) * noise.normal_like(like)
+    if moments is None:
+        raise UserError("sampling.start data needs the training pictures' mean and covariance, which this model lacks: "
+                        "choose sampling.start noise")  # fmt: skip
+    return alpha * moments.draw(noise, like) + sigma * noise.normal_like(like)
 
 
 def sample(
@@ -201,13 +226,17 @@ def sample(
     seed: int = 0,
     label: Tensor | None = None,
     device: torch.device | str = "cpu",
+    moments: Moments | None = None,
 ) -> Tensor:
     """Draw the pictures with these numbers: (len(numbers), C, H, W) in [-1, 1]. Picture n depends on (seed, n) alone.
 
-    `shape` is (C, H, W); `label` is (B,) classes or None. The denoiser is used as it is: call `.eval()` first.
+    `shape` is (C, H, W); `label` is (B,) classes or None; `moments` are needed to start from the data. The denoiser is
+    used as it is: call `.eval()` first.
     """
+    sampling = sampling or Sampling()
     noise = PictureNoise(seed, numbers)
-    x = starting_noise(denoiser, noise, torch.empty(len(numbers), *shape, device=device))
-    for record in trajectory(denoiser, x, sampling or Sampling(), noise, label):
+    like = torch.empty(len(numbers), *shape, device=device)
+    x = starting_point(denoiser, noise, like, sampling.start, moments)
+    for record in trajectory(denoiser, x, sampling, noise, label):
         x = record.x
     return x.clamp(-1, 1)

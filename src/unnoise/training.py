@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from unnoise import draws
-from unnoise.data.sources import Pictures
+from unnoise.data.pictures import Pictures
 from unnoise.denoiser import Denoiser
 from unnoise.ema import PowerEMA
 from unnoise.errors import UserError, nearest
@@ -30,16 +30,21 @@ CALIBRATION = 0.1  # share of a time budget after which the number of steps is f
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How to train. Give `steps` or `minutes`; with both, whichever ends first.
+    """How to train. Give `epochs`, `steps` or `minutes`; with several, whichever ends first.
 
-    The learning rate rises over `warmup` steps, stays, and falls linearly to exactly 0 over the last `decay` share.
-    `ema` is the relative width of the average of the weights (0: none); `clip` the largest gradient norm (0: none).
-    A grid of samples is drawn every `sample_every` seconds, a checkpoint saved every `save_every` seconds.
+    `drop_last` leaves out each epoch's last, partial batch; without it a batch spans two epochs. `spread_times` spreads
+    the noise levels of a batch evenly, else each is drawn by itself. The learning rate rises over `warmup` steps, stays,
+    and falls linearly to exactly 0 over the last `decay` share. `ema` is the relative width of the average of the
+    weights (0: none); `clip` the largest gradient norm (0: none). A grid of `sample_count` pictures is drawn every
+    `sample_every` seconds (or more rarely, so that it takes at most a tenth of the time), a checkpoint saved every
+    `save_every` seconds.
     """
 
+    epochs: int | None = None
     steps: int | None = None
     minutes: float | None = None
     batch: int = 32
+    drop_last: bool = False
     optimizer: str = "adamw"
     learning_rate: float = 1e-3
     warmup: int = 100
@@ -50,18 +55,20 @@ class TrainingPlan:
     ema: float = 0.1
     precision: str = "auto"
     seed: int = 0
+    sample_count: int = 36
     sample_every: float = 30.0
     save_every: float = 300.0
     penalty: Penalty = field(default_factory=L2)
     times: TrainingTimes = field(default_factory=LogNormalTimes)
+    spread_times: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("steps", "minutes"):
+        for name in ("epochs", "steps", "minutes"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise UserError(f"--{name} must be greater than 0, not {value}")
-        if self.batch < 1:
-            raise UserError(f"the batch must hold at least 1 picture, not {self.batch}")
+        if min(self.batch, self.sample_count) < 1:
+            raise UserError(f"batch and sample_count must be at least 1, not {self.batch} and {self.sample_count}")
         if self.learning_rate <= 0 or not 0 <= self.decay <= 1 or self.warmup < 0:
             raise UserError("training needs learning_rate > 0, 0 <= decay <= 1 and warmup >= 0")
         if self.ema and not 0 < self.ema < 0.28:
@@ -77,6 +84,19 @@ class TrainingPlan:
         kind = OPTIMIZERS[self.optimizer]
         options: dict[str, Any] = {"lr": self.learning_rate, "betas": (0.9, self.beta2), "weight_decay": self.weight_decay}
         return kind(model.parameters(), **options, fused=True)
+
+    def steps_asked(self, pictures: int) -> int | None:
+        """How many steps `epochs` and `steps` allow on this many pictures; None if only time is given."""
+        asked = [] if self.epochs is None else [round(self.epochs * self.steps_per_epoch(pictures))]
+        return min(asked + ([] if self.steps is None else [self.steps]), default=None)
+
+    def steps_per_epoch(self, pictures: int) -> float:
+        """Not a whole number where batches span epochs."""
+        return pictures // self.batch if self.drops_last(pictures) else pictures / self.batch
+
+    def drops_last(self, pictures: int) -> bool:
+        """A set smaller than one batch drops nothing, else nothing would be left."""
+        return self.drop_last and pictures >= self.batch
 
     def rate_at(self, step: int, total: int | None) -> float:
         """The learning rate of step `step` (from 0) of `total` (None: not known yet, so not near the end)."""
@@ -117,15 +137,16 @@ def train(training: Training, pictures: Pictures, plan: TrainingPlan, device: to
     """
     model, optimizer = training.model.train(), training.optimizer
     average = PowerEMA(model, training.average, plan.ema, fresh=training.step == 0)
-    loader = Batches(pictures, plan.batch, plan.seed, device, flip)
-    budget = Budget(plan, training.step)
+    loader = Batches(pictures, plan, device, flip)
+    budget = Budget(plan, training.step, plan.steps_asked(len(pictures)))
     if plan.minutes is None and training.total is None:
-        training.total = plan.steps
+        training.total = budget.most
     while training.total is None or training.step < training.total:
         step = training.step
         x, label = loader(step)
         stream = draws.stream(plan.seed, "noise", step)
-        t = plan.times(spread_uniform(stream.random(), len(x)), model.schedule).to(device)
+        u = spread_uniform(stream.random(), len(x)) if plan.spread_times else draws.uniform(stream, len(x))
+        t = plan.times(u, model.schedule).to(device)
         noise = draws.normal(stream, x.shape).to(device)
 
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
@@ -151,17 +172,19 @@ def train(training: Training, pictures: Pictures, plan: TrainingPlan, device: to
 class Batches:
     """Batch k of an endless shuffled sequence, known without reading the ones before it.
 
-    Each epoch visits every picture once, in an order that is a function of (seed, epoch); a batch may span two epochs.
+    Each epoch visits every picture once (but for a last batch dropped), in an order that is a function of (seed, epoch).
     """
 
-    def __init__(self, pictures: Pictures, batch: int, seed: int, device: torch.device | str, flip: bool = False) -> None:
+    def __init__(self, pictures: Pictures, plan: TrainingPlan, device: torch.device | str, flip: bool = False) -> None:
         self.pixels = torch.from_numpy(pictures.pixels)
         self.labels = None if pictures.labels is None else torch.from_numpy(pictures.labels)
-        self.batch, self.seed, self.device, self.flip = batch, seed, device, flip
+        self.batch, self.seed, self.device, self.flip = plan.batch, plan.seed, device, flip
+        n = len(pictures)
+        self.epoch_size = n // plan.batch * plan.batch if plan.drops_last(n) else n
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
     def _picture_at(self, position: int) -> int:
-        epoch, place = divmod(position, len(self.pixels))
+        epoch, place = divmod(position, self.epoch_size)
         if self._order[0] != epoch:
             self._order = epoch, draws.stream(self.seed, "order", epoch).permutation(len(self.pixels))
         return int(self._order[1][place])
@@ -177,10 +200,10 @@ class Batches:
 
 
 class Budget:
-    """Turns a time budget into a number of steps by measuring the first of them."""
+    """Turns a time budget into a number of steps, at most `most`, by measuring the first of them."""
 
-    def __init__(self, plan: TrainingPlan, first: int) -> None:
-        self.plan, self.first = plan, first
+    def __init__(self, plan: TrainingPlan, first: int, most: int | None) -> None:
+        self.plan, self.first, self.most = plan, first, most
         self.begun = time.perf_counter()
         self.warm: tuple[int, float] | None = None
 
@@ -192,6 +215,8 @@ class Budget:
         """Once enough of the time has been seen, how many steps fit in all of it. The first two do not count as typical."""
         assert self.plan.minutes is not None
         now, seconds = time.perf_counter(), self.plan.minutes * 60
+        if self.most is not None and step >= self.most:
+            return step
         if self.warm is None:
             if step - self.first >= 2:
                 self.warm = step, now
@@ -200,7 +225,7 @@ class Budget:
             return None
         left = seconds - (now - self.begun)
         fit = step + max(0, int(left * (step - self.warm[0]) / (now - self.warm[1])))
-        return min(fit, self.plan.steps) if self.plan.steps else fit
+        return fit if self.most is None else min(fit, self.most)
 
 
 def bf16_pays(device: torch.device | str, seconds: float = 1.0) -> tuple[bool, float]:

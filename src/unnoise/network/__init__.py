@@ -1,12 +1,15 @@
 """Networks: `(x, c_noise, label) -> like x`. They know nothing of diffusion."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import nn
 
 
 class NetworkPlan(ABC):
     """What a recipe holds of a network: a frozen dataclass that builds it."""
+
+    takes_labels: ClassVar[bool] = True
 
     @abstractmethod
     def build(self, channels: int, size: tuple[int, int], classes: int) -> nn.Module:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +81,7 @@ class SimpleUnet(nn.Module):
 class SimpleUnetPlan(NetworkPlan):
     """The notebook's widths by default; takes no labels."""
 
+    takes_labels: ClassVar[bool] = False
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
     time_size: int = 32
 

@@ -4,7 +4,7 @@ The picture is folded by `patch` (pixel unshuffle), taken down through `widths` 
 up again with every output of the way down kept; then unfolded.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -12,16 +12,16 @@ from torch.nn import functional
 
 from unnoise.errors import UserError
 from unnoise.network import NetworkPlan
-from unnoise.network.blocks import Attention, FourierTime, ResidualBlock, group_norm, zeroed
+from unnoise.network.blocks import ACTIVATIONS, NORMS, Attention, Block, FourierTime, Style, zeroed
 
 
 class Layer(nn.Module):
-    """A residual block, with attention behind it or without."""
+    """A block, with attention behind it or without."""
 
-    def __init__(self, in_channels: int, out_channels: int, embedding: int, dropout: float, attend: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, embedding: int, style: Style, attend: bool) -> None:
         super().__init__()
-        self.block = ResidualBlock(in_channels, out_channels, embedding, dropout)
-        self.attention = Attention(out_channels) if attend else nn.Identity()
+        self.block = Block(in_channels, out_channels, embedding, style)
+        self.attention = Attention(out_channels, style) if attend else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         out: Tensor = self.attention(self.block(x, embedding))
@@ -44,7 +44,7 @@ class UNet(nn.Module):
         self.enter = nn.Conv2d(folded, widths[0], 3, padding=1)
 
         def layer(i: int, o: int, level: int) -> Layer:
-            return Layer(i, o, e, plan.dropout, attend[level])
+            return Layer(i, o, e, plan.style, attend[level])
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         self.shrink, self.grow = nn.ModuleList(), nn.ModuleList()
@@ -64,7 +64,8 @@ class UNet(nn.Module):
             if level:
                 self.grow.append(nn.Conv2d(w, widths[level - 1], 3, padding=1))
                 width = widths[level - 1]
-        self.leave = nn.Sequential(group_norm(width), nn.SiLU(), zeroed(nn.Conv2d(width, folded, 3, padding=1)))
+        self.norm, self.activation = NORMS[plan.style.norm](width), ACTIVATIONS[plan.style.activation]
+        self.leave = zeroed(nn.Conv2d(width, folded, 3, padding=1))
 
     def embed(self, c_noise: Tensor, label: Tensor | None) -> Tensor:
         embedding = self.time(c_noise)
@@ -90,27 +91,28 @@ class UNet(nn.Module):
                 x = self.grow[level - 1](functional.interpolate(x, scale_factor=2.0, mode="nearest"))
             for layer in layers:  # type: ignore[attr-defined]
                 x = layer(torch.cat([x, kept.pop()], dim=1), embedding)
-        return functional.pixel_shuffle(self.leave(x), self.patch)
+        return functional.pixel_shuffle(self.leave(self.activation(self.norm(x))), self.patch)
 
 
 @dataclass(frozen=True)
 class UNetPlan(NetworkPlan):
-    """Channels of each level, blocks a level, patch size, and the largest number of places that attention looks at."""
+    """Channels of each level, blocks a level, patch size, and the style of the blocks.
+
+    Attention stands on the levels of at most `attention_tokens` places (0: nowhere).
+    """
 
     widths: tuple[int, ...] = (64, 128)
     blocks: int = 2
     patch: int = 1
     embedding: int = 128
     attention_tokens: int = 64
-    dropout: float = 0.0
+    style: Style = field(default_factory=Style)
 
     def __post_init__(self) -> None:
         if not self.widths or min(self.widths) < 16 or any(w % 16 for w in self.widths):
             raise UserError(f"unet widths must be multiples of 16, not {list(self.widths)}")
         if min(self.blocks, self.patch) < 1 or self.embedding < 4 or self.embedding % 2:
             raise UserError("unet needs blocks >= 1, patch >= 1 and an even embedding >= 4")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"unet dropout must be in [0, 1), not {self.dropout}")
 
     def build(self, channels: int, size: tuple[int, int], classes: int) -> nn.Module:
         multiple = self.patch * 2 ** (len(self.widths) - 1)

@@ -5,6 +5,7 @@ Hardware: two CPU cores with bf16 instructions. Time: 1 minute, about 750 steps.
 Expected: the training loss ends near 0.29 and the digits in drawn-grid.png can be read.
 """
 
+from unnoise.data.local import Digits
 from unnoise.data.sources import DataPlan
 from unnoise.denoiser import KarrasTarget
 from unnoise.network.unet import UNetPlan
@@ -14,7 +15,7 @@ from unnoise.sampler import Sampling
 from unnoise.training import TrainingPlan
 
 recipe = Recipe(
-    data=DataPlan(source="digits"),
+    data=DataPlan(source=Digits()),
     schedule=KarrasSchedule(sigma_max=15.0),
     target=KarrasTarget(sigma_data=0.75),
     network=UNetPlan(widths=(64, 128)),

@@ -4,8 +4,10 @@ Command: unnoise train pictures --data DIR --minutes 60
 Hardware: two CPU cores or better; the longer the better.
 """
 
+from unnoise.data.local import Folder
 from unnoise.data.sources import DataPlan
 from unnoise.denoiser import KarrasTarget
+from unnoise.network.blocks import Style
 from unnoise.network.unet import UNetPlan
 from unnoise.noise import KarrasSchedule, KarrasSteps, LogNormalTimes
 from unnoise.recipe import Recipe
@@ -13,10 +15,10 @@ from unnoise.sampler import Sampling
 from unnoise.training import TrainingPlan
 
 recipe = Recipe(
-    data=DataPlan(source="", size=(64, 64), flip=True),
+    data=DataPlan(source=Folder(), size=(64, 64), flip=True),
     schedule=KarrasSchedule(sigma_max=80.0),
     target=KarrasTarget(sigma_data=0.5),
-    network=UNetPlan(widths=(64, 128, 192, 256), patch=2, dropout=0.1),
+    network=UNetPlan(widths=(64, 128, 192, 256), patch=2, style=Style(dropout=0.1)),
     training=TrainingPlan(minutes=60.0, batch=32, learning_rate=5e-4, times=LogNormalTimes(mean=-0.8), sample_every=120.0),
     sampling=Sampling(times=KarrasSteps(), steps=20),
 )

@@ -1,0 +1,166 @@
+"""Published sets, read through torchvision. Their own test pictures are held out."""
+
+import shutil
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+
+from unnoise.data.pictures import Fit, Pictures, Source, open_picture, read_files, read_size
+from unnoise.errors import UserError, nearest
+
+BANNER = 20  # pixels: the copyright line below every FGVC picture
+
+
+@dataclass(frozen=True)
+class _Published(Source):
+    """`root` is the folder that holds (or, with `download`, will hold) the set as torchvision lays it out."""
+
+    root: str = "data"
+    download: bool = False
+
+    folder: ClassVar[str]  # below the root
+    archive: ClassVar[str]  # where people can fetch it themselves
+
+    def _open(self, make: Callable[[], Any]) -> Any:
+        """Let torchvision open (and fetch) the set; whatever stands in the way is said in one sentence."""
+        root, there = Path(self.root), (Path(self.root) / self.folder).exists()
+        if not there and not self.download:
+            raise UserError(f"no '{self.folder}' in '{root}': give --root the folder that holds it, or add --download; "
+                            f"it is {self.archive}")  # fmt: skip
+        try:
+            return make()
+        except Exception as e:  # URLError, OSError, RuntimeError, EOFError, KeyError, ...: each library has its own
+            if not there:  # what was fetched only in part would look whole the next time
+                shutil.rmtree(root / self.folder, ignore_errors=True)
+                for part in root.glob(f"{Path(self.archive).name}*"):
+                    part.unlink()
+            wrong = f"{type(e).__name__}: {e}".splitlines()[0]
+            raise UserError(f"can't read '{self.folder}' in '{root}' ({wrong}): fetch {self.archive} yourself and unpack "
+                            f"it so that '{root / self.folder}' is whole")  from e  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FgvcAircraft(_Published):
+    """FGVC-Aircraft 2013b (Maji et al. 2013): 6,667 pictures to train on, 3,333 held out; labels at three levels.
+
+    `level` is variant, family or manufacturer. `cut_banner` cuts the copyright line, `crop_to_box` all outside of the
+    official box. `union` trains on both splits together, as the notebook does, and holds nothing out.
+    """
+
+    level: str = "variant"
+    cut_banner: bool = True
+    crop_to_box: bool = False
+    union: bool = False
+
+    folder: ClassVar[str] = "fgvc-aircraft-2013b"
+    archive: ClassVar[str] = "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz"
+    levels: ClassVar[tuple[str, ...]] = ("variant", "family", "manufacturer")
+
+    def __post_init__(self) -> None:
+        if self.level not in self.levels:
+            raise UserError(f"unknown level '{self.level}': {nearest(self.level, self.levels)}")
+
+    def read(self, fit: Fit) -> Pictures:
+        from torchvision.datasets import FGVCAircraft
+
+        def split(name: str) -> Any:
+            # The loader only hands the path on: decoding is ours, after the crop and on all cores.
+            return FGVCAircraft(self.root, name, self.level, download=self.download, loader=Path)
+
+        trainval, test = self._open(lambda: (split("trainval"), split("test")))
+        entries = [entry for part in (trainval, test) for entry in (part[k] for k in range(len(part)))]
+        files = [path for path, _ in entries]
+        missing = [path for path in files if not path.is_file()]
+        if missing:
+            raise UserError(f"the annotations name {len(missing)} of {len(files)} pictures that are missing, the first "
+                            f"'{missing[0]}': unpack {self.archive} again")  # fmt: skip
+        boxes = self._boxes() if self.crop_to_box else {}
+        if fit.size is None:
+            read_size(files)  # says that a size is needed where they differ
+        pixels, read, skipped = read_files(files, lambda path: fit(self._cut(open_picture(path), path, boxes)), self.root)
+        labels = np.array([label for _, label in entries], dtype=np.int64)[read]
+        is_test = (np.arange(len(files)) >= len(trainval))[read] & (not self.union)
+        return Pictures(pixels, labels, tuple(trainval.classes), skipped, is_test)
+
+    def _cut(self, picture: Image.Image, path: Path, boxes: dict[str, tuple[int, int, int, int]]) -> Image.Image:
+        if self.crop_to_box:
+            left, top, right, bottom = boxes[path.stem]
+            # Called 1-based with both ends inside, yet 0 occurs, and some reach beyond the picture.
+            return picture.crop((max(0, left - 1), max(0, top - 1), min(right, picture.width), min(bottom, picture.height)))
+        return picture.crop((0, 0, picture.width, max(1, picture.height - BANNER))) if self.cut_banner else picture
+
+    def _boxes(self) -> dict[str, tuple[int, int, int, int]]:
+        """Identifier to (left, top, right, bottom)."""
+        path = Path(self.root) / self.folder / "data" / "images_box.txt"
+        boxes = {}
+        try:
+            for line in path.read_text().splitlines():
+                name, *corners = line.split()
+                left, top, right, bottom = (int(c) for c in corners)
+                boxes[name] = left, top, right, bottom
+        except (OSError, ValueError) as e:
+            raise UserError(f"the boxes in '{path}' can't be read ({e}): train without --data.source.crop-to-box") from e
+        return boxes
+
+
+@dataclass(frozen=True)
+class _Arrays(_Published):
+    """A set that torchvision holds as arrays."""
+
+    @abstractmethod
+    def _make(self, train: bool) -> Any:
+        """torchvision's own object for one of the two splits."""
+
+    def read(self, fit: Fit) -> Pictures:
+        train, test = self._open(lambda: (self._make(True), self._make(False)))
+        pixels = np.concatenate([np.asarray(part.data) for part in (train, test)])
+        pixels = pixels[..., None] if pixels.ndim == 3 else pixels
+        labels = np.concatenate([np.asarray(part.targets, dtype=np.int64) for part in (train, test)])
+        return Pictures(fit.array(pixels), labels, tuple(train.classes), test=np.arange(len(pixels)) >= len(train))
+
+
+@dataclass(frozen=True)
+class FashionMnist(_Arrays):
+    """Fashion-MNIST (Xiao et al. 2017): 60,000 grey 28x28 pictures of clothes in 10 classes, 10,000 held out."""
+
+    folder: ClassVar[str] = "FashionMNIST"
+    archive: ClassVar[str] = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com (four .gz files, for FashionMNIST/raw)"
+
+    def _make(self, train: bool) -> Any:
+        from torchvision.datasets import FashionMNIST
+
+        return FashionMNIST(self.root, train, download=self.download)
+
+
+@dataclass(frozen=True)
+class Mnist(_Arrays):
+    """MNIST (LeCun et al. 1998): 60,000 grey 28x28 handwritten digits, 10,000 held out."""
+
+    folder: ClassVar[str] = "MNIST"
+    archive: ClassVar[str] = "https://ossci-datasets.s3.amazonaws.com/mnist (four .gz files, for MNIST/raw)"
+
+    def _make(self, train: bool) -> Any:
+        from torchvision.datasets import MNIST
+
+        return MNIST(self.root, train, download=self.download)
+
+
+@dataclass(frozen=True)
+class Cifar10(_Arrays):
+    """CIFAR-10 (Krizhevsky 2009): 50,000 colour 32x32 pictures in 10 classes, 10,000 held out.
+
+    Its files are pickles: torchvision opens them only if their published checksums fit.
+    """
+
+    folder: ClassVar[str] = "cifar-10-batches-py"
+    archive: ClassVar[str] = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+
+    def _make(self, train: bool) -> Any:
+        from torchvision.datasets import CIFAR10
+
+        return CIFAR10(self.root, train, download=self.download)

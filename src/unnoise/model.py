@@ -1,0 +1,86 @@
+"""A trained model, ready for use: `Model.open("runs/digits").draw(16)`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unnoise import checkpoint, figures
+from unnoise.denoiser import Denoiser
+from unnoise.draws import PictureNoise, stream
+from unnoise.errors import UserError
+from unnoise.gaussian import Moments
+from unnoise.recipe import RunInfo, load_run
+from unnoise.sampler import Sampling, SamplingRecord, sample, starting_point, trajectory
+
+
+def choose_device() -> str:
+    """cuda where there is one, else cpu. Not mps: it has no float64, which the schedules' scales are computed in."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A denoiser with what its run knows of it: the recipe, and the training pictures' mean and covariance."""
+
+    denoiser: Denoiser
+    info: RunInfo
+    moments: Moments | None = None
+
+    @classmethod
+    def open(cls, folder: Path | str, device: str | None = None) -> "Model":
+        """From a run folder: needs recipe.json and model.safetensors, and moments.safetensors only to start from data."""
+        folder = Path(folder)
+        info = load_run(folder)
+        if not (folder / "model.safetensors").is_file():
+            raise UserError(f"'{folder}' has no model.safetensors yet: train it with 'unnoise train --resume {folder}'")
+        device = device or choose_device()
+        denoiser = info.recipe.build_denoiser(info.shape, len(info.classes))
+        checkpoint.load_model(folder / "model.safetensors", denoiser)
+        found = folder / "moments.safetensors"
+        info = replace(info, device=device, bf16=info.bf16 and device == info.device)
+        return cls(denoiser.eval().to(device), info, Moments.load(found) if found.is_file() else None)
+
+    def autocast(self) -> Any:
+        """The precision that the run was trained in."""
+        return torch.autocast(torch.device(self.info.device).type, torch.bfloat16, enabled=self.info.bf16)
+
+    def labels(self, numbers: Sequence[int], seed: int = 0) -> Tensor | None:
+        """A class for each of these pictures, every class equally likely; None where there are no classes."""
+        if not self.info.classes:
+            return None
+        drawn = [int(stream(seed, "label", n).integers(len(self.info.classes))) for n in numbers]
+        return torch.tensor(drawn, device=self.info.device)
+
+    def sample(
+        self, numbers: Sequence[int], seed: int = 0, sampling: Sampling | None = None, label: Tensor | None = None
+    ) -> Tensor:
+        """The pictures with these numbers, (B, C, H, W) in [-1, 1]; without `label` classes are drawn."""
+        label = self.labels(numbers, seed) if label is None else label
+        sampling = sampling or self.info.recipe.sampling
+        with self.autocast():
+            return sample(self.denoiser, self.info.shape, numbers, sampling, seed, label, self.info.device, self.moments)
+
+    def draw(self, count: int, seed: int = 0, batch: int = 250, sampling: Sampling | None = None) -> Iterator[np.ndarray]:
+        """Pictures 0 .. count-1 in batches, uint8 (B, H, W, C). Picture n depends on (seed, n) alone."""
+        for first in range(0, count, batch):
+            numbers = range(first, min(first + batch, count))
+            yield figures.to_uint8(self.sample(numbers, seed, sampling))
+
+    def trajectory(self, numbers: Sequence[int], seed: int = 0, sampling: Sampling | None = None) -> Iterator[SamplingRecord]:
+        """The way of these pictures from noise, a record a step."""
+        sampling = sampling or self.info.recipe.sampling
+        noise = PictureNoise(seed, numbers)
+        like = torch.empty(len(numbers), *self.info.shape, device=self.info.device)
+        x = starting_point(self.denoiser, noise, like, sampling.start, self.moments)
+        records = trajectory(self.denoiser, x, sampling, noise, self.labels(numbers, seed))
+        while True:
+            with self.autocast():  # only while a step is made: between two records the caller's own code runs
+                record = next(records, None)
+            if record is None:
+                return
+            yield record
