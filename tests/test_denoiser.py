@@ -16,7 +16,7 @@ class Answer(nn.Module):
 
     def __init__(self, answer: Tensor) -> None:
         super().__init__()
-        self.answer = answer
+        self.answer, self.counts_steps = answer, False
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         self.x, self.c_noise = x, c_noise
@@ -52,7 +52,11 @@ def test_karras_coefficients_are_edms() -> None:
 
 
 def test_network_is_told_the_integer_step() -> None:
-    denoiser = NetworkDenoiser(Answer(Z), LinearSchedule(300), NoiseTarget())
+    network = Answer(Z)
+    denoiser = NetworkDenoiser(network, LinearSchedule(300), NoiseTarget())
+    levels = denoiser.c_noise(T)
+    torch.testing.assert_close(levels, LinearSchedule(300).ratio(T).log() / 4)
+    network.counts_steps = True  # as the notebook's network says of itself
     steps = torch.tensor([0.0, 1, 149, 298, 299])
     denoiser(X.float(), (steps + 1) / 300)
     torch.testing.assert_close(denoiser.network.c_noise, steps, rtol=0, atol=1e-4)

@@ -113,9 +113,9 @@ class Denoiser(nn.Module, ABC):
 class NetworkDenoiser(Denoiser):
     """A network with its preconditioning.
 
-    The network is `(x, c_noise, label) -> like x`; c_noise is the integer step 0 .. T-1 on a schedule with steps,
-    else log(sigma / alpha) / 4 (Karras et al. 2022, table 1). Scales are computed outside autocast in float32 or
-    better; only the network runs in lower precision.
+    The network is `(x, c_noise, label) -> like x`; c_noise is log(sigma / alpha) / 4 (Karras et al. 2022, table 1) or, for
+    a network that says `counts_steps`, the integer step 0 .. T-1 (T = 1000 on a continuous schedule, and no integer).
+    Scales are computed outside autocast in float32 or better; only the network runs in lower precision.
     """
 
     def __init__(self, network: nn.Module, schedule: Schedule, target: Target) -> None:
@@ -124,8 +124,8 @@ class NetworkDenoiser(Denoiser):
 
     def c_noise(self, t: Tensor) -> Tensor:
         """What the network is told of the time, (B,) -> (B,)."""
-        if self.schedule.steps is not None:
-            return t * self.schedule.steps - 1
+        if getattr(self.network, "counts_steps", False):
+            return t * (self.schedule.steps or 1000) - 1
         return self.schedule.ratio(t).clamp(1e-4, 1e4).log() / 4
 
     def _coefficients(self, t: Tensor) -> Coefficients:

@@ -1,4 +1,7 @@
-"""Networks: `(x, c_noise, label) -> like x`. They know nothing of diffusion."""
+"""Networks: `(x, c_noise, label) -> like x`. They know nothing of diffusion.
+
+c_noise is a fourth of the logarithm of the noise level, or the step for a network with `counts_steps = True`.
+"""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar

@@ -55,6 +55,8 @@ class Block(nn.Module):
 class SimpleUnet(nn.Module):
     """Down through `widths` and up again, keeping each output of the way down. (B, C, H, W), (B,) -> (B, C, H, W)."""
 
+    counts_steps = True
+
     def __init__(self, channels: int, widths: tuple[int, ...], time_size: int) -> None:
         super().__init__()
         self.time_mlp = nn.Sequential(SinusoidalTime(time_size), nn.Linear(time_size, time_size), nn.ReLU())

@@ -1,0 +1,124 @@
+"""What each choice buys: 8x8 digits, equal seconds of training for each, several seeds.
+
+    python benchmarks/ablation.py                                  # every row; about an hour on two cores
+    python benchmarks/ablation.py --rows base "no residuals" --seeds 0
+    python benchmarks/ablation.py --judge "python judge.py digits"  # adds another program's figures
+
+c2st is the accuracy, by cross-validation, of a support vector machine (RBF kernel, raw pixels) that tells held-out digits
+from samples: 0.5 is perfect, 1 is hopeless. A judge is a program that is given .npz files of samples and prints a line of
+JSON for each with the key `fd`, a Frechet distance. Results are kept in --out and what is there is not done again.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import cross_val_score
+from sklearn.svm import SVC
+
+from unnoise.presets import PRESETS
+from unnoise.recipe import override
+from unnoise.run import Run
+
+# The classical setting, in which the schedule and the target each matter: times uniform in t.
+UNIFORM = {"training.times": "uniform", "target": "velocity"}
+STEPS = {"training.times": "discrete", "target": "velocity", "schedule": "linear", "schedule.timesteps": 300}
+
+NOTEBOOK = "the notebook's recipe"
+ROWS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "no residuals": {"network.style.residual": False},
+    "relu": {"network.style.activation": "relu"},
+    "gelu": {"network.style.activation": "gelu"},
+    "batch norm": {"network.style.norm": "batch"},
+    "no norm": {"network.style.norm": "none"},
+    "no attention": {"network.attention_tokens": 0},
+    "l1": {"training.penalty": "l1"},
+    "huber": {"training.penalty": "huber"},
+    "linear, T = 300": STEPS,
+    "linear, T = 300, zero terminal SNR": STEPS | {"schedule.zero_terminal_snr": True},
+    "linear, T = 300, start from data": STEPS | {"sampling.start": "data"},
+    "linear, T = 1000": STEPS | {"schedule.timesteps": 1000},
+    "cosine": UNIFORM | {"schedule": "cosine"},
+    "flow": UNIFORM | {"schedule": "flow"},
+    "cosine, noise target": UNIFORM | {"schedule": "cosine", "target": "noise"},
+    "cosine, picture target": UNIFORM | {"schedule": "cosine", "target": "picture"},
+    "cosine, karras target": UNIFORM | {"schedule": "cosine", "target": {"name": "karras", "sigma_data": 0.75}},
+    "flow, flow target": UNIFORM | {"schedule": "flow", "target": "flow"},
+}
+
+
+def recipe(row: str, seconds: float, seed: int) -> Any:
+    common = {"training.minutes": seconds / 60, "training.seed": seed, "training.sample_every": 1e9, "data.held_out": 0.25}
+    if row == NOTEBOOK:  # its whole recipe, with one halving less and no flips, since these are 8x8 digits
+        own = {"data.source": "digits", "data.size": None, "data.flip": False, "network.widths": [64, 128, 256, 512]}
+        return override(PRESETS["notebook"], own | common)
+    return override(PRESETS["digits"], ROWS[row] | common)
+
+
+def measure(row: str, seed: int, seconds: float, samples: int, out: Path, judge: str | None) -> dict[str, Any]:
+    folder = out / f"{row}-{seed}".replace(" ", "-").replace(",", "").replace("'", "")
+    run = Run.begin(folder, recipe(row, seconds, seed), print)
+    begun = time.perf_counter()
+    steps = sum(1 for _ in run.train())
+    trained = time.perf_counter() - begun
+    pixels = np.concatenate(list(run.model.draw(samples, seed)))
+    file = folder / "samples.npz"
+    np.savez(file, images=pixels)
+    held = run.split.held_out.pixels
+    both = np.concatenate([held, pixels[: len(held)]]).reshape(-1, held[0].size) / 255.0
+    truth = np.repeat([0, 1], [len(held), min(len(held), len(pixels))])
+    c2st = cross_val_score(SVC(C=10.0), both, truth, cv=5).mean()
+    result = {"row": row, "seed": seed, "steps": steps, "seconds": round(trained, 1), "c2st": round(float(c2st), 3),
+              "drawing": round(time.perf_counter() - begun - trained, 1)}  # fmt: skip
+    if judge:
+        said = subprocess.run([*shlex.split(judge), str(file)], capture_output=True, text=True, check=True).stdout
+        result["fd"] = json.loads(said.splitlines()[-1])["fd"]
+    return result
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Mean and spread (largest minus smallest) over the seeds."""
+    lines = ["| | steps | c2st | fd |", "|---|---|---|---|"]
+    for row in dict.fromkeys(r["row"] for r in results):
+        mine = [r for r in results if r["row"] == row]
+        steps = round(np.mean([r["steps"] for r in mine]))
+        cells = [_cell([r[key] for r in mine if key in r]) for key in ("c2st", "fd")]
+        lines.append(f"| {row} | {steps} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(values: list[float]) -> str:
+    return f"{np.mean(values):.3g} (± {np.ptp(values) / 2:.2g})" if values else "-"
+
+
+def main() -> None:
+    names = [*ROWS, NOTEBOOK]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", choices=names, default=names, metavar="ROW", help=", ".join(names))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--samples", type=int, default=500)
+    parser.add_argument("--judge")
+    parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
+    a = parser.parse_args()
+    a.out.mkdir(parents=True, exist_ok=True)
+    log = a.out / "results.jsonl"
+    results = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    done = {(r["row"], r["seed"]) for r in results}
+    for seed in a.seeds:
+        for row in a.rows:
+            if (row, seed) not in done:
+                results.append(measure(row, seed, a.seconds, a.samples, a.out, a.judge))
+                with log.open("a") as file:
+                    file.write(json.dumps(results[-1]) + "\n")
+    print(table([r for r in results if r["row"] in a.rows]))
+
+
+if __name__ == "__main__":
+    main()
