@@ -155,6 +155,6 @@ def test_demo_is_the_digits_preset(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         seen.append(recipe)
         return 1
 
-    monkeypatch.setattr(cli, "_train", train_nothing)
+    monkeypatch.setattr(cli.training, "begin", train_nothing)
     assert run(monkeypatch, "demo", "--run", tmp_path / "d") == 1
     assert seen[0].training.minutes == 1 and seen[0].data.source == Digits()

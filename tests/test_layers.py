@@ -24,8 +24,10 @@ MAY = {
     "training": {"data", "denoiser", "ema", "loss", "noise"},
     "recipe": {"data", "denoiser", "loss", "network", "noise", "sampler", "training"},
     "presets": {"data", "denoiser", "network", "noise", "recipe", "sampler", "training", "loss"},
-    "model": {"checkpoint", "denoiser", "figures", "gaussian", "recipe", "sampler"},
+    "restore": {"denoiser", "noise", "sampler"},
+    "model": {"checkpoint", "data", "denoiser", "figures", "gaussian", "recipe", "restore", "sampler"},
     "run": {"checkpoint", "data", "figures", "gaussian", "model", "recipe", "training"},
+    "export": {"checkpoint", "denoiser", "model", "network", "presets", "recipe", "run"},
     "cli": {"data", "export", "figures", "model", "noise", "presets", "recipe", "restore", "run", "sampler", "training"},
 }
 

@@ -70,6 +70,9 @@ def test_network_contract(name: str, classes: int) -> None:
     out = network(x, c, label)
     assert out.shape == x.shape
     torch.testing.assert_close(out[1:2], network(x[1:2], c[1:2], None if label is None else label[1:2]), rtol=1e-3, atol=1e-3)
+    if classes and NETWORKS[name].takes_labels:
+        torch.testing.assert_close(network(x, c), network(x, c, torch.full((3,), -1)))
+        assert not torch.allclose(network(x, c), out)
     out.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
@@ -78,6 +81,6 @@ def test_network_contract(name: str, classes: int) -> None:
 def test_a_size_that_does_not_fit_names_one_that_does(name: str) -> None:
     with pytest.raises(UserError, match="multiples of") as e:
         NETWORKS[name]().build(1, (17, 31), 0)
-    found = re.search(r"try \D*(\d+)[x,](\d+)", str(e.value))
+    found = re.search(r"--size (\d+),(\d+)", str(e.value))
     assert found
     NETWORKS[name]().build(1, (int(found[1]), int(found[2])), 0)

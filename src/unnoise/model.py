@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from unnoise import checkpoint, figures
+from unnoise.data.pictures import Pictures, open_picture
 from unnoise.denoiser import Denoiser
 from unnoise.draws import PictureNoise, stream
 from unnoise.errors import UserError
 from unnoise.gaussian import Moments
 from unnoise.recipe import RunInfo, load_run
+from unnoise.restore.posterior import denoise, denoise_by_sampling
 from unnoise.sampler import Sampling, SamplingRecord, sample, starting_point, trajectory
 
 
@@ -84,3 +86,33 @@ class Model:
             if record is None:
                 return
             yield record
+
+    def read_picture(self, path: Path) -> Tensor:
+        """A picture file as (1, C, H, W) on [-1, 1]. Raises UserError if it can't be read or its channels don't fit."""
+        try:
+            picture = open_picture(path)
+        except Exception as e:  # any decoder may fail in its own way on a broken file
+            raise UserError(f"'{path}' can't be read as a picture ({e or type(e).__name__})") from e
+        kinds = {1: "grey", 3: "colour"}
+        own, has = self.info.shape[0], len(picture.getbands())
+        if own != has:
+            raise UserError(f"'{path}' is {kinds[has]} and this run was trained on {kinds.get(own, own)} pictures: "
+                            "convert it first, or take another run")  # fmt: skip
+        pixels = np.asarray(picture).reshape(picture.height, picture.width, has)
+        return Pictures(pixels[None]).tensor()
+
+    def denoise(self, y: Tensor, sigma: float, sampling: Sampling | None = None, seed: int = 0) -> Tensor:
+        """Clean y (B, C, H, W) on [-1, 1] with noise of `sigma` in it, any height and width: the mean of what it can have
+        been or, given a `sampling`, one draw from it. Edges are mirrored outwards to a size that the network takes.
+        """
+        h, w = y.shape[2:]
+        multiple = self.info.recipe.network.multiple
+        wider = np.pad(y.cpu().numpy(), [(0, 0), (0, 0), (0, -h % multiple), (0, -w % multiple)], mode="symmetric")
+        padded = torch.from_numpy(wider).to(self.info.device)
+        with self.autocast():
+            if sampling is None:
+                x = denoise(self.denoiser, padded, sigma)
+            else:
+                noise = PictureNoise(seed, range(len(y)), "restore")
+                x = denoise_by_sampling(self.denoiser, padded, sigma, sampling, noise)
+        return x[..., :h, :w].cpu()

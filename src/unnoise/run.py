@@ -74,6 +74,8 @@ class Run:
                             "or begin a new run")  # fmt: skip
         run = cls(folder, info, pictures, say)
         found = checkpoint.list_checkpoints(folder / "checkpoints")
+        if not found and (folder / "model.safetensors").exists():
+            raise UserError(f"'{folder}' holds weights but no checkpoint to go on from: begin a new run with another --run")
         if found:
             t = run.training
             state = checkpoint.load(found[-1], t.model, t.average, t.optimizer)
@@ -92,9 +94,10 @@ class Run:
     def save(self) -> None:
         """A checkpoint, and the averaged weights for use."""
         t = self.training
-        if t.step:
-            state = {"step": t.step, "total": t.total}
-            checkpoint.save(self.folder / "checkpoints", t.model, t.average, t.optimizer, state)
+        if t.step == 0:
+            return
+        state = {"step": t.step, "total": t.total}
+        checkpoint.save(self.folder / "checkpoints", t.model, t.average, t.optimizer, state)
         checkpoint.save_model(self.folder / "model.safetensors", t.average)
 
     def draw_grid(self) -> None:
@@ -153,8 +156,7 @@ def read_losses(folder: Path) -> tuple[list[int], list[float]] | None:
 def measure_moments(pictures: Pictures, most: int = 2000) -> Moments:
     """Mean and covariance of the pictures on [-1, 1], or of `most` of them chosen once for all, evenly."""
     chosen = np.linspace(0, len(pictures) - 1, min(most, len(pictures))).round().astype(int)
-    x = torch.from_numpy(pictures.pixels[chosen]).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return Moments.measure(x)
+    return Moments.measure(pictures.tensor(chosen))
 
 
 def refuse_existing(folder: Path) -> None:

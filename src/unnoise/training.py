@@ -33,11 +33,13 @@ class TrainingPlan:
     """How to train. Give `epochs`, `steps` or `minutes`; with several, whichever ends first.
 
     `drop_last` leaves out each epoch's last, partial batch; without it a batch spans two epochs. `spread_times` spreads
-    the noise levels of a batch evenly, else each is drawn by itself. The learning rate rises over `warmup` steps, stays,
-    and falls linearly to exactly 0 over the last `decay` share. `ema` is the relative width of the average of the
-    weights (0: none); `clip` the largest gradient norm (0: none). A grid of `sample_count` pictures is drawn every
-    `sample_every` seconds (or more rarely, so that it takes at most a tenth of the time), a checkpoint saved every
-    `save_every` seconds.
+    the noise levels of a batch evenly, else each is drawn by itself. `label_dropout` is the share of labels hidden, so
+    that the model also learns pictures of no known class (Ho & Salimans 2022).
+
+    The learning rate rises over `warmup` steps, stays, and falls linearly to exactly 0 over the last `decay` share. `ema`
+    is the relative width of the average of the weights (0: none); `clip` the largest gradient norm (0: none). A grid of
+    `sample_count` pictures is drawn every `sample_every` seconds (or more rarely, so that it takes at most a tenth of the
+    time), a checkpoint saved every `save_every` seconds.
     """
 
     epochs: int | None = None
@@ -61,6 +63,7 @@ class TrainingPlan:
     penalty: Penalty = field(default_factory=L2)
     times: TrainingTimes = field(default_factory=LogNormalTimes)
     spread_times: bool = True
+    label_dropout: float = 0.1
 
     def __post_init__(self) -> None:
         for name in ("epochs", "steps", "minutes"):
@@ -75,6 +78,8 @@ class TrainingPlan:
             raise UserError(f"ema is a relative width between 0 and 0.28 (0: none), not {self.ema}")
         if self.sample_every <= 0 or self.save_every <= 0:
             raise UserError("sample_every and save_every are seconds and must be greater than 0")
+        if not 0 <= self.label_dropout <= 1:
+            raise UserError(f"label_dropout must be between 0 and 1, not {self.label_dropout}")
         if self.optimizer not in OPTIMIZERS:
             raise UserError(f"unknown optimizer '{self.optimizer}': {nearest(self.optimizer, OPTIMIZERS)}")
         if self.precision not in PRECISIONS:
@@ -148,6 +153,9 @@ def train(training: Training, pictures: Pictures, plan: TrainingPlan, device: to
         u = spread_uniform(stream.random(), len(x)) if plan.spread_times else draws.uniform(stream, len(x))
         t = plan.times(u, model.schedule).to(device)
         noise = draws.normal(stream, x.shape).to(device)
+        if label is not None and plan.label_dropout:
+            hidden = draws.uniform(stream, len(x)) < plan.label_dropout
+            label = label.masked_fill(hidden.to(device), -1)
 
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
             loss = diffusion_loss(model, x, t, noise, label, plan.penalty).mean()

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
 
 from unnoise.errors import UserError, nearest
 
@@ -47,6 +49,10 @@ class Pictures:
         """The pictures at the true places of `mask` (N,)."""
         labels = None if self.labels is None else self.labels[mask]
         return Pictures(self.pixels[mask], labels, self.classes, self.skipped)
+
+    def tensor(self, index: np.ndarray | slice = slice(None)) -> Tensor:
+        """The chosen pictures on [-1, 1], float32 (B, C, H, W)."""
+        return torch.from_numpy(self.pixels[index]).permute(0, 3, 1, 2).float() / 127.5 - 1
 
     def fingerprint(self) -> str:
         """A short hash of every pixel and label."""

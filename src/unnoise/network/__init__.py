@@ -8,11 +8,25 @@ from typing import ClassVar
 
 from torch import nn
 
+from unnoise.errors import UserError
+
 
 class NetworkPlan(ABC):
     """What a recipe holds of a network: a frozen dataclass that builds it."""
 
     takes_labels: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def multiple(self) -> int:
+        """Height and width must be multiples of it."""
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raises UserError where (height, width) does not fit, naming one that does."""
+        if any(side % self.multiple for side in size):
+            fits = [max(self.multiple, round(side / self.multiple) * self.multiple) for side in size]
+            raise UserError(f"this network needs height and width in multiples of {self.multiple}, not {size[0]}x{size[1]}: "
+                            f"try --size {fits[0]},{fits[1]}, or fewer --network.widths")  # fmt: skip
 
     @abstractmethod
     def build(self, channels: int, size: tuple[int, int], classes: int) -> nn.Module:

@@ -93,12 +93,10 @@ class SimpleUnetPlan(NetworkPlan):
         if self.time_size < 4 or self.time_size % 2:
             raise UserError(f"simple-unet time_size must be even and at least 4, not {self.time_size}")
 
+    @property
+    def multiple(self) -> int:
+        return int(2 ** (len(self.widths) - 1))
+
     def build(self, channels: int, size: tuple[int, int], classes: int) -> nn.Module:
-        multiple = 2 ** (len(self.widths) - 1)
-        if size[0] % multiple or size[1] % multiple:
-            fits = [max(multiple, round(s / multiple) * multiple) for s in size]
-            raise UserError(
-                f"simple-unet with {len(self.widths) - 1} halvings needs height and width in multiples of {multiple}, "
-                f"not {size[0]}x{size[1]}: try {fits[0]}x{fits[1]}, or fewer --network.widths"
-            )
+        self.check_size(size)
         return SimpleUnet(channels, self.widths, self.time_size)

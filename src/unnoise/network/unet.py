@@ -29,7 +29,7 @@ class Layer(nn.Module):
 
 
 class UNet(nn.Module):
-    """(B, C, H, W), c_noise (B,), label (B,) or None -> (B, C, H, W). Without a label the null class is used."""
+    """(B, C, H, W), c_noise (B,), label (B,) or None -> (B, C, H, W). The label -1 is no label, and so is None."""
 
     def __init__(self, plan: "UNetPlan", channels: int, size: tuple[int, int], classes: int) -> None:
         super().__init__()
@@ -70,8 +70,8 @@ class UNet(nn.Module):
     def embed(self, c_noise: Tensor, label: Tensor | None) -> Tensor:
         embedding = self.time(c_noise)
         if self.label is not None:
-            none = torch.full_like(c_noise, self.classes, dtype=torch.long)
-            embedding = embedding + self.label(none if label is None else label)
+            label = torch.full_like(c_noise, -1, dtype=torch.long) if label is None else label
+            embedding = embedding + self.label(label % (self.classes + 1))  # -1 is the last row
         return functional.silu(embedding)
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
@@ -114,12 +114,10 @@ class UNetPlan(NetworkPlan):
         if min(self.blocks, self.patch) < 1 or self.embedding < 4 or self.embedding % 2:
             raise UserError("unet needs blocks >= 1, patch >= 1 and an even embedding >= 4")
 
+    @property
+    def multiple(self) -> int:
+        return int(self.patch * 2 ** (len(self.widths) - 1))
+
     def build(self, channels: int, size: tuple[int, int], classes: int) -> nn.Module:
-        multiple = self.patch * 2 ** (len(self.widths) - 1)
-        if size[0] % multiple or size[1] % multiple:
-            fits = [max(multiple, round(s / multiple) * multiple) for s in size]
-            raise UserError(
-                f"this unet needs height and width in multiples of {multiple} (patch {self.patch}, "
-                f"{len(self.widths)} levels), not {size[0]}x{size[1]}: try --data.size {fits[0]},{fits[1]}"
-            )
+        self.check_size(size)
         return UNet(self, channels, size, classes)

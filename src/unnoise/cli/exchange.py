@@ -1,0 +1,51 @@
+"""`unnoise import` and `unnoise export`: weights from and to other programs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional, arg
+
+from unnoise.cli.options import Changes, data_changes, say
+from unnoise.errors import UserError, nearest
+
+
+def import_(
+    file: Annotated[Positional[Path], arg(help="weights, e.g. the notebook's final_model.pth")],
+    run: Annotated[Path, arg(help="the run folder to make")],
+    size: Annotated[str, arg(help="height and width that it was trained at: 64 or 48,64")] = "64",
+    data: Annotated[str | None, arg(help="its training pictures, to measure their mean and covariance")] = None,
+    root: Annotated[str | None, arg(help="the folder that holds a published set")] = None,
+    *,
+    changes: tyro.conf.Suppress[Changes | None] = None,
+) -> int:
+    """Turn a notebook's state_dict into a run folder that draws and restores like any other. No pickled object is loaded.
+
+    Examples: unnoise import final_model.pth --run runs/notebook
+              unnoise import final_model.pth --run runs/notebook --data fgvc-aircraft --root DIR
+    """
+    from unnoise.export import import_notebook
+
+    asked = data_changes(data, root, False, size) | (changes or {})
+    info = import_notebook(file, run, asked, measure=data is not None)
+    c, h, w = info.shape
+    say(f"{run}: the notebook's network for {h}x{w}x{c} pictures. Next: unnoise sample {run} -n 4 --sampler ddim --steps 50")
+    return 0
+
+
+def export(
+    run: Annotated[Positional[Path], arg(help="folder of a run")],
+    out: Annotated[Path, arg(help="the file to write")],
+    format: Annotated[str, arg(help="notebook: a plain state_dict, as the notebook saves it")] = "notebook",
+) -> int:
+    """Write a run's weights for another program.
+
+    Example: unnoise export runs/notebook --out final_model.pth
+    """
+    from unnoise.export import FORMATS
+
+    if format not in FORMATS:
+        raise UserError(f"unknown format '{format}': {nearest(format, FORMATS)}")
+    FORMATS[format](run, out)
+    say(f"{out}: the weights of {run} as {format}")
+    return 0

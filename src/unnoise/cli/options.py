@@ -1,0 +1,66 @@
+"""What the verbs share: words on the screen, and options as changes to a recipe."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from unnoise.errors import UserError
+
+if TYPE_CHECKING:
+    from unnoise.model import Model
+    from unnoise.sampler import Sampling
+
+Changes = dict[str, Any]
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _value(text: str) -> Any:
+    """An option's text: JSON where it is JSON, `a,b` as a list, else itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return [_value(t) for t in text.split(",")] if "," in text else text
+
+
+def take_dotted(arguments: list[str]) -> tuple[list[str], Changes]:
+    """Split off `--part.field value` (or `=value`)."""
+    plain: list[str] = []
+    dotted: Changes = {}
+    rest = iter(arguments)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if not (name.startswith("--") and "." in name and "/" not in name):
+            plain.append(word)
+            continue
+        found = value if equals else next(rest, None)
+        if found is None:
+            raise UserError(f"{name} needs a value")
+        dotted[name[2:]] = _value(found)
+    return plain, dotted
+
+
+def data_changes(data: str | None, root: str | None, download: bool, size: str | None) -> Changes:
+    """The plain options of data as recipe fields."""
+    from unnoise.data.sources import find_source
+    from unnoise.recipe import to_json
+
+    asked: Changes = {} if data is None else {"data.source": to_json(find_source(data))}
+    if root is not None:
+        asked["data.source.root"] = root
+    if download:
+        asked["data.source.download"] = True
+    if size is not None:
+        number = _value(size)
+        asked["data.size"] = [number, number] if isinstance(number, int) else number
+    return asked
+
+
+def sampling_asked(model: "Model", steps: int | None, sampler: str | None, changes: Changes | None) -> "Sampling":
+    """How to draw from this model: its recipe's way, but for what was asked."""
+    from unnoise.recipe import override
+
+    asked: Changes = {f"sampling.{k}": v for k, v in (("steps", steps), ("sampler", sampler)) if v is not None}
+    asked |= {k if k.startswith("sampling.") else f"sampling.{k}": v for k, v in (changes or {}).items()}
+    return override(model.info.recipe, asked).sampling

@@ -1,0 +1,126 @@
+"""`unnoise demo` and `unnoise train`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from tyro.conf import Positional, arg
+
+from unnoise.cli.drawing import sample
+from unnoise.cli.options import Changes, data_changes, say
+from unnoise.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from unnoise.recipe import Recipe
+    from unnoise.run import Run
+
+
+def demo(run: Annotated[Path, arg(help="folder of the run")] = Path("runs/digits")) -> int:
+    """Train on 8x8 digits for one minute, then draw 100 of them.
+
+    Example: unnoise demo
+    """
+    from unnoise.presets import PRESETS
+
+    folder, k = run, 2
+    while folder.exists():
+        folder, k = run.with_name(f"{run.name}-{k}"), k + 1
+    if folder != run:
+        say(f"'{run}' is there already, so this goes to '{folder}'.")
+    if status := begin(folder, PRESETS["digits"]):
+        return status
+    sample(folder, n=100, out=folder / "drawn")
+    say(f"\nLook at:\n  {folder}/drawn-grid.png   100 digits that your machine drew\n"
+        f"  {folder}/strip.png        one digit's way from noise, the model's estimate below\n"
+        f"  {folder}/loss.png         how it learned\n\nTry next:\n"
+        f"  unnoise sample {folder} -n 1000 --seed 1 --out digits.npz\n"
+        "  unnoise train --data YOUR/PICTURES --size 64 --minutes 60")  # fmt: skip
+    return 0
+
+
+def train(
+    preset: Annotated[Positional[str | None], arg(help="a preset: digits, fashion-mnist, pictures, notebook")] = None,
+    data: Annotated[str | None, arg(help="a set's name, a folder of pictures, or an .npz")] = None,
+    root: Annotated[str | None, arg(help="the folder that holds a published set, e.g. fgvc-aircraft-2013b")] = None,
+    download: Annotated[bool, arg(help="fetch a published set if it is not there")] = False,
+    size: Annotated[str | None, arg(help="height and width of the pictures: 64 or 48,64")] = None,
+    run: Annotated[Path | None, arg(help="folder to write to; runs/NAME by default")] = None,
+    resume: Annotated[Path | None, arg(help="go on with this run; takes no other option")] = None,
+    steps: Annotated[int | None, arg(help="train for this many steps")] = None,
+    minutes: Annotated[float | None, arg(help="train for this long; the number of steps is measured")] = None,
+    batch: Annotated[int | None, arg(help="pictures a step")] = None,
+    seed: Annotated[int | None, arg(help="of every random draw")] = None,
+    schedule: Annotated[str | None, arg(help="linear, cosine, karras, flow")] = None,
+    target: Annotated[str | None, arg(help="noise, picture, velocity, flow, karras")] = None,
+    network: Annotated[str | None, arg(help="unet, simple-unet")] = None,
+    loss: Annotated[str | None, arg(help="l1, l2, huber")] = None,
+    sampler: Annotated[str | None, arg(help="dpm++2m, ddim, ddpm, heun")] = None,
+    *,
+    changes: tyro.conf.Suppress[Changes | None] = None,
+) -> int:
+    """Train a model. Any other field of the recipe goes by its dotted name, e.g. --network.widths 32,64 (see `info`).
+
+    Examples: unnoise train digits --minutes 2
+              unnoise train --data my/photos --size 64 --minutes 60
+              unnoise train digits --schedule cosine --target velocity --sampling.steps 30
+              unnoise train --resume runs/photos
+    """
+    from unnoise.data.local import Folder
+    from unnoise.presets import PRESETS
+    from unnoise.recipe import override
+    from unnoise.run import Run
+
+    if resume is not None:
+        return _follow(Run.resume(resume, say))
+    chosen = preset or (data if data in PRESETS else "pictures" if data else "digits")
+    if chosen not in PRESETS:
+        raise UserError(f"unknown preset '{chosen}': {nearest(chosen, PRESETS)}")
+    given = {"training.steps": steps, "training.minutes": minutes, "training.batch": batch,
+             "training.seed": seed, "schedule": schedule, "target": target, "network": network,
+             "training.penalty": loss, "sampling.sampler": sampler}  # fmt: skip
+    asked: Changes = {k: v for k, v in given.items() if v is not None} | data_changes(data, root, download, size)
+    if steps is not None and minutes is None:
+        asked["training.minutes"] = None
+    recipe = override(PRESETS[chosen], asked | (changes or {}))
+    if recipe.data.source == Folder():
+        raise UserError(f"the preset '{chosen}' needs pictures: give --data FOLDER")
+    name = Path(data).stem if data else None
+    return begin(run or Path("runs") / (name or chosen), recipe)
+
+
+def begin(folder: Path, recipe: "Recipe") -> int:
+    from unnoise.run import Run
+
+    run = Run.begin(folder, recipe, say)
+    if run.skipped:
+        say(f"skipped {len(run.skipped)} files that can't be read: " + "; ".join(run.skipped[:5]))
+    return _follow(run)
+
+
+def _follow(run: "Run") -> int:
+    """Train with progress; on Ctrl-C keep everything and say how to go on."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from unnoise.run import Stop
+
+    columns = (TextColumn("step {task.completed}"), BarColumn(), TextColumn("{task.fields[facts]}"),
+               TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
+    mean, speed = None, 0.0
+    with Progress(*columns) as progress, Stop() as stop:
+        task = progress.add_task("train", total=run.training.total, completed=run.training.step, facts="")
+        records = run.train()
+        for r in records:
+            mean = r.loss if mean is None else 0.98 * mean + 0.02 * r.loss
+            speed = r.pictures_per_second
+            progress.update(task, completed=r.step, total=r.total, facts=f"loss {mean:.4f}  {speed:.0f} pictures/s")
+            if stop.asked:
+                break
+        records.close()  # saves
+        asked = stop.asked
+    if asked:
+        say(f"stopped at step {run.training.step}; all is kept. Go on with: unnoise train --resume {run.folder}")
+        return 128 + asked
+    run.finish()
+    loss = f", loss {mean:.4f}, {speed:.0f} pictures/s" if mean is not None else ""
+    say(f"trained {run.training.step} steps{loss}: {run.folder}")
+    return 0

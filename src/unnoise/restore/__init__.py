@@ -1,0 +1,1 @@
+"""Restoring pictures with a denoiser."""
