@@ -59,6 +59,43 @@ def test_sample(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert np.array_equal(pixels[3, :, :, 0], np.asarray(Image.open(tmp_path / "s" / "000003.png")))
 
 
+def test_every_figure(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind, what in (("data", "digits"), ("forward", "digits"), ("schedules", ""), ("reverse", trained), ("loss", trained)):
+        to = tmp_path / f"{kind}.png"
+        assert run(monkeypatch, "figure", kind, *([what] if what else []), "--out", to) == 0
+        assert np.asarray(Image.open(to).convert("L")).std() > 5
+    assert run(monkeypatch, "figure", "animation", trained, "--out", tmp_path / "a.gif", "-n", 4, "--steps", 5) == 0
+    assert Image.open(tmp_path / "a.gif").n_frames == 5  # type: ignore[attr-defined]
+
+
+def test_restore(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 24), dtype=np.uint8)).save(tmp_path / "p.png")
+    words = ["restore", trained, tmp_path / "p.png", "--out", tmp_path / "out"]
+    assert run(monkeypatch, *words) == 0
+    assert "(estimated)" in capsys.readouterr().out
+    assert run(monkeypatch, *words, "--add-noise", 20) == 0
+    assert "sigma 20.0 of 255; PSNR" in capsys.readouterr().out
+    assert run(monkeypatch, *words, "--sigma", 20, "--mode", "sample", "--sampling.steps", 5) == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"p.png", "p-noisy.png"}
+    assert Image.open(tmp_path / "out" / "p.png").size == (24, 16)
+
+
+def test_import_draw_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from unnoise.network.simple_unet import SimpleUnetPlan
+
+    state = SimpleUnetPlan((4, 8)).build(1, (8, 8), 0).state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    folder = tmp_path / "r"
+    assert run(monkeypatch, "import", tmp_path / "w.pth", "--run", folder, "--size", 8, "--data", "digits") == 0
+    start = ["--sampling.start", "data"]
+    assert run(monkeypatch, "sample", folder, "-n", 2, "--sampler", "ddim", "--steps", 3, *start) == 0
+    assert run(monkeypatch, "export", folder, "--out", tmp_path / "back.pth") == 0
+    back = torch.load(tmp_path / "back.pth", weights_only=True)
+    assert all(torch.equal(back[name], tensor) for name, tensor in state.items())
+
+
 def test_folder_with_a_broken_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +126,9 @@ def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
     out, np_file = tmp_path / "out", tmp_path / "pickled.npz"
     np.savez(np_file, np.array([{}], dtype=object))
     (tmp_path / "file").write_text("")
+    colour, grey = tmp_path / "colour.png", tmp_path / "grey.png"
+    Image.new("RGB", (8, 8), "red").save(colour)
+    Image.new("L", (8, 8), 128).save(grey)
     before = sorted(tmp_path.rglob("*"))
     cases: list[tuple[list[object], str]] = [
         (["train", "digts"], "did you mean 'digits'"),
@@ -115,6 +155,29 @@ def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
         (["sample", trained, "--out", tmp_path / "x.jpg"], "must be a folder"),
         (["info", "digitz"], "did you mean 'digits'"),
         (["data", empty], "no pictures in"),
+        (["data", "fgvc-aircraft", "--root", empty], "add --download"),
+        (["data", "digits", "--root", empty], "unknown field 'data.source.root'"),
+        (["data", "fgvc-aircraft", "--data.source.level", "famly"], "did you mean 'family'"),
+        (["train", "notebook", "--root", empty], "add --download"),
+        (["train", "pictures"], "give --data"),
+        (["figure", "revers", trained], "did you mean 'reverse'"),
+        (["figure", "reverse"], "unnoise figure reverse RUN"),
+        (["figure", "loss", no_model], "no metrics.jsonl"),
+        (["figure", "schedules", "--out", tmp_path / "s.jpg"], "ends in .png"),
+        (["figure", "data", "digits", "-n", "0"], "at least 1"),
+        (["import", tmp_path / "no.pth", "--run", out], "no file"),
+        (["import", np_file, "--run", out], "not a file of plain weights"),
+        (["import", np_file, "--run", trained], "holds a run already"),
+        (["export", trained, "--out", tmp_path / "x.pth"], "simple-unet only"),
+        (["export", trained, "--out", tmp_path / "x.pth", "--format", "notebok"], "did you mean 'notebook'"),
+        (["restore", trained, texts / "b.jpg"], "can't be read as a picture"),
+        (["restore", trained, colour], "is colour and this run was trained on grey"),
+        (["restore", trained, grey, "--task", "denoize"], "did you mean 'denoise'"),
+        (["restore", trained, grey, "--mode", "men"], "did you mean 'mean'"),
+        (["restore", trained, grey, "--sigma", "0"], "greater than 0"),
+        (["restore", trained, grey, "--sigma", "1e6"], "of 255"),
+        (["restore", trained, grey, grey], "the same name"),
+        (["restore", trained, grey, "--sigma", "9", "--out", tmp_path / "file" / "x"], "choose another --out"),
     ]
     for words, hint in cases:
         rest = ["--run", out] if words[0] == "train" and "--run" not in words and "--resume" not in words else []

@@ -67,6 +67,8 @@ def test_noise_target_with_l1_is_the_notebooks_loss() -> None:
     denoiser = NetworkDenoiser(Answer(guess), LinearSchedule(300), NoiseTarget())
     loss = diffusion_loss(denoiser, X, T, Z, penalty=L1())
     torch.testing.assert_close(loss, (guess - Z).abs().flatten(1).mean(1), rtol=1e-10, atol=1e-12)
+    single = diffusion_loss(denoiser, X.float(), T.float(), Z.float(), penalty=L1())
+    torch.testing.assert_close(single.double(), loss, rtol=1e-5, atol=1e-6)
     weighted = diffusion_loss(denoiser, X, T, Z, penalty=L1(), weight=torch.arange(5.0))
     torch.testing.assert_close(weighted, loss * torch.arange(5.0))
 

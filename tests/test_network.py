@@ -7,7 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from unnoise.errors import UserError
+from unnoise.network.blocks import ACTIVATIONS, NORMS, Attention, Style
 from unnoise.network.simple_unet import SimpleUnetPlan
+from unnoise.network.unet import UNetPlan
 from unnoise.recipe import NETWORKS
 
 
@@ -75,6 +77,27 @@ def test_network_contract(name: str, classes: int) -> None:
         assert not torch.allclose(network(x, c), out)
     out.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_style_learns(norm: str, activation: str, residual: bool) -> None:
+    """Its output moves towards a target, and to every parameter there is a way."""
+    torch.manual_seed(0)
+    style = Style(norm, activation, residual)
+    network = UNetPlan(widths=(16, 32), blocks=1, embedding=16, style=style, attention_tokens=0).build(1, (8, 8), 0)
+    assert not any(isinstance(m, Attention) for m in network.modules())
+    x, c, y = torch.randn(4, 1, 8, 8), torch.zeros(4), torch.randn(4, 1, 8, 8)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss = (network(x, c) - y).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0], losses
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -84,6 +84,11 @@ def test_sampling_times_contract(name: str, schedule) -> None:  # type: ignore[n
         t = times(schedule, n)
         assert t.shape == (n + 1,) and t[0] == 1 and t[-1] == 0
         assert (t.diff() < 0).all()
+        assert torch.equal(times.below(1.0, schedule, n), t)
+    for begin in (0.003, 0.02, 0.37, 0.9991):
+        t = times.below(begin, schedule, 20)
+        assert t[0] == begin and t[-1] == 0 and (t.diff() < 0).all()
+        assert len(t) == 21 if schedule.steps is None else 2 <= len(t) <= 21
     with pytest.raises(UserError):
         times(schedule, 0)
 

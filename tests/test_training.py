@@ -13,7 +13,7 @@ from unnoise.errors import UserError
 from unnoise.model import Model
 from unnoise.network.unet import UNetPlan
 from unnoise.presets import PRESETS
-from unnoise.recipe import Recipe, override
+from unnoise.recipe import Recipe, override, to_json
 from unnoise.run import Run
 from unnoise.training import Batches, TrainingPlan, train
 
@@ -96,6 +96,63 @@ def test_an_epoch_sees_every_picture_once() -> None:
     far = Batches(pictures, plan, "cpu")(17)[0]  # without reading what is before it
     [batches(k) for k in range(17)]
     assert torch.equal(batches(17)[0], far)
+
+
+def test_the_last_partial_batch_is_dropped() -> None:
+    """As a PyTorch loader with drop_last: 50 pictures in batches of 15 are three steps an epoch, the order new in each."""
+    pictures = DataPlan().load().where(np.arange(1797) < 50)
+    plan = TrainingPlan(batch=15, epochs=2, drop_last=True)
+    assert plan.steps_asked(50) == 6 and dataclasses.replace(plan, drop_last=False).steps_asked(50) == 7
+    assert dataclasses.replace(plan, steps=4).steps_asked(50) == 4
+    batches = Batches(pictures, plan, "cpu")
+    epochs = [{x.numpy().tobytes() for k in range(3) for x in batches(3 * e + k)[0]} for e in range(2)]
+    assert len(epochs[0]) == len(epochs[1]) == 45 and epochs[0] != epochs[1]
+    few = TrainingPlan(batch=60, epochs=3, drop_last=True)  # nothing would be left: batches span epochs instead
+    assert few.steps_asked(50) == 2 and len(Batches(pictures, few, "cpu")(0)[0]) == 60
+
+
+def test_steps_end_a_run_before_its_minutes(tmp_path: Path) -> None:
+    run = Run.begin(tmp_path, small(training__minutes=5, training__steps=3), quiet)
+    assert [r.step for r in run.train()] == [1, 2, 3]
+
+
+def test_labels_are_dropped_for_a_network_without(tmp_path: Path) -> None:
+    said: list[str] = []
+    recipe = override(PRESETS["digits"], {"network": "simple-unet", "network.widths": [4, 8], "training.steps": 1,
+                                          "training.precision": "fp32"})  # fmt: skip
+    run = Run.begin(tmp_path, recipe, said.append)
+    assert "takes no labels" in said[0] and run.info.classes == () and not run.info.recipe.data.labels
+
+
+def test_hidden_labels_are_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = small(training__steps=40, training__batch=50, training__label_dropout=0.3)
+    digits = recipe.data.load()
+    training = recipe.build_training(digits.shape, 10, "cpu")
+    seen: list[torch.Tensor] = []
+    forward = training.model.forward
+
+    def spy(x: torch.Tensor, t: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        seen.append(label)
+        return forward(x, t, label)
+
+    monkeypatch.setattr(training.model, "forward", spy)
+    list(train(training, digits, recipe.training))
+    assert float((torch.cat(seen) == -1).float().mean()) == pytest.approx(0.3, abs=0.04)
+
+
+def test_the_notebooks_recipe_shows_each_choice() -> None:
+    shown = to_json(PRESETS["notebook"])
+    training, sampling = shown["training"], shown["sampling"]
+    assert shown["schedule"] == {"name": "linear", "timesteps": 300, "beta_start": 1e-4, "beta_end": 0.02,
+                                 "zero_terminal_snr": False}  # fmt: skip
+    assert shown["network"] == {"name": "simple-unet", "widths": [64, 128, 256, 512, 1024], "time_size": 32}
+    assert shown["target"]["name"] == "noise" and training["penalty"]["name"] == "l1"
+    assert (training["optimizer"], training["learning_rate"], training["beta2"]) == ("adam", 1e-3, 0.999)
+    assert (training["batch"], training["drop_last"], training["epochs"], training["ema"]) == (150, True, 4000, 0)
+    assert (training["warmup"], training["decay"], training["clip"], training["weight_decay"]) == (0, 0, 0, 0)
+    assert sampling["sampler"] == {"name": "ddpm", "clamp": True} and sampling["steps"] == 300
+    assert PRESETS["notebook"].training.steps_asked(10_000) == 264_000
+    assert PRESETS["notebook"].training.rate_at(0, 264_000) == PRESETS["notebook"].training.rate_at(263_999, 264_000) == 1e-3
 
 
 def test_power_average_has_its_width() -> None:

@@ -1,9 +1,9 @@
 r"""Pictures as one Gaussian: mean and covariance measured from them, and the denoiser that is exact for it.
 
-    x ~ N(mean, B B^T + rest^2 I),    B (D, K): the K directions in which pictures differ most, scaled by their spread
+    x ~ N(mean, B B^T + rest^2 I),    B (D, K): the K directions in which pictures differ most, as long as they do
 
-Three uses: a start for sampling where a schedule ends short of pure noise, the linear (Wiener) optimum that a learned
-denoiser must beat, and an exact denoiser to test samplers with.
+(probabilistic principal components, Tipping & Bishop 1999). Three uses: a start for sampling where a schedule ends short of
+pure noise, the linear (Wiener) optimum that a learned denoiser must beat, and an exact denoiser to test samplers with.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from unnoise.noise import Schedule, per_picture
 
 @dataclass(frozen=True)
 class Moments:
-    """`mean` (C, H, W); `basis` (K, C, H, W), orthogonal directions each as long as the spread along it; `rest` ()."""
+    """`mean` (C, H, W); `basis` (K, C, H, W), orthogonal directions; `rest` (), the spread in every direction besides."""
 
     mean: Tensor
     basis: Tensor
@@ -30,7 +30,7 @@ class Moments:
 
     @classmethod
     def measure(cls, x: Tensor, components: int = 64) -> "Moments":
-        """From pictures (N, C, H, W), N > 1: the leading principal components, and one spread for all other directions."""
+        """The most likely ones for pictures (N, C, H, W), N > 1 (Tipping & Bishop 1999, equations 7 and 8)."""
         n, dimensions = len(x), x[0].numel()
         if n < 2:
             raise UserError(f"mean and covariance need at least 2 pictures, not {n}")
@@ -43,7 +43,8 @@ class Moments:
         s, v = s[:k] / (n - 1) ** 0.5, v[:, :k]
         left = (centred.square().sum() / (n - 1) - s.square().sum()).clamp(min=0)
         rest = (left / max(1, dimensions - k)).sqrt() if dimensions > k else torch.zeros_like(left)
-        return cls(mean, (v * s).T.reshape(k, *x.shape[1:]).contiguous(), rest)
+        lengths = (s.square() - rest.square()).clamp(min=0).sqrt()
+        return cls(mean, (v * lengths).T.reshape(k, *x.shape[1:]).contiguous(), rest)
 
     def draw(self, noise: PictureNoise, like: Tensor) -> Tensor:
         """Gaussian pictures in the shape, dtype and device of `like` (B, C, H, W)."""
@@ -81,10 +82,10 @@ class GaussianDenoiser(Denoiser):
         super().__init__()
         self.schedule = schedule
         flat = moments.basis.flatten(1)  # (K, D)
-        spread = flat.norm(dim=1)
+        length = flat.norm(dim=1)
         self.register_buffer("mean", moments.mean)
-        self.register_buffer("directions", flat / spread.clamp(min=1e-12)[:, None])
-        self.register_buffer("spread", spread)
+        self.register_buffer("directions", flat / length.clamp(min=1e-12)[:, None])
+        self.register_buffer("spread", torch.hypot(length, moments.rest))
         self.register_buffer("rest", moments.rest)
 
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:

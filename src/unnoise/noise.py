@@ -284,6 +284,20 @@ class SamplingTimes(ABC):
                             f"choose at most {schedule.steps}")  # fmt: skip
         return torch.cat([self._levels(schedule, steps), torch.zeros(1, dtype=torch.float64)])
 
+    def below(self, begin: float, schedule: Schedule, steps: int) -> Tensor:
+        """From `begin` in (0, 1] to 0 with the same spacing, made finer so that `steps` steps remain.
+
+        Fewer remain where a schedule with steps has no more below `begin`.
+        """
+        finest = schedule.steps or 10**6
+        parts = steps
+        while True:
+            times = self(schedule, parts)
+            rest = times[times < begin - 1e-9]
+            if len(rest) >= steps or parts == finest:
+                return torch.cat([times.new_tensor([begin]), rest[-steps:]])
+            parts = min(finest, max(parts + 1, parts * steps // len(rest)))
+
     @abstractmethod
     def _levels(self, schedule: Schedule, steps: int) -> Tensor:
         """The `steps` times above 0."""

@@ -68,14 +68,14 @@ class Run:
     def resume(cls, folder: Path, say: Say) -> "Run":
         """Go on from the newest checkpoint."""
         info = load_run(folder)
+        found = checkpoint.list_checkpoints(folder / "checkpoints")
+        if not found and (folder / "model.safetensors").exists():
+            raise UserError(f"'{folder}' holds weights but no checkpoint to go on from: begin a new run with another --run")
         pictures = info.recipe.data.load()
         if pictures.shape != info.shape or (info.fingerprint and pictures.fingerprint() != info.fingerprint):
             raise UserError(f"the data {info.recipe.data.source} is not what '{folder}' was trained on: restore it, "
                             "or begin a new run")  # fmt: skip
         run = cls(folder, info, pictures, say)
-        found = checkpoint.list_checkpoints(folder / "checkpoints")
-        if not found and (folder / "model.safetensors").exists():
-            raise UserError(f"'{folder}' holds weights but no checkpoint to go on from: begin a new run with another --run")
         if found:
             t = run.training
             state = checkpoint.load(found[-1], t.model, t.average, t.optimizer)

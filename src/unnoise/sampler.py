@@ -185,14 +185,10 @@ class SamplingRecord:
 def trajectory(
     denoiser: Denoiser, x: Tensor, sampling: Sampling, noise: PictureNoise, label: Tensor | None = None, begin: float = 1.0
 ) -> Iterator[SamplingRecord]:
-    """Run a sampler from x (B, C, H, W) at t = `begin` down to t = 0, yielding a record after each of its steps.
-
-    From a `begin` below 1 it visits those of its times that lie below, so the steps are fewer.
-    """
+    """Run a sampler from x (B, C, H, W) at t = `begin` down to t = 0, yielding a record after each of its steps."""
     if sampling.clamp_estimate:
         denoiser = ClampedEstimate(denoiser)
-    times = sampling.times(denoiser.schedule, sampling.steps).to(x.device)
-    times = torch.cat([times.new_tensor([begin]), times[times < begin - 1e-9]])
+    times = sampling.times.below(begin, denoiser.schedule, sampling.steps).to(x.device)
     steps, state = len(times) - 1, None
     for k in range(steps):
         x, x_hat, state = sampling.sampler.step(denoiser, x, times[k], times[k + 1], state, noise, label)

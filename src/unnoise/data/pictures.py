@@ -52,7 +52,7 @@ class Pictures:
 
     def tensor(self, index: np.ndarray | slice = slice(None)) -> Tensor:
         """The chosen pictures on [-1, 1], float32 (B, C, H, W)."""
-        return torch.from_numpy(self.pixels[index]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return torch.tensor(self.pixels[index]).permute(0, 3, 1, 2).float() / 127.5 - 1
 
     def fingerprint(self) -> str:
         """A short hash of every pixel and label."""

@@ -35,13 +35,13 @@ class _Published(Source):
         try:
             return make()
         except Exception as e:  # URLError, OSError, RuntimeError, EOFError, KeyError, ...: each library has its own
-            if not there:  # what was fetched only in part would look whole the next time
+            if not there:  # unpacked only in part, it would look whole the next time
                 shutil.rmtree(root / self.folder, ignore_errors=True)
-                for part in root.glob(f"{Path(self.archive).name}*"):
-                    part.unlink()
+            archive = root / Path(self.archive).name
+            first = f"remove '{archive}' if it is incomplete, or " if archive.is_file() else ""
             wrong = f"{type(e).__name__}: {e}".splitlines()[0]
-            raise UserError(f"can't read '{self.folder}' in '{root}' ({wrong}): fetch {self.archive} yourself and unpack "
-                            f"it so that '{root / self.folder}' is whole")  from e  # fmt: skip
+            raise UserError(f"can't read '{self.folder}' in '{root}' ({wrong}): {first}fetch {self.archive} yourself and "
+                            f"unpack it so that '{root / self.folder}' is whole")  from e  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class FgvcAircraft(_Published):
         if missing:
             raise UserError(f"the annotations name {len(missing)} of {len(files)} pictures that are missing, the first "
                             f"'{missing[0]}': unpack {self.archive} again")  # fmt: skip
-        boxes = self._boxes() if self.crop_to_box else {}
+        boxes = self._boxes(files) if self.crop_to_box else {}
         if fit.size is None:
             read_size(files)  # says that a size is needed where they differ
         pixels, read, skipped = read_files(files, lambda path: fit(self._cut(open_picture(path), path, boxes)), self.root)
@@ -94,8 +94,8 @@ class FgvcAircraft(_Published):
             return picture.crop((max(0, left - 1), max(0, top - 1), min(right, picture.width), min(bottom, picture.height)))
         return picture.crop((0, 0, picture.width, max(1, picture.height - BANNER))) if self.cut_banner else picture
 
-    def _boxes(self) -> dict[str, tuple[int, int, int, int]]:
-        """Identifier to (left, top, right, bottom)."""
+    def _boxes(self, files: list[Path]) -> dict[str, tuple[int, int, int, int]]:
+        """Identifier to (left, top, right, bottom), for all of the files."""
         path = Path(self.root) / self.folder / "data" / "images_box.txt"
         boxes = {}
         try:
@@ -103,6 +103,8 @@ class FgvcAircraft(_Published):
                 name, *corners = line.split()
                 left, top, right, bottom = (int(c) for c in corners)
                 boxes[name] = left, top, right, bottom
+            if without := [file.name for file in files if file.stem not in boxes]:
+                raise ValueError(f"none for {without[0]}")
         except (OSError, ValueError) as e:
             raise UserError(f"the boxes in '{path}' can't be read ({e}): train without --data.source.crop-to-box") from e
         return boxes
