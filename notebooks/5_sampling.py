@@ -40,7 +40,7 @@ stages = figures.stages(records)  # 10 of 300; no others are kept in memory
 # (`unnoise figure reverse RUN`; `unnoise figure animation RUN --out a.gif` makes it move).
 
 # %%
-show(lambda path: figures.reverse_strip(stages, path))
+show(lambda path: figures.reverse_strip(stages, schedule, path))
 
 # %% [markdown]
 # ## Fewer steps

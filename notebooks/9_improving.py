@@ -53,5 +53,5 @@ show(lambda path: figures.save(figures.grid(next(ours.draw(n, sampling=fifteen))
 # And in one picture's way from noise:
 
 # %%
-show(lambda path: figures.reverse_strip(figures.stages(ours.trajectory([3])), path))
+show(lambda path: figures.reverse_strip(figures.stages(ours.trajectory([3])), ours.denoiser.schedule, path))
 print(torch.__version__)

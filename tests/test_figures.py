@@ -39,7 +39,7 @@ def test_figures_are_pictures(tmp_path: Path) -> None:
         figures.forward_strip(schedule(), x, torch.zeros_like(x), tmp_path / f"{name}.png")
         assert _columns(tmp_path / f"{name}.png").std() > 5
     figures.schedule_curves({name: make() for name, make in SCHEDULES.items()}, tmp_path / "schedules.png")
-    figures.reverse_strip(figures.stages(records(30)), tmp_path / "reverse.png")
+    figures.reverse_strip(figures.stages(records(30)), FlowSchedule(), tmp_path / "reverse.png")
     figures.loss_curve([1, 2, 3], [3.0, 2.0, 1.0], tmp_path / "loss.png")
     assert {p.suffix for p in tmp_path.iterdir()} == {".png"}  # and nothing temporary
     with pytest.raises(UserError, match=r"ends in \.png"):
@@ -51,6 +51,8 @@ def test_forward_strip_shows_the_notebooks_steps(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(figures, "_strip", lambda rows, titles, names, path: seen.extend(titles))
     figures.forward_strip(LinearSchedule(300), torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), tmp_path / "f.png")
     assert seen == [f"t = {k}" for k in range(0, 300, 30)]
+    figures.forward_strip(FlowSchedule(), torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), tmp_path / "f.png", count=3)
+    assert seen[-3:] == ["picture", "t = 0.50", "t = 1.00"]
 
 
 def test_grid_is_pixel_exact() -> None:

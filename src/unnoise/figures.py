@@ -73,11 +73,17 @@ def forward_strip(schedule: Schedule, x: Tensor, noise: Tensor, path: Path, coun
     """One picture x (1, C, H, W) in [-1, 1] under the same noise at `count` times: steps 0, T/10, 2T/10, ... of T."""
     if schedule.steps is None:
         t = torch.linspace(0, 1, count, dtype=torch.float64)
-        titles = [f"t = {float(v):.2f}" for v in t]
     else:
-        k = torch.arange(count) * schedule.steps // count
-        t, titles = (k + 1).double() / schedule.steps, [f"t = {int(v)}" for v in k]
+        t = (torch.arange(count) * schedule.steps // count + 1).double() / schedule.steps
+    titles = [_name_time(float(v), schedule) for v in t]
     _strip([[_in_range(add_noise(schedule, x, v, noise)) for v in t]], titles, ["x_t"], path)
+
+
+def _name_time(t: float, schedule: Schedule) -> str:
+    """The step of a schedule that has steps, else the time."""
+    if t == 0:
+        return "picture"
+    return f"t = {t:.2f}" if schedule.steps is None else f"t = {t * schedule.steps - 1:.0f}"
 
 
 def stages(records: Iterable[SamplingRecord], count: int = 10) -> list[SamplingRecord]:
@@ -90,10 +96,10 @@ def stages(records: Iterable[SamplingRecord], count: int = 10) -> list[SamplingR
     return kept
 
 
-def reverse_strip(records: Sequence[SamplingRecord], path: Path) -> None:
+def reverse_strip(records: Sequence[SamplingRecord], schedule: Schedule, path: Path) -> None:
     """One picture becoming clear: x_t above, the estimate of the clean picture that led to it below."""
     rows = [[_in_range(r.x[:1]) for r in records], [to_uint8(r.x_hat[:1])[0] for r in records]]
-    _strip(rows, [f"t = {r.t:.2f}" for r in records], ["x_t", "estimate"], path)
+    _strip(rows, [_name_time(r.t, schedule) for r in records], ["x_t", "estimate"], path)
 
 
 def schedule_curves(schedules: Mapping[str, Schedule], path: Path) -> None:

@@ -141,7 +141,7 @@ class Run:
         """The figures of a finished or stopped run: the last grid, a strip from noise, the loss curve."""
         self.draw_grid()
         stages = figures.stages(self.model.trajectory([0], self.info.recipe.training.seed))
-        figures.reverse_strip(stages, self.folder / "strip.png")
+        figures.reverse_strip(stages, self.info.recipe.schedule, self.folder / "strip.png")
         if steps_and_losses := read_losses(self.folder):
             figures.loss_curve(*steps_and_losses, self.folder / "loss.png")
 

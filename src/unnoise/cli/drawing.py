@@ -125,7 +125,7 @@ def _figure_of_data(kind: str, to: Path, asked: Changes, n: int, seed: int) -> N
     pictures = recipe.data.load()
     order = draws.stream(seed, "figure").permutation(len(pictures))
     if kind == "data":
-        figures.save(figures.grid(pictures.pixels[order[:n]], columns=4), to)
+        figures.save(figures.grid(pictures.pixels[order[:n]], columns=4, least=128), to)
         return
     x = pictures.tensor(order[:1])
     figures.forward_strip(recipe.schedule, x, draws.PictureNoise(seed, [0]).normal_like(x), to)
@@ -145,7 +145,7 @@ def _figure_of_run(kind: str, to: Path, run: Path, how: tuple[int | None, str | 
     model = Model.open(run)
     sampling = sampling_asked(model, *how)
     if kind == "reverse":
-        figures.reverse_strip(figures.stages(model.trajectory([0], seed, sampling)), to)
+        figures.reverse_strip(figures.stages(model.trajectory([0], seed, sampling)), model.info.recipe.schedule, to)
     else:
         figures.animation(model.trajectory(range(n), seed, sampling), to)
 
