@@ -12,6 +12,7 @@ JSON for each with the key `fd`, a Frechet distance. Results are kept in --out a
 import argparse
 import json
 import shlex
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -63,6 +64,7 @@ def recipe(row: str, seconds: float, seed: int) -> Any:
 
 def measure(row: str, seed: int, seconds: float, samples: int, out: Path, judge: str | None) -> dict[str, Any]:
     folder = out / f"{row}-{seed}".replace(" ", "-").replace(",", "").replace("'", "")
+    shutil.rmtree(folder, ignore_errors=True)  # an interrupted try
     run = Run.begin(folder, recipe(row, seconds, seed), print)
     begun = time.perf_counter()
     steps = sum(1 for _ in run.train())
@@ -74,8 +76,16 @@ def measure(row: str, seed: int, seconds: float, samples: int, out: Path, judge:
     both = np.concatenate([held, pixels[: len(held)]]).reshape(-1, held[0].size) / 255.0
     truth = np.repeat([0, 1], [len(held), min(len(held), len(pixels))])
     c2st = cross_val_score(SVC(C=10.0), both, truth, cv=5).mean()
-    result = {"row": row, "seed": seed, "steps": steps, "seconds": round(trained, 1), "c2st": round(float(c2st), 3),
-              "drawing": round(time.perf_counter() - begun - trained, 1)}  # fmt: skip
+    result = {
+        "row": row,
+        "seed": seed,
+        "budget": seconds,
+        "samples": samples,
+        "steps": steps,
+        "seconds": round(trained, 1),
+        "c2st": round(float(c2st), 3),
+        "drawing": round(time.perf_counter() - begun - trained, 1),
+    }
     if judge:
         said = subprocess.run([*shlex.split(judge), str(file)], capture_output=True, text=True, check=True).stdout
         result["fd"] = json.loads(said.splitlines()[-1])["fd"]
@@ -83,7 +93,7 @@ def measure(row: str, seed: int, seconds: float, samples: int, out: Path, judge:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Mean and spread (largest minus smallest) over the seeds."""
+    """Mean over the seeds, and half the distance between the largest and the smallest."""
     lines = ["| | steps | c2st | fd |", "|---|---|---|---|"]
     for row in dict.fromkeys(r["row"] for r in results):
         mine = [r for r in results if r["row"] == row]
@@ -110,7 +120,13 @@ def main() -> None:
     a.out.mkdir(parents=True, exist_ok=True)
     log = a.out / "results.jsonl"
     results = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    done = {(r["row"], r["seed"]) for r in results}
+    settings = {"budget": a.seconds, "samples": a.samples}
+    if other := next((r for r in results if any(r[k] != v for k, v in settings.items())), None):
+        parser.error(
+            f"'{log}' was measured with {other['budget']:g} seconds and {other['samples']} samples: choose another --out"
+        )
+    done = {(r["row"], r["seed"]) for r in results if not a.judge or "fd" in r}
+    results = [r for r in results if (r["row"], r["seed"]) in done]
     for seed in a.seeds:
         for row in a.rows:
             if (row, seed) not in done:

@@ -10,7 +10,9 @@
 # which need no download.
 
 # %%
-from tutorial import aircraft_or_digits, show, source
+from dataclasses import replace
+
+from tutorial import ROOT, aircraft_or_digits, show, source
 
 from unnoise import figures
 from unnoise.data.pictures import Pictures, split
@@ -54,5 +56,6 @@ show(lambda path: figures.save(figures.grid(figures.to_uint8(batch), columns=10)
 # aircraft, is cut off (`--data.source.cut-banner false` keeps it).
 
 # %%
-parts = split(aircraft_or_digits().load(), 0.1)
+source_by_default = replace(plan.source, union=False) if ROOT else plan.source
+parts = split(replace(plan, source=source_by_default).load(), 0.1)
 print(f"{len(parts.train)} to train on, {len(parts.held_out)} held out")

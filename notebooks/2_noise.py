@@ -26,7 +26,8 @@ t = torch.arange(1, 301, dtype=torch.float64) / 300
 print("largest difference of alpha from sqrt(alpha_bar):", float((schedule.alpha(t) - alpha_bar.sqrt()).abs().max()))
 
 # %% [markdown]
-# **The notebook's second figure**: one picture at t = 0, 30, ..., 270. `unnoise figure forward fgvc-aircraft --root DIR`.
+# **The notebook's second figure**: one picture at t = 0, 30, ..., 270
+# (`unnoise figure forward fgvc-aircraft --root DIR --size 64`).
 
 # %%
 x = aircraft_or_digits().load().tensor(slice(0, 1))

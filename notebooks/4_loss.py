@@ -41,7 +41,7 @@ print(f"ours {ours.mean():.6f}, by hand {by_hand.mean():.6f}, largest difference
 # Before training the network says about nothing, and the mean of |eps| is sqrt(2 / pi) = 0.80; the notebook printed 0.8095.
 #
 # **Where the loss comes from.** For pictures that are one Gaussian the best possible denoiser is known in closed form
-# (`unnoise.gaussian`), so its loss at each step is the least that any linear denoiser can reach:
+# (`unnoise.gaussian`). Its loss at each step shows where the difficulty lies:
 
 # %%
 best = GaussianDenoiser(recipe.schedule, Moments.measure(pictures.tensor()))

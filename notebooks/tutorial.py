@@ -32,10 +32,10 @@ def source(part: Any) -> None:
     display(Markdown(f"`{file}`, line {line}\n```python\n{code}\n```"))
 
 
-def show(draw: Callable[[Path], object], suffix: str = ".png") -> None:
+def show(draw: Callable[[Path], object]) -> None:
     """Show the picture that `draw` writes to a path."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"figure{suffix}"
+        path = Path(folder) / "figure.png"
         draw(path)
         display(Image(data=path.read_bytes()))
 
@@ -48,7 +48,7 @@ def show_figure(figure: Figure) -> None:
 def aircraft_or_digits() -> DataPlan:
     """The notebook's pictures where they are at hand, else the 8x8 digits that need no download."""
     pictures: Source = FgvcAircraft(ROOT, union=True) if ROOT else Digits()
-    return DataPlan(pictures, size=(64, 64) if ROOT else None, resize="squash", labels=False)
+    return DataPlan(pictures, size=(64, 64) if ROOT else None, resize="squash", labels=False, flip=bool(ROOT))
 
 
 def small_recipe() -> Recipe:

@@ -1,5 +1,6 @@
 """The command as a user meets it: in a process of its own where start-up counts, else through its entry point."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_every_figure(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         to = tmp_path / f"{kind}.png"
         assert run(monkeypatch, "figure", kind, *([what] if what else []), "--out", to) == 0
         assert np.asarray(Image.open(to).convert("L")).std() > 5
-    assert run(monkeypatch, "figure", "animation", trained, "--out", tmp_path / "a.gif", "-n", 4, "--steps", 5) == 0
+    assert run(monkeypatch, "figure", "animation", trained, "--out", tmp_path / "a.gif", "-n", 4, "--sampling.steps", 5) == 0
     assert Image.open(tmp_path / "a.gif").n_frames == 5  # type: ignore[attr-defined]
 
 
@@ -105,10 +106,22 @@ def test_folder_with_a_broken_picture(
         noise = np.random.default_rng(k).integers(0, 255, (20, 30, 3), dtype=np.uint8)
         Image.fromarray(noise).save(deep / f"{k}.{'PNG' if k % 2 else 'jpeg'}")
     (deep / "broken.jpg").write_bytes((deep / "0.jpeg").read_bytes()[:300])
-    words = ["train", "--data", tmp_path / "pictures", "--size", "16", "--run", tmp_path / "r", *QUICK]
-    assert run(monkeypatch, *words, "--batch", 4, "--network.patch", 1) == 0
+    words: list[object] = ["train", "--data", tmp_path / "pictures", "--size", "16", "--run", tmp_path / "r"]
+    assert run(monkeypatch, *words, *QUICK, "--batch", 4, "--network.patch", 1) == 0
     out = capsys.readouterr().out
     assert "broken.jpg" in out and "16x16x3" in out
+    assert "broken.jpg" in (tmp_path / "r" / "skipped.txt").read_text()
+    assert run(monkeypatch, *words[:-1], tmp_path / "strict", *QUICK, "--network.patch", 1, "--strict") == 2
+    assert "1 files can't be read" in capsys.readouterr().err and not (tmp_path / "strict").exists()
+    assert run(monkeypatch, "data", "inspect", tmp_path / "pictures", "--size", 16, "--out", tmp_path / "sheet.png") == 0
+    out = capsys.readouterr().out
+    assert "30 of 16x16, colour" in out and "broken.jpg" in out
+    assert re.search(r"exact duplicates +0 ", out) and re.search(r"unreadable +1", out)
+    assert run(monkeypatch, "data", "list") == 0
+    assert "30 pictures" in capsys.readouterr().out
+    assert run(monkeypatch, "data", "clear") == 0
+    assert run(monkeypatch, "data", "list") == 0
+    assert " pictures " not in capsys.readouterr().out
     assert run(monkeypatch, "train", "--resume", tmp_path / "r") == 0
 
 
@@ -129,6 +142,8 @@ def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
     colour, grey = tmp_path / "colour.png", tmp_path / "grey.png"
     Image.new("RGB", (8, 8), "red").save(colour)
     Image.new("L", (8, 8), 128).save(grey)
+    large = tmp_path / "large.png"
+    Image.new("L", (40, 40), 128).save(large)
     before = sorted(tmp_path.rglob("*"))
     cases: list[tuple[list[object], str]] = [
         (["train", "digts"], "did you mean 'digits'"),
@@ -152,18 +167,29 @@ def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
         (["sample", trained, "-n", "0"], "at least 1"),
         (["sample", trained, "--steps", "0"], "at least 1"),
         (["sample", trained, "--out", tmp_path / "file" / "x"], "choose another --out"),
-        (["sample", trained, "--out", tmp_path / "x.jpg"], "must be a folder"),
+        (["sample", trained, "--out", tmp_path / "x.jpg"], "a folder's name"),
         (["info", "digitz"], "did you mean 'digits'"),
-        (["data", empty], "no pictures in"),
-        (["data", "fgvc-aircraft", "--root", empty], "add --download"),
-        (["data", "digits", "--root", empty], "unknown field 'data.source.root'"),
-        (["data", "fgvc-aircraft", "--data.source.level", "famly"], "did you mean 'family'"),
+        (["data", "inspect", empty], "no pictures in"),
+        (["data", "inspekt", empty], "did you mean 'inspect'"),
+        (["data", "inspect"], "say what to inspect"),
+        (["data", "inspect", "fgvc-aircraft", "--root", empty], "add --download"),
+        (["data", "inspect", "digits", "--root", empty], "unknown field 'data.source.root'"),
+        (["data", "inspect", "fgvc-aircraft", "--data.source.level", "famly"], "did you mean 'family'"),
         (["train", "notebook", "--root", empty], "add --download"),
         (["train", "pictures"], "give --data"),
         (["figure", "revers", trained], "did you mean 'reverse'"),
         (["figure", "reverse"], "unnoise figure reverse RUN"),
+        (["figure", "schedules", "--schedule.timesteps", "300"], "takes --out alone"),
+        (["figure", "loss", trained, "--sampling.steps", "3"], "takes no recipe fields"),
+        (["figure", "animation", trained, "--out", tmp_path / "a.webm"], ".gif or .mp4"),
+        (["figure", "data", "digits", "--out", tmp_path / "a.jpg"], "ends so"),
+        (["figure", "data", "digits", "--out", tmp_path / "file" / "a.png"], "can't read or write"),
+        (["sample", trained, "--out", "."], "a folder's name"),
+        (["train", "--data", "folder"], "neither a known set nor a path"),
+        (["train", "digits", "--labels", "yes"], "folder or none"),
+        (["train", "digits", "--labels", "folder"], "unknown field 'data.source.subfolders'"),
         (["figure", "loss", no_model], "no metrics.jsonl"),
-        (["figure", "schedules", "--out", tmp_path / "s.jpg"], "ends in .png"),
+        (["figure", "schedules", "--out", tmp_path / "s.jpg"], "ends so"),
         (["figure", "data", "digits", "-n", "0"], "at least 1"),
         (["import", tmp_path / "no.pth", "--run", out], "no file"),
         (["import", np_file, "--run", out], "not a file of plain weights"),
@@ -176,7 +202,13 @@ def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
         (["restore", trained, grey, "--mode", "men"], "did you mean 'mean'"),
         (["restore", trained, grey, "--sigma", "0"], "greater than 0"),
         (["restore", trained, grey, "--sigma", "1e6"], "of 255"),
-        (["restore", trained, grey, grey], "the same name"),
+        (["restore", trained, grey, grey], "written over"),
+        (["restore", trained, grey, "--out", tmp_path], "written over"),
+        (["restore", trained, grey, "--sampling.steps", "5"], "add --mode sample"),
+        (["restore", trained, grey, "--mode", "sample", "--sampling.stpes", "5"], "did you mean 'steps'"),
+        (["restore", trained, grey], "no noise to speak of"),
+        (["restore", trained, large, "--sigma", "9"], "more than 16 times the pixels"),
+        (["import", np_file, "--run", out, "--root", empty], "add --data"),
         (["restore", trained, grey, "--sigma", "9", "--out", tmp_path / "file" / "x"], "choose another --out"),
     ]
     for words, hint in cases:

@@ -1,3 +1,5 @@
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +44,33 @@ def test_figures_are_pictures(tmp_path: Path) -> None:
     figures.reverse_strip(figures.stages(records(30)), FlowSchedule(), tmp_path / "reverse.png")
     figures.loss_curve([1, 2, 3], [3.0, 2.0, 1.0], tmp_path / "loss.png")
     assert {p.suffix for p in tmp_path.iterdir()} == {".png"}  # and nothing temporary
-    with pytest.raises(UserError, match=r"ends in \.png"):
+    with pytest.raises(UserError, match=r"ends so, not '.*loss\.jpg'"):
         figures.loss_curve([1], [1.0], tmp_path / "loss.jpg")
+
+
+def test_figures_show_what_they_are_given(tmp_path: Path) -> None:
+    """The same input twice is the same picture; another input is another."""
+
+    def drawn(draw: Callable[[Path], None]) -> np.ndarray:
+        draw(tmp_path / "f.png")
+        return _columns(tmp_path / "f.png").astype(int)
+
+    bright, dark = torch.ones(1, 1, 8, 8), -torch.ones(1, 1, 8, 8)
+    many, few = (figures.stages(records(30, 1), n) for n in (10, 9))
+    other = [dataclasses.replace(r, x_hat=-r.x_hat) for r in many]
+    schedules = {name: make() for name, make in SCHEDULES.items()}
+    pairs: list[tuple[Callable[[Path], None], Callable[[Path], None]]] = [
+        (lambda p: figures.loss_curve([1, 2], [3.0, 1.0], p), lambda p: figures.loss_curve([1, 2], [1.0, 3.0], p)),
+        (lambda p: figures.reverse_strip(many, FlowSchedule(), p), lambda p: figures.reverse_strip(other, FlowSchedule(), p)),
+        (lambda p: figures.schedule_curves(schedules, p),
+         lambda p: figures.schedule_curves({**schedules, "cosine": LinearSchedule(300)}, p)),
+        (lambda p: figures.forward_strip(FlowSchedule(), bright, 0 * bright, p),
+         lambda p: figures.forward_strip(FlowSchedule(), dark, 0 * dark, p)),
+    ]  # fmt: skip
+    for first, second in pairs:
+        a, b = drawn(first), drawn(second)
+        assert np.array_equal(a, drawn(first)) and (np.abs(a - b) > 30).sum() > 200
+    assert len(few) == 9
 
 
 def test_forward_strip_shows_the_notebooks_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,5 +102,5 @@ def test_animations(tmp_path: Path) -> None:
     end = np.asarray(figures.grid(figures.to_uint8(records(12, 4)[-1].x)))
     h, w = frames[-1].shape
     assert np.abs(frames[-1].astype(int) - end[:h, :w]).mean() < 12
-    with pytest.raises(UserError, match=r"\.gif or an \.mp4"):
+    with pytest.raises(UserError, match=r"\.gif or \.mp4"):
         figures.animation(records(2), tmp_path / "a.webm")

@@ -36,6 +36,7 @@ def imports(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         names = []
+        assert not isinstance(node, ast.ImportFrom) or node.level == 0, f"{path} imports by a relative name"
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{a.name}" if node.module == "unnoise" else node.module for a in node.names]
         elif isinstance(node, ast.Import):

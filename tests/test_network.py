@@ -68,14 +68,18 @@ def test_network_contract(name: str, classes: int) -> None:
     network = NETWORKS[name]().build(1, (16, 32), classes).eval()
     for p in network.parameters():  # a branch that begins at zero would hide what is behind it
         torch.nn.init.normal_(p, std=0.05)
+    told = {"augmented": torch.randn(3, 6)} if NETWORKS[name].takes_augmentation else {}
     x, c, label = torch.randn(3, 1, 16, 32), torch.tensor([0.1, 1.0, 2.0]), torch.tensor([0, 1, 2]) if classes else None
     out = network(x, c, label)
     assert out.shape == x.shape
+    if told:
+        torch.testing.assert_close(network(x, c, label, torch.zeros(3, 6)), out)
+        assert not torch.allclose(network(x, c, label, **told), out)
     torch.testing.assert_close(out[1:2], network(x[1:2], c[1:2], None if label is None else label[1:2]), rtol=1e-3, atol=1e-3)
     if classes and NETWORKS[name].takes_labels:
         torch.testing.assert_close(network(x, c), network(x, c, torch.full((3,), -1)))
         assert not torch.allclose(network(x, c), out)
-    out.square().sum().backward()
+    network(x, c, label, **told).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
@@ -98,6 +102,14 @@ def test_every_style_learns(norm: str, activation: str, residual: bool) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0], losses
+    seen = [p for n, p in network.named_parameters() if n != "augmentation.weight"]
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in seen)
+
+
+@pytest.mark.parametrize("width", range(16, 272, 16))
+def test_attention_takes_every_width_that_a_unet_may_have(width: int) -> None:
+    x = torch.randn(1, width, 2, 2)
+    assert Attention(width, Style())(x).shape == x.shape
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -28,6 +28,8 @@ def test_every_named_part_survives(kind: type, name: str) -> None:
         ({"sampling.sampler": "dmp++2m"}, r"did you mean 'dpm\+\+2m'"),
         ({"network.style.activation": "rellu"}, "did you mean 'relu'"),
         ({"network.style.norm": "groups"}, "did you mean 'group'"),
+        ({"training.penalty": 5, "training.penalty.delta": 2}, "training.penalty must be one of"),
+        ({"sampling.times": "karras", "sampling.times.rho": 0}, "rho > 0"),
         ({"sampling.start": "dat"}, "did you mean 'data'"),
         ({"training.epochs": 0}, "epochs must be greater than 0"),
         ({"training.label_dropout": 2}, "between 0 and 1"),

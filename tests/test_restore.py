@@ -36,7 +36,8 @@ def test_held_out_digits_against_the_linear_optimum(digits_run: Run, sigma: floa
     clean = digits_run.split.held_out.tensor()
     noise = PictureNoise(0, range(len(clean)), "added")
     noisy = clean + sigma * noise.normal_like(clean)
-    wiener = denoise(GaussianDenoiser(digits_run.info.recipe.schedule, digits_run.moments), noisy, sigma)
+    assert digits_run.model.moments is not None
+    wiener = denoise(GaussianDenoiser(digits_run.info.recipe.schedule, digits_run.model.moments), noisy, sigma)
     learned = digits_run.model.denoise(noisy, sigma)
     drawn = digits_run.model.denoise(noisy, sigma, Sampling(steps=20))
     before, linear, mean, sample = (psnr(y, clean) for y in (noisy, wiener, learned, drawn))
@@ -64,6 +65,16 @@ def test_sampling_from_there_draws_the_posterior() -> None:
     gain = 0.25 / (0.25 + sigma**2)
     assert float(x.mean()) == pytest.approx(gain * y, abs=0.02)
     assert float(x.std()) == pytest.approx(sigma * gain**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("schedule", [make() for make in SCHEDULES.values()], ids=list(SCHEDULES))
+def test_very_little_noise_is_no_trouble(schedule: Schedule) -> None:
+    denoiser = GaussianDenoiser(schedule, Moments(torch.zeros(1, 2, 2), torch.zeros(0, 1, 2, 2), torch.tensor(0.5)))
+    y = torch.randn(2, 1, 2, 2).clamp(-1, 1)
+    for sigma in (1e-6, 1e-3):
+        torch.testing.assert_close(denoise(denoiser, y, sigma), y, rtol=0, atol=3 * sigma + 1e-5)
+        drawn = denoise_by_sampling(denoiser, y, sigma, Sampling(steps=5), PictureNoise(0, range(2)))
+        torch.testing.assert_close(drawn, y, rtol=0, atol=5 * sigma + 1e-5)
 
 
 def test_the_matching_time_lies_between_steps_and_is_refused_beyond_them() -> None:

@@ -14,7 +14,7 @@ from unnoise.model import Model
 from unnoise.network.unet import UNetPlan
 from unnoise.presets import PRESETS
 from unnoise.recipe import Recipe, override, to_json
-from unnoise.run import Run
+from unnoise.run import Run, read_losses
 from unnoise.training import Batches, TrainingPlan, train
 
 SMALL = {"network.widths": [16, 32], "network.blocks": 1, "network.embedding": 32, "training.precision": "fp32",
@@ -104,11 +104,24 @@ def test_the_last_partial_batch_is_dropped() -> None:
     plan = TrainingPlan(batch=15, epochs=2, drop_last=True)
     assert plan.steps_asked(50) == 6 and dataclasses.replace(plan, drop_last=False).steps_asked(50) == 7
     assert dataclasses.replace(plan, steps=4).steps_asked(50) == 4
+    assert TrainingPlan(batch=32, epochs=1).steps_asked(10) == 1  # never none
     batches = Batches(pictures, plan, "cpu")
     epochs = [{x.numpy().tobytes() for k in range(3) for x in batches(3 * e + k)[0]} for e in range(2)]
     assert len(epochs[0]) == len(epochs[1]) == 45 and epochs[0] != epochs[1]
     few = TrainingPlan(batch=60, epochs=3, drop_last=True)  # nothing would be left: batches span epochs instead
-    assert few.steps_asked(50) == 2 and len(Batches(pictures, few, "cpu")(0)[0]) == 60
+    assert few.steps_asked(50) == 3 and len(Batches(pictures, few, "cpu")(0)[0]) == 60
+
+
+def test_one_picture_is_enough(tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", images=np.zeros((1, 8, 8), dtype=np.uint8))
+    run = Run.begin(tmp_path / "run", small(training__steps=1, data__source={"name": "array", "path": str(tmp_path / "one.npz")},
+                                            data__held_out=0.0), quiet)  # fmt: skip
+    assert len(list(run.train())) == 1 and run.model.moments is None
+
+
+def test_a_last_line_cut_short_is_forgiven(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "lo')
+    assert read_losses(tmp_path) == ([1], [0.5])
 
 
 def test_steps_end_a_run_before_its_minutes(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-r"""A denoiser estimates the clean picture; it is the only thing that samplers, losses and guidance know of a model.
+r"""A denoiser estimates the clean picture; it is the only thing that samplers, losses and restoring know of a model.
 
 A network F knows nothing of diffusion. Preconditioning turns it into an estimate of x (Karras et al. 2022, equation 7):
 
@@ -131,10 +131,12 @@ class NetworkDenoiser(Denoiser):
     def _coefficients(self, t: Tensor) -> Coefficients:
         return self.target.coefficients(self.schedule.alpha(t), self.schedule.sigma(t))
 
-    def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None, augmented: Tensor | None = None) -> Tensor:
+        """As for every denoiser; `augmented` (B, 6) tells the network in training how pictures were moved."""
         t = t.expand(len(x_t))
+        told = {} if augmented is None else {"augmented": augmented}
         c_in, c_skip, c_out = (per_picture(c, x_t) for c in self._coefficients(t))
-        output = self.network(c_in * x_t, self.c_noise(t).to(x_t.dtype), label)
+        output = self.network(c_in * x_t, self.c_noise(t).to(x_t.dtype), label, **told)
         x_hat: Tensor = c_skip * x_t + c_out * output.to(x_t.dtype)
         return x_hat
 

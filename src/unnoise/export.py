@@ -29,9 +29,11 @@ def import_notebook(path: Path, folder: Path, changes: dict[str, Any] | None = N
     refuse_existing(folder)
     state = read_state_dict(path)
     channels, plan = _plan_of(state)
-    recipe = override(PRESETS["notebook"], changes or {})
-    recipe = replace(recipe, network=plan)
-    assert recipe.data.size is not None
+    if own := [name for name in changes or {} if name.startswith("network")]:
+        raise UserError(f"{own[0]} can't be chosen: the network is read off the weights")
+    recipe = replace(override(PRESETS["notebook"], changes or {}), network=plan)
+    if recipe.data.size is None:
+        raise UserError("say the size that the weights were trained at, e.g. --size 64")
     with torch.device("meta"):
         network = plan.build(channels, recipe.data.size, 0)
     _compare(state, network.state_dict(), path)
@@ -104,7 +106,7 @@ def _plan_of(state: dict[str, Tensor]) -> tuple[int, SimpleUnetPlan]:
         depth = len({m[1] for name in state if (m := re.match(r"downs\.(\d+)\.", name))})
         widths = (len(first), *(len(state[f"downs.{k}.conv2.weight"]) for k in range(depth)))
         return first.shape[1], SimpleUnetPlan(widths, len(time))
-    except (KeyError, IndexError, UserError):
+    except (KeyError, IndexError, TypeError, UserError):
         return 3, SimpleUnetPlan()
 
 
@@ -118,5 +120,4 @@ def _compare(state: dict[str, Tensor], expected: dict[str, Tensor], path: Path) 
         if name in state and state[name].shape != tensor.shape
     ]
     if wrong:
-        more = f", and {len(wrong) - 12} more" if len(wrong) > 12 else ""
-        raise UserError(f"'{path}' holds another network than the notebook's: {', '.join(wrong[:12])}{more}")
+        raise UserError(f"'{path}' holds another network than the notebook's: {', '.join(wrong)}")

@@ -1,5 +1,6 @@
 """Figures as PNG files (and moving ones as GIF or MP4), without a window."""
 
+import importlib.util
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -42,8 +43,18 @@ def grid(pixels: np.ndarray, columns: int | None = None, least: int = 64) -> Ima
     return to_image(sheet)
 
 
+def check_name(path: Path, moving: bool = False) -> None:
+    """Raises UserError, before any work is done, if a figure can't have this name."""
+    valid = (".gif", ".mp4") if moving else (".png",)
+    if path.suffix not in valid:
+        raise UserError(f"this is written as {' or '.join(valid)}: give a name that ends so, not '{path}'")
+    if path.suffix == ".mp4" and importlib.util.find_spec("av") is None:
+        raise UserError("writing .mp4 needs PyAV: pip install 'unnoise[video]', or choose a .gif")
+
+
 def save(picture: Image.Image, path: Path) -> None:
     """Write a PNG atomically."""
+    check_name(path)
     files.write(path, lambda p: picture.save(p, format="PNG"))
 
 
@@ -136,23 +147,20 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float], path: Path) -> Non
 
 def animation(records: Iterable[SamplingRecord], path: Path, seconds: float = 5.0, hold: float = 1.5) -> None:
     """Pictures becoming clear, a frame a step, the last one held: `path` ends in .gif, or in .mp4 (needs PyAV)."""
+    check_name(path, moving=True)
     frames = [grid(np.stack([_in_range(x[None]) for x in r.x])) for r in stages(records, 100)]
     each = seconds / len(frames)
     if path.suffix == ".gif":
         times = [round(1000 * each)] * (len(frames) - 1) + [round(1000 * hold)]
         files.write(path, lambda p: frames[0].save(p, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0))
-    elif path.suffix == ".mp4":
+    else:
         rate = max(1, round(1 / each))
         files.write(path, lambda p: _write_mp4(p, frames + frames[-1:] * round(hold * rate), rate))
-    else:
-        raise UserError(f"an animation is a .gif or an .mp4, not '{path}'")
 
 
 def _write_mp4(path: Path, frames: Sequence[Image.Image], rate: int) -> None:
-    try:
-        import av
-    except ImportError as e:
-        raise UserError("writing .mp4 needs PyAV: pip install 'unnoise[video]', or choose a .gif") from e
+    import av
+
     with av.open(str(path), "w") as file:
         stream: Any = file.add_stream("libx264", rate=rate)
         width, height = (side // 2 * 2 for side in frames[0].size)  # 4:2:0 colour needs even sides
@@ -169,6 +177,5 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    if path.suffix != ".png":
-        raise UserError(f"figures are PNG files: give a name that ends in .png, not '{path}'")
+    check_name(path)
     files.write(path, lambda p: figure.savefig(p, dpi=120))

@@ -13,6 +13,7 @@ def write(path: Path, fill: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
     try:
+        temporary.touch()  # so that a place where nothing can be written is an OSError, whatever `fill` raises
         fill(temporary)
         flush(temporary)
         temporary.replace(path)

@@ -59,6 +59,12 @@ class Moments:
         files.write(path, lambda p: save_file({"mean": self.mean, "basis": self.basis, "rest": self.rest}, p))
 
     @classmethod
+    def find(cls, run: Path) -> "Moments | None":
+        """Those of a run folder, if it has any."""
+        path = run / "moments.safetensors"
+        return cls.load(path) if path.is_file() else None
+
+    @classmethod
     def load(cls, path: Path) -> "Moments":
         """Raises UserError if the file is missing or damaged."""
         try:

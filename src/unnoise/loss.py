@@ -66,9 +66,14 @@ def diffusion_loss(
     label: Tensor | None = None,
     penalty: Penalty | None = None,
     weight: Tensor | None = None,
+    augmented: Tensor | None = None,
 ) -> Tensor:
-    """The loss of each picture, (B,): x and noise (B, C, H, W), t (B,), label and weight (B,) or None; L2 by default."""
-    x_hat = denoiser(add_noise(denoiser.schedule, x, t, noise), t, label)
+    """The loss of each picture, (B,): x and noise (B, C, H, W), t (B,), label and weight (B,) or None; L2 by default.
+
+    `augmented` (B, 6) says how pictures were moved, for denoisers that can be told.
+    """
+    told = {} if augmented is None else {"augmented": augmented}
+    x_hat = denoiser(add_noise(denoiser.schedule, x, t, noise), t, label, **told)
     error = (x_hat - x) / per_picture(denoiser.output_scale(t), x)
     loss = (penalty or L2())(error).flatten(1).mean(1)
     return loss if weight is None else weight * loss

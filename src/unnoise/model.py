@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 from unnoise import checkpoint, figures
-from unnoise.data.pictures import Pictures, open_picture
+from unnoise.data.decode import decode
+from unnoise.data.pictures import Pictures
 from unnoise.denoiser import Denoiser
 from unnoise.draws import PictureNoise, stream
 from unnoise.errors import UserError
@@ -18,6 +20,8 @@ from unnoise.gaussian import Moments
 from unnoise.recipe import RunInfo, load_run
 from unnoise.restore.posterior import denoise, denoise_by_sampling
 from unnoise.sampler import Sampling, SamplingRecord, sample, starting_point, trajectory
+
+MOST_LARGER = 16  # times the pixels trained on: attention's memory grows with their square
 
 
 def choose_device() -> str:
@@ -27,11 +31,16 @@ def choose_device() -> str:
 
 @dataclass(frozen=True)
 class Model:
-    """A denoiser with what its run knows of it: the recipe, and the training pictures' mean and covariance."""
+    """A denoiser with its recipe and its run folder."""
 
     denoiser: Denoiser
     info: RunInfo
-    moments: Moments | None = None
+    folder: Path | None = None
+
+    @cached_property
+    def moments(self) -> Moments | None:
+        """The training pictures' mean and covariance, if the run folder has them."""
+        return None if self.folder is None else Moments.find(self.folder)
 
     @classmethod
     def open(cls, folder: Path | str, device: str | None = None) -> "Model":
@@ -43,9 +52,8 @@ class Model:
         device = device or choose_device()
         denoiser = info.recipe.build_denoiser(info.shape, len(info.classes))
         checkpoint.load_model(folder / "model.safetensors", denoiser)
-        found = folder / "moments.safetensors"
         info = replace(info, device=device, bf16=info.bf16 and device == info.device)
-        return cls(denoiser.eval().to(device), info, Moments.load(found) if found.is_file() else None)
+        return cls(denoiser.eval().to(device), info, folder)
 
     def autocast(self) -> Any:
         """The precision that the run was trained in."""
@@ -65,7 +73,8 @@ class Model:
         label = self.labels(numbers, seed) if label is None else label
         sampling = sampling or self.info.recipe.sampling
         with self.autocast():
-            return sample(self.denoiser, self.info.shape, numbers, sampling, seed, label, self.info.device, self.moments)
+            moments = self.moments if sampling.start == "data" else None
+            return sample(self.denoiser, self.info.shape, numbers, sampling, seed, label, self.info.device, moments)
 
     def draw(self, count: int, seed: int = 0, batch: int = 250, sampling: Sampling | None = None) -> Iterator[np.ndarray]:
         """Pictures 0 .. count-1 in batches, uint8 (B, H, W, C). Picture n depends on (seed, n) alone."""
@@ -78,7 +87,8 @@ class Model:
         sampling = sampling or self.info.recipe.sampling
         noise = PictureNoise(seed, numbers)
         like = torch.empty(len(numbers), *self.info.shape, device=self.info.device)
-        x = starting_point(self.denoiser, noise, like, sampling.start, self.moments)
+        moments = self.moments if sampling.start == "data" else None
+        x = starting_point(self.denoiser, noise, like, sampling.start, moments)
         records = trajectory(self.denoiser, x, sampling, noise, self.labels(numbers, seed))
         while True:
             with self.autocast():  # only while a step is made: between two records the caller's own code runs
@@ -90,7 +100,7 @@ class Model:
     def read_picture(self, path: Path) -> Tensor:
         """A picture file as (1, C, H, W) on [-1, 1]. Raises UserError if it can't be read or its channels don't fit."""
         try:
-            picture = open_picture(path)
+            picture = decode(path)
         except Exception as e:  # any decoder may fail in its own way on a broken file
             raise UserError(f"'{path}' can't be read as a picture ({e or type(e).__name__})") from e
         kinds = {1: "grey", 3: "colour"}
@@ -102,10 +112,16 @@ class Model:
         return Pictures(pixels[None]).tensor()
 
     def denoise(self, y: Tensor, sigma: float, sampling: Sampling | None = None, seed: int = 0) -> Tensor:
-        """Clean y (B, C, H, W) on [-1, 1] with noise of `sigma` in it, any height and width: the mean of what it can have
-        been or, given a `sampling`, one draw from it. Edges are mirrored outwards to a size that the network takes.
+        """Clean y (B, C, H, W) on [-1, 1] with noise of `sigma` in it: the mean of what it can have been or, given a
+        `sampling`, one draw from it. Edges are mirrored outwards to a size that the network takes.
+
+        Raises UserError for pictures of more than `MOST_LARGER` times the pixels of those trained on.
         """
         h, w = y.shape[2:]
+        trained = self.info.shape[1:]
+        if h * w > MOST_LARGER * trained[0] * trained[1]:
+            raise UserError(f"a picture of {h}x{w} has more than {MOST_LARGER} times the pixels that this run was trained on "
+                            f"({trained[0]}x{trained[1]}): cut it into parts or make it smaller")  # fmt: skip
         multiple = self.info.recipe.network.multiple
         wider = np.pad(y.cpu().numpy(), [(0, 0), (0, 0), (0, -h % multiple), (0, -w % multiple)], mode="symmetric")
         padded = torch.from_numpy(wider).to(self.info.device)

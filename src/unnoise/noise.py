@@ -96,7 +96,8 @@ class LinearSchedule(Schedule):
     def _alpha(self, t: Tensor) -> Tensor:
         table, position = self._alphas(t), t.double() * self.timesteps
         # An integer step that went through float32 is still that step, so its value comes from the table itself.
-        position = torch.where((position - position.round()).abs() < 1e-4, position.round(), position)
+        whole = position.round()
+        position = torch.where(((position - whole).abs() < 1e-4) & (whole > 0), whole, position)
         k = position.floor().clamp(0, self.timesteps - 1).long()
         return torch.lerp(table[k], table[k + 1], position - k)
 
@@ -293,7 +294,7 @@ class SamplingTimes(ABC):
         parts = steps
         while True:
             times = self(schedule, parts)
-            rest = times[times < begin - 1e-9]
+            rest = times[times < begin * (1 - 1e-9)]
             if len(rest) >= steps or parts == finest:
                 return torch.cat([times.new_tensor([begin]), rest[-steps:]])
             parts = min(finest, max(parts + 1, parts * steps // len(rest)))
@@ -342,6 +343,11 @@ class KarrasSteps(SamplingTimes):
     rho: float = 7.0
     sigma_min: float = 0.002
     sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        if not (self.rho > 0 and 0 < self.sigma_min < self.sigma_max):
+            raise UserError(f"Karras times need rho > 0 and 0 < sigma_min < sigma_max, not {self.rho}, {self.sigma_min}, "
+                            f"{self.sigma_max}")  # fmt: skip
 
     def _levels(self, schedule: Schedule, steps: int) -> Tensor:
         one = torch.ones((), dtype=torch.float64)

@@ -63,6 +63,9 @@ class Recipe:
         if not all(torch.isfinite(v) for v in c):
             raise UserError("the noise target can't start from pure noise, where this schedule's alpha is 0: "
                             "choose --target velocity or --target flow")  # fmt: skip
+        if self.data.augment and not self.network.takes_augmentation:
+            raise UserError("this network can't be told of augmentation, so samples would show it: choose --network unet, "
+                            "or --data.augment 0")  # fmt: skip
         self.training.times(torch.full((1,), 0.5), self.schedule)  # refuses times that the schedule does not have
         self.sampling.times(self.schedule, self.sampling.steps)  # and more steps than it has
 
@@ -141,7 +144,7 @@ def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
             kind = _field(kind, node, name, path)
             node = node[name]
         kind = _field(kind, node, last, path)
-        if kind in TABLES and isinstance(value, str):
+        if kind in TABLES:
             value = to_json(from_json(kind, value, path))
         node[last] = value
     built: Recipe = from_json(Recipe, tree)

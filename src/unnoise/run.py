@@ -1,6 +1,7 @@
 """A run folder: training that writes down what it does."""
 
 import json
+import math
 import signal
 import sys
 import time
@@ -8,12 +9,13 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from unnoise import __version__, checkpoint, figures
-from unnoise.data.pictures import Pictures, split
+from unnoise import __version__, checkpoint, figures, files
+from unnoise.data.pictures import Pictures, Split, split
 from unnoise.errors import UserError
 from unnoise.gaussian import Moments
 from unnoise.model import Model, choose_device
@@ -27,16 +29,17 @@ Say = Callable[[str], None]
 class Run:
     """A run folder being trained. `for record in Run.begin(...).train(): ...`"""
 
-    def __init__(self, folder: Path, info: RunInfo, pictures: Pictures, say: Say) -> None:
+    def __init__(self, folder: Path, info: RunInfo, parts: Split, say: Say) -> None:
         self.folder, self.info, self.say = folder, info, say
-        self.skipped = pictures.skipped
-        self.split = split(pictures, info.recipe.data.held_out)
-        self.moments = measure_moments(self.split.train)
+        self.split = parts
         self.training = info.recipe.build_training(info.shape, len(info.classes), info.device)
 
     @classmethod
-    def begin(cls, folder: Path, recipe: Recipe, say: Say) -> "Run":
-        """Look at the data, decide what is left to decide, and write the recipe down. Nothing is written on an error."""
+    def begin(cls, folder: Path, recipe: Recipe, say: Say, strict: bool = False, cache: Path | None = None) -> "Run":
+        """Look at the data, decide what is left to decide, and write the recipe down. Nothing is written on an error.
+
+        `strict` refuses a set with unreadable files; `cache` is where decoded pictures are kept.
+        """
         refuse_existing(folder)
         plan = recipe.training
         if plan.epochs is plan.steps is plan.minutes is None:
@@ -44,17 +47,29 @@ class Run:
         if recipe.data.labels and not recipe.network.takes_labels:
             recipe = replace(recipe, data=replace(recipe.data, labels=False))
             say("this network takes no labels: training without")
-        pictures = recipe.data.load()
+        pictures = recipe.data.load(cache)
+        if strict and pictures.skipped:
+            raise UserError(f"{len(pictures.skipped)} files can't be read, the first {pictures.skipped[0]}: mend or remove them, "
+                            "or train without --strict")  # fmt: skip
         device = choose_device()
         bf16, gain = plan.precision == "bf16", None
         if plan.precision == "auto":
             bf16, gain = bf16_pays(device)
         info = RunInfo(recipe, pictures.shape, pictures.classes, pictures.fingerprint(), device, bf16,
                        versions=VERSIONS, command=" ".join(sys.argv))  # fmt: skip
-        run = cls(folder, info, pictures, say)
+        parts = split(pictures, recipe.data.held_out)
+        moments = measure_moments(parts.train, recipe.data.flip)
+        run = cls(folder, info, parts, say)
         with writing(folder):
             info.save(folder)
-            run.moments.save(folder / "moments.safetensors")
+            if moments is not None:
+                moments.save(folder / "moments.safetensors")
+            if pictures.skipped:
+                (folder / "skipped.txt").write_text("\n".join(pictures.skipped) + "\n", encoding="utf-8")
+                say(f"{len(pictures.skipped)} files can't be read and are left out: {folder / 'skipped.txt'} names each; "
+                    f"the first: {pictures.skipped[0]}")  # fmt: skip
+        for note in pictures.notes:
+            say(f"files: {note}")
         c, h, w = info.shape
         measured = f" (bf16 measured {gain:.1f} times as fast as fp32)" if gain else ""
         say(f"{len(run.split.train)} pictures of {h}x{w}x{c} to train on, {len(run.split.held_out)} held out; "
@@ -65,17 +80,17 @@ class Run:
         return run
 
     @classmethod
-    def resume(cls, folder: Path, say: Say) -> "Run":
+    def resume(cls, folder: Path, say: Say, cache: Path | None = None) -> "Run":
         """Go on from the newest checkpoint."""
         info = load_run(folder)
         found = checkpoint.list_checkpoints(folder / "checkpoints")
         if not found and (folder / "model.safetensors").exists():
             raise UserError(f"'{folder}' holds weights but no checkpoint to go on from: begin a new run with another --run")
-        pictures = info.recipe.data.load()
+        pictures = info.recipe.data.load(cache)
         if pictures.shape != info.shape or (info.fingerprint and pictures.fingerprint() != info.fingerprint):
             raise UserError(f"the data {info.recipe.data.source} is not what '{folder}' was trained on: restore it, "
                             "or begin a new run")  # fmt: skip
-        run = cls(folder, info, pictures, say)
+        run = cls(folder, info, split(pictures, info.recipe.data.held_out), say)
         if found:
             t = run.training
             state = checkpoint.load(found[-1], t.model, t.average, t.optimizer)
@@ -86,10 +101,9 @@ class Run:
 
     def _cut_metrics(self) -> None:
         """Forget the lines of steps that will be done again."""
-        path = self.folder / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= self.training.step]
-        path.write_text("".join(line + "\n" for line in kept))
+        kept = [r for r in read_metrics(self.folder) if r["step"] <= self.training.step]
+        text = "".join(json.dumps(r) + "\n" for r in kept)
+        files.write(self.folder / "metrics.jsonl", lambda p: p.write_text(text))
 
     def save(self) -> None:
         """A checkpoint, and the averaged weights for use."""
@@ -110,14 +124,15 @@ class Run:
     @property
     def model(self) -> Model:
         """The averaged weights as they are now, for use."""
-        return Model(self.training.average, self.info, self.moments)
+        return Model(self.training.average, self.info, self.folder)
 
     def train(self) -> Generator[TrainingRecord, None, None]:
         """Train, logging each step, drawing and saving now and then; saved whenever the loop ends or is left."""
         plan, recipe = self.info.recipe.training, self.info.recipe
         saved = time.perf_counter()
         draw_at = saved + plan.sample_every
-        records = train(self.training, self.split.train, plan, self.info.device, self.info.bf16, recipe.data.flip)
+        records = train(self.training, self.split.train, plan, self.info.device, self.info.bf16, recipe.data.flip,
+                        recipe.data.augment)  # fmt: skip
         try:
             with (self.folder / "metrics.jsonl").open("a", buffering=1) as log:
                 for record in records:
@@ -148,15 +163,28 @@ class Run:
 
 def read_losses(folder: Path) -> tuple[list[int], list[float]] | None:
     """The steps of a run and their losses, from its metrics; None if there are none."""
+    records = read_metrics(folder)
+    return ([r["step"] for r in records], [r["loss"] for r in records]) if records else None
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The records of a run's `metrics.jsonl`; a last line that a crash cut short is left out."""
     path = folder / "metrics.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    return ([r["step"] for r in lines], [r["loss"] for r in lines]) if lines else None
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
-def measure_moments(pictures: Pictures, most: int = 2000) -> Moments:
-    """Mean and covariance of the pictures on [-1, 1], or of `most` of them chosen once for all, evenly."""
-    chosen = np.linspace(0, len(pictures) - 1, min(most, len(pictures))).round().astype(int)
-    return Moments.measure(pictures.tensor(chosen))
+def measure_moments(pictures: Pictures, flip: bool = False, most: int = 2000, most_bytes: int = 2**29) -> Moments | None:
+    """Mean and covariance of pictures on [-1, 1] (and their mirror images); None for fewer than two.
+
+    Of large sets a part is measured that is chosen once for all, evenly: at most `most` pictures and `most_bytes` as float32.
+    """
+    if len(pictures) < 2:
+        return None
+    count = min(len(pictures), most, max(2, most_bytes // (4 * math.prod(pictures.shape))))
+    chosen = np.linspace(0, len(pictures) - 1, count).round().astype(int)
+    x = pictures.tensor(chosen)
+    return Moments.measure(torch.cat([x, x.flip(3)]) if flip else x)
 
 
 def refuse_existing(folder: Path) -> None:

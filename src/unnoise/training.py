@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from unnoise import draws
+from unnoise.data.augment import NUMBERS, augment
 from unnoise.data.pictures import Pictures
 from unnoise.denoiser import Denoiser
 from unnoise.ema import PowerEMA
@@ -92,7 +93,7 @@ class TrainingPlan:
 
     def steps_asked(self, pictures: int) -> int | None:
         """How many steps `epochs` and `steps` allow on this many pictures; None if only time is given."""
-        asked = [] if self.epochs is None else [round(self.epochs * self.steps_per_epoch(pictures))]
+        asked = [] if self.epochs is None else [math.ceil(self.epochs * self.steps_per_epoch(pictures))]
         return min(asked + ([] if self.steps is None else [self.steps]), default=None)
 
     def steps_per_epoch(self, pictures: int) -> float:
@@ -135,9 +136,10 @@ class Training:
 
 
 def train(training: Training, pictures: Pictures, plan: TrainingPlan, device: torch.device | str = "cpu",
-          bf16: bool = False, flip: bool = False) -> Iterator[TrainingRecord]:  # fmt: skip
+          bf16: bool = False, flip: bool = False, moved: float = 0.0) -> Iterator[TrainingRecord]:  # fmt: skip
     """Train until the budget is spent, changing `training` in place; a record is yielded after each step.
 
+    `flip` mirrors half of the pictures, `moved` is the probability of each kind of augmentation that the network is told.
     Stop by leaving the loop: `training` is then complete as of the last record.
     """
     model, optimizer = training.model.train(), training.optimizer
@@ -149,6 +151,11 @@ def train(training: Training, pictures: Pictures, plan: TrainingPlan, device: to
     while training.total is None or training.step < training.total:
         step = training.step
         x, label = loader(step)
+        augmented = None
+        if moved:
+            how = draws.stream(plan.seed, "augment", step)
+            u = draws.uniform(how, len(x) * NUMBERS).reshape(-1, NUMBERS).to(device)
+            x, augmented = augment(x, u, draws.normal(how, u.shape).to(device), moved)
         stream = draws.stream(plan.seed, "noise", step)
         u = spread_uniform(stream.random(), len(x)) if plan.spread_times else draws.uniform(stream, len(x))
         t = plan.times(u, model.schedule).to(device)
@@ -158,7 +165,7 @@ def train(training: Training, pictures: Pictures, plan: TrainingPlan, device: to
             label = label.masked_fill(hidden.to(device), -1)
 
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
-            loss = diffusion_loss(model, x, t, noise, label, plan.penalty).mean()
+            loss = diffusion_loss(model, x, t, noise, label, plan.penalty, augmented=augmented).mean()
         optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), plan.clip or math.inf, foreach=True)
@@ -184,27 +191,32 @@ class Batches:
     """
 
     def __init__(self, pictures: Pictures, plan: TrainingPlan, device: torch.device | str, flip: bool = False) -> None:
-        self.pixels = torch.from_numpy(pictures.pixels)
+        self.pictures, self.device, self.flip = pictures, device, flip
         self.labels = None if pictures.labels is None else torch.from_numpy(pictures.labels)
-        self.batch, self.seed, self.device, self.flip = plan.batch, plan.seed, device, flip
+        self.batch, self.seed = plan.batch, plan.seed
         n = len(pictures)
         self.epoch_size = n // plan.batch * plan.batch if plan.drops_last(n) else n
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
-    def _picture_at(self, position: int) -> int:
-        epoch, place = divmod(position, self.epoch_size)
+    def order(self, epoch: int) -> np.ndarray:
+        """The pictures of an epoch, in the order in which it visits them."""
         if self._order[0] != epoch:
-            self._order = epoch, draws.stream(self.seed, "order", epoch).permutation(len(self.pixels))
-        return int(self._order[1][place])
+            self._order = epoch, draws.stream(self.seed, "order", epoch).permutation(len(self.pictures))
+        return self._order[1]
+
+    def which(self, step: int) -> np.ndarray:
+        """The pictures of step `step` from 0, (B,)."""
+        epochs, places = np.divmod(np.arange(step * self.batch, (step + 1) * self.batch), self.epoch_size)
+        return np.concatenate([self.order(int(e))[places[epochs == e]] for e in np.unique(epochs)])
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor | None]:
         """x (B, C, H, W) in [-1, 1] and labels (B,) or None, of step `step` from 0."""
-        index = torch.tensor([self._picture_at(step * self.batch + k) for k in range(self.batch)])
-        x = self.pixels[index].to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        which = self.which(step)
+        x = torch.from_numpy(self.pictures.read(which)).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
         if self.flip:
             mirrored = torch.from_numpy(draws.stream(self.seed, "flip", step).random(self.batch) < 0.5).to(self.device)
             x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
-        return x, None if self.labels is None else self.labels[index].to(self.device)
+        return x, None if self.labels is None else self.labels[torch.from_numpy(which)].to(self.device)
 
 
 class Budget:

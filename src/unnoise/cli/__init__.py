@@ -38,8 +38,9 @@ def _dispatch(arguments: list[str]) -> int:
     verb = VERBS.get(arguments[0])
     if verb is None:
         raise UserError(f"unknown verb '{arguments[0]}': {nearest(arguments[0], VERBS)}")
-    plain, dotted = take_dotted(arguments[1:])
-    if dotted and "changes" not in inspect.signature(verb).parameters:
+    own = inspect.signature(verb).parameters
+    plain, dotted = take_dotted(arguments[1:], short="sampler" not in own)
+    if dotted and "changes" not in own:
         raise UserError(f"'{arguments[0]}' takes no recipe fields, but got --{next(iter(dotted))}")
     call = functools.partial(verb, changes=dotted) if dotted else verb
     status: int = tyro.cli(call, args=plain, prog=f"unnoise {arguments[0]}")
@@ -52,6 +53,10 @@ def main() -> None:
         sys.exit(_dispatch(sys.argv[1:]))
     except UserError as e:
         print(f"unnoise: {e}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as e:
+        where = f" '{e.filename}'" if e.filename else ""
+        print(f"unnoise: can't read or write{where}: {e.strerror or e}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

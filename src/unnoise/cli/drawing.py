@@ -45,6 +45,8 @@ def sample(
     model = Model.open(run)
     sampling = sampling_asked(model, steps, sampler, changes)
     out = out or run / "drawn"
+    if out.suffix not in ("", ".npz") or not out.name:
+        raise UserError(f"--out must be a folder's name or end in .npz, not '{out}'")
     begun = time.perf_counter()
     try:
         if out.suffix == ".npz":
@@ -52,8 +54,6 @@ def sample(
             files.write(out, lambda p: np.savez_compressed(p, images=pixels))
             say(f"{n} pictures in {time.perf_counter() - begun:.1f} s: {out}")
             return 0
-        if out.suffix:
-            raise UserError(f"--out must be a folder or end in .npz, not '{out}'")
         out.mkdir(parents=True, exist_ok=True)
         first: list[Any] = []
         for pictures in model.draw(n, seed, batch, sampling):
@@ -68,26 +68,34 @@ def sample(
     return 0
 
 
+FIGURES = {  # what each is of
+    "data": "data",
+    "forward": "data",
+    "schedules": "nothing",
+    "reverse": "a run",
+    "loss": "a run",
+    "animation": "a run",
+}
+
+
 def figure(
     kind: Annotated[Positional[str], arg(help="data, forward, schedules, reverse, loss, animation")],
-    what: Annotated[Positional[str | None], arg(help="data for data and forward, a run for the others")] = None,
+    what: Annotated[Positional[str | None], arg(help="data for data and forward, a run for reverse, loss, animation")] = None,
     out: Annotated[Path | None, arg(help="the file to write: KIND.png, or animation.gif (.mp4 with the extra `video`)")] = None,
     root: Annotated[str | None, arg(help="the folder that holds a published set")] = None,
     size: Annotated[str | None, arg(help="height and width of data: 64 or 48,64")] = None,
-    schedule: Annotated[str, arg(help="of the forward strip")] = "linear",
     n: Annotated[int | None, arg(aliases=["-n"], help="pictures in data (20) or in an animation (16)")] = None,
     seed: Annotated[int, arg(help="of the pictures or the noise")] = 0,
-    steps: Annotated[int | None, arg(help="sampling steps; the recipe's by default")] = None,
-    sampler: Annotated[str | None, arg(help="dpm++2m, ddim, ddpm, heun")] = None,
     *,
     changes: tyro.conf.Suppress[Changes | None] = None,
 ) -> int:
-    """Draw one of the figures.
+    """Draw one of the figures. Fields of the recipe go by their dotted names: data and schedule, or sampling of a run.
 
     Examples: unnoise figure data fgvc-aircraft --root DIR --size 64
-              unnoise figure forward digits --schedule linear --schedule.timesteps 300
+              unnoise figure forward fgvc-aircraft --root DIR --size 64
+              unnoise figure forward digits --schedule cosine
               unnoise figure schedules
-              unnoise figure reverse runs/digits
+              unnoise figure reverse runs/digits --sampling.steps 50
               unnoise figure animation runs/digits --out digits.gif -n 16
     """
     from unnoise import figures
@@ -97,55 +105,56 @@ def figure(
     if n is not None and n < 1:
         raise UserError(f"-n must be at least 1, not {n}")
     to = out or Path("animation.gif" if kind == "animation" else f"{kind}.png")
-    if kind == "schedules":
+    figures.check_name(to, moving=kind == "animation")
+    if FIGURES[kind] == "nothing":
+        if what or changes or root or size:
+            raise UserError(f"the figure '{kind}' shows every schedule as it is by default: it takes --out alone")
         from unnoise.noise import SCHEDULES
 
         figures.schedule_curves({name: make() for name, make in SCHEDULES.items()}, to)
-    elif kind in ("data", "forward"):
-        asked = data_changes(what or "digits", root, False, size)
-        if kind == "forward":
-            asked |= {"schedule": schedule, "target": "velocity"}
-        _figure_of_data(kind, to, asked | (changes or {}), n or 20, seed)
+    elif FIGURES[kind] == "data":
+        _figure_of_data(kind, to, data_changes(what or "digits", root, False, size) | (changes or {}), n or 20, seed)
+    elif what is None or root or size:
+        raise UserError(f"the figure '{kind}' is of a run and of no other data: unnoise figure {kind} RUN")
     else:
-        if what is None:
-            raise UserError(f"the figure '{kind}' is of a run: unnoise figure {kind} RUN")
-        _figure_of_run(kind, to, Path(what), (steps, sampler, changes), n or 16, seed)
+        _figure_of_run(kind, to, Path(what), changes, n or 16, seed)
     say(f"{to}")
     return 0
 
 
-FIGURES = ("data", "forward", "schedules", "reverse", "loss", "animation")
-
-
 def _figure_of_data(kind: str, to: Path, asked: Changes, n: int, seed: int) -> None:
     from unnoise import draws, figures
-    from unnoise.recipe import Recipe, override
+    from unnoise.presets import PRESETS
+    from unnoise.recipe import override
 
-    recipe = override(Recipe(), asked)
+    # The notebook's schedule, unless another is asked for; its sampling has no part in this.
+    recipe = override(PRESETS["notebook"], {"sampling.steps": 1, "target": "velocity", "data.size": None} | asked)
     pictures = recipe.data.load()
     order = draws.stream(seed, "figure").permutation(len(pictures))
     if kind == "data":
-        figures.save(figures.grid(pictures.pixels[order[:n]], columns=4, least=128), to)
+        figures.save(figures.grid(pictures.read(order[:n]), columns=4, least=128), to)
         return
     x = pictures.tensor(order[:1])
     figures.forward_strip(recipe.schedule, x, draws.PictureNoise(seed, [0]).normal_like(x), to)
 
 
-def _figure_of_run(kind: str, to: Path, run: Path, how: tuple[int | None, str | None, Changes | None], n: int, seed: int) -> None:
+def _figure_of_run(kind: str, to: Path, run: Path, changes: Changes | None, n: int, seed: int) -> None:
     from unnoise import figures
     from unnoise.model import Model
     from unnoise.run import read_losses
 
     if kind == "loss":
         losses = read_losses(run)
-        if losses is None:
-            raise UserError(f"'{run}' has no metrics.jsonl with steps in it: give the folder of a run that has begun to train")
+        if losses is None or changes:
+            raise UserError(f"'{run}' has no metrics.jsonl with steps in it: give the folder of a run that has begun to train"
+                            if losses is None else "the figure 'loss' takes no recipe fields")  # fmt: skip
         figures.loss_curve(*losses, to)
         return
     model = Model.open(run)
-    sampling = sampling_asked(model, *how)
+    sampling = sampling_asked(model, None, None, changes)
     if kind == "reverse":
-        figures.reverse_strip(figures.stages(model.trajectory([0], seed, sampling)), model.info.recipe.schedule, to)
+        stages = figures.stages(model.trajectory([0], seed, sampling))
+        figures.reverse_strip(stages, model.info.recipe.schedule, to)
     else:
         figures.animation(model.trajectory(range(n), seed, sampling), to)
 
@@ -176,16 +185,24 @@ def restore(
     for option, level in (("--sigma", sigma), ("--add-noise", add_noise)):
         if level is not None and not 0 < level < float("inf"):
             raise UserError(f"{option} must be greater than 0, not {level}")
+    if changes and mode != "sample":
+        raise UserError(f"--{next(iter(changes))} is about sampling: add --mode sample")
     if not pictures:
         raise UserError("give at least one picture to restore")
-    if len({p.stem for p in pictures}) < len(pictures):
-        raise UserError("two of the pictures have the same name, so one result would overwrite the other: restore them apart")
+    targets = [out / f"{p.stem}{end}.png" for p in pictures for end in ([""] if add_noise is None else ["", "-noisy"])]
+    places = [p.resolve() for p in (*targets, *pictures)]
+    if len(set(places)) < len(places):
+        twice = next(p for p in places if places.count(p) > 1)
+        raise UserError(f"'{twice.name}' would be written over: choose another --out, or restore pictures of one name apart")
     model = Model.open(run)
     sampling = sampling_asked(model, None, None, changes) if mode == "sample" else None
     read = [model.read_picture(path) for path in pictures]  # all of them, before anything is written
     for number, (path, clean) in enumerate(zip(pictures, read, strict=True)):
         _denoise_one(model, path, clean, sigma, add_noise, sampling, out, seed, number)
     return 0
+
+
+LEAST_SIGMA = 1e-3  # on [-1, 1]: an eighth of a grey level is no noise
 
 
 def _denoise_one(
@@ -204,8 +221,8 @@ def _denoise_one(
         sigma = sigma or add_noise
     level = sigma / 127.5 if sigma else estimate_sigma(noisy[0])
     said = f"sigma {127.5 * level:.1f} of 255" + ("" if sigma else " (estimated)")
-    if level == 0:
-        raise UserError(f"no noise was found in '{path}': say how much there is with --sigma")
+    if not level > LEAST_SIGMA:
+        raise UserError(f"no noise to speak of in '{path}' (sigma {127.5 * level:.2g} of 255): say how much with --sigma")
     x = model.denoise(noisy, level, sampling, seed)
     try:
         figures.save(figures.to_image(figures.to_uint8(x)[0]), out / f"{path.stem}.png")

@@ -26,6 +26,8 @@ def import_(
     """
     from unnoise.export import import_notebook
 
+    if root is not None and data is None:
+        raise UserError("--root says where a set is: add --data with its name, e.g. --data fgvc-aircraft")
     asked = data_changes(data, root, False, size) | (changes or {})
     info = import_notebook(file, run, asked, measure=data is not None)
     c, h, w = info.shape

@@ -10,41 +10,69 @@ from tyro.conf import Positional, arg
 from unnoise.cli.options import Changes, data_changes, say
 from unnoise.errors import UserError, nearest
 
+ACTIONS = ("inspect", "list", "clear")
+
 
 def data(
-    source: Annotated[Positional[str], arg(help="a set's name, a folder, or an .npz")],
+    action: Annotated[Positional[str], arg(help="inspect, list or clear")],
+    source: Annotated[Positional[str | None], arg(help="to inspect: a set's name, a folder, arrays or shards")] = None,
     root: Annotated[str | None, arg(help="the folder that holds a published set")] = None,
     download: Annotated[bool, arg(help="fetch a published set if it is not there")] = False,
     size: Annotated[str | None, arg(help="height and width: 64 or 48,64")] = None,
-    out: Annotated[Path | None, arg(help="write a sheet of the first 36 pictures here (.png)")] = None,
+    out: Annotated[Path, arg(help="write a sheet of some of the pictures here (.png)")] = Path("sheet.png"),
+    cache: Annotated[Path | None, arg(help="where decoded pictures are kept; the user's cache folder by default")] = None,
     *,
     changes: tyro.conf.Suppress[Changes | None] = None,
 ) -> int:
-    """Read pictures and say what they are. Fields of the recipe's data go by their dotted names.
+    """Inspect pictures: read all of them, say what they are, draw a sheet. Or list or clear what was decoded before.
 
-    Examples: unnoise data my/photos --size 64 --out sheet.png
-              unnoise data fgvc-aircraft --root DIR --size 64 --data.source.level family
+    Examples: unnoise data inspect my/photos --size 64 --resize pad
+              unnoise data inspect fgvc-aircraft --root DIR --size 64 --data.source.level family
+              unnoise data list
+              unnoise data clear
     """
-    from unnoise import figures
+    if action not in ACTIONS:
+        raise UserError(f"unknown action '{action}': {nearest(action, ACTIONS)}")
+    if action != "inspect":
+        return _look_at_cache(action, cache)
+    if source is None:
+        raise UserError("say what to inspect: unnoise data inspect my/photos --size 64")
+    if out.suffix != ".png":
+        raise UserError(f"--out must end in .png, not '{out}'")
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from unnoise import draws, figures
+    from unnoise.data.inspect import inspect
     from unnoise.data.pictures import split
     from unnoise.recipe import Recipe, override
 
-    plan = override(Recipe(), data_changes(source, root, download, size) | (changes or {})).data
-    pictures = plan.load()
-    parts = split(pictures, plan.held_out)
-    c, h, w = pictures.shape
-    say(f"{len(pictures)} pictures of {h}x{w}, {'grey' if c == 1 else 'colour'}, {pictures.pixels.nbytes / 2**20:.1f} MiB; "
-        f"{len(parts.train)} to train on, {len(parts.held_out)} held out")  # fmt: skip
-    scaled = pictures.pixels.astype("float32") / 127.5 - 1
-    say(f"pixels on [-1, 1]: mean {scaled.mean():.3f}, standard deviation {scaled.std():.3f} (sigma_data)")
-    if pictures.classes:
-        say(f"{len(pictures.classes)} classes: {', '.join(pictures.classes[:20])}")
+    asked = data_changes(source, root, download, size) | (changes or {})
+    plan = override(Recipe(), asked).data
+    pictures = plan.load(cache)
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, text in inspect(pictures, split(pictures, plan.held_out)):
+        table.add_row(name, Text(text))
+    Console().print(table)
     for reason in pictures.skipped:
-        say(f"skipped {reason}")
-    if out is not None:
-        if out.suffix != ".png":
-            raise UserError(f"--out must end in .png, not '{out}'")
-        figures.save(figures.grid(pictures.pixels[:36]), out)
+        say(f"  skipped {reason}")
+    order = draws.stream(0, "figure").permutation(len(pictures))[:48]
+    figures.save(figures.grid(pictures.read(order), columns=8), out)
+    say(f"{out}: {len(order)} of them")
+    return 0
+
+
+def _look_at_cache(action: str, cache: Path | None) -> int:
+    from unnoise.data.cache import cache_folder, clear_cache, list_cache
+
+    root = cache or cache_folder()
+    if action == "clear":
+        say(f"{clear_cache(cache) / 2**20:.1f} MiB freed in {root}")
+        return 0
+    for kept in list_cache(cache):
+        say(f"{kept.bytes / 2**20:8.1f} MiB  {kept.pictures:7} pictures  {kept.where}")
+    say(f"in {root}; 'unnoise data clear' removes it all, and what is needed is decoded again")
     return 0
 
 

@@ -24,24 +24,36 @@ def _value(text: str) -> Any:
         return [_value(t) for t in text.split(",")] if "," in text else text
 
 
-def take_dotted(arguments: list[str]) -> tuple[list[str], Changes]:
-    """Split off `--part.field value` (or `=value`)."""
+# Names for the parts that people change most, where a verb takes recipe fields.
+SHORT = {
+    "schedule": "schedule",
+    "target": "target",
+    "network": "network",
+    "loss": "training.penalty",
+    "sampler": "sampling.sampler",
+    "resize": "data.resize",
+}
+
+
+def take_dotted(arguments: list[str], short: bool) -> tuple[list[str], Changes]:
+    """Split off `--part.field value` (or `=value`), and with `short` the parts named above."""
     plain: list[str] = []
     dotted: Changes = {}
     rest = iter(arguments)
     for word in rest:
         name, equals, value = word.partition("=")
-        if not (name.startswith("--") and "." in name and "/" not in name):
+        is_short = short and name.removeprefix("--") in SHORT and name.startswith("--")
+        if not is_short and not (name.startswith("--") and "." in name and "/" not in name):
             plain.append(word)
             continue
         found = value if equals else next(rest, None)
         if found is None:
             raise UserError(f"{name} needs a value")
-        dotted[name[2:]] = _value(found)
+        dotted[SHORT[name[2:]] if is_short else name[2:]] = _value(found)
     return plain, dotted
 
 
-def data_changes(data: str | None, root: str | None, download: bool, size: str | None) -> Changes:
+def data_changes(data: str | None, root: str | None = None, download: bool = False, size: str | None = None) -> Changes:
     """The plain options of data as recipe fields."""
     from unnoise.data.sources import find_source
     from unnoise.recipe import to_json

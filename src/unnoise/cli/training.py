@@ -50,15 +50,14 @@ def train(
     minutes: Annotated[float | None, arg(help="train for this long; the number of steps is measured")] = None,
     batch: Annotated[int | None, arg(help="pictures a step")] = None,
     seed: Annotated[int | None, arg(help="of every random draw")] = None,
-    schedule: Annotated[str | None, arg(help="linear, cosine, karras, flow")] = None,
-    target: Annotated[str | None, arg(help="noise, picture, velocity, flow, karras")] = None,
-    network: Annotated[str | None, arg(help="unet, simple-unet")] = None,
-    loss: Annotated[str | None, arg(help="l1, l2, huber")] = None,
-    sampler: Annotated[str | None, arg(help="dpm++2m, ddim, ddpm, heun")] = None,
+    labels: Annotated[str | None, arg(help="folder: the first sub-folder is the class; none: train without")] = None,
+    strict: Annotated[bool, arg(help="stop if a file can't be read, instead of leaving it out")] = False,
+    cache: Annotated[Path | None, arg(help="where decoded pictures are kept; the user's cache folder by default")] = None,
     *,
     changes: tyro.conf.Suppress[Changes | None] = None,
 ) -> int:
-    """Train a model. Any other field of the recipe goes by its dotted name, e.g. --network.widths 32,64 (see `info`).
+    """Train a model. Parts go by --schedule, --target, --network, --loss, --sampler and --resize; any other field of the
+    recipe by its dotted name, e.g. --network.widths 32,64 (see `info`).
 
     Examples: unnoise train digits --minutes 2
               unnoise train --data my/photos --size 64 --minutes 60
@@ -71,30 +70,35 @@ def train(
     from unnoise.run import Run
 
     if resume is not None:
-        return _follow(Run.resume(resume, say))
-    chosen = preset or (data if data in PRESETS else "pictures" if data else "digits")
+        return _follow(Run.resume(resume, say, cache))
+    # Small square pictures, in which text may not be mirrored, are alike enough to share a preset.
+    alike = {"mnist": "fashion-mnist", "cifar10": "fashion-mnist"}
+    chosen = preset or (alike.get(data, data if data in PRESETS else "pictures") if data else "digits")
     if chosen not in PRESETS:
         raise UserError(f"unknown preset '{chosen}': {nearest(chosen, PRESETS)}")
-    given = {"training.steps": steps, "training.minutes": minutes, "training.batch": batch,
-             "training.seed": seed, "schedule": schedule, "target": target, "network": network,
-             "training.penalty": loss, "sampling.sampler": sampler}  # fmt: skip
+    given = {"training.steps": steps, "training.minutes": minutes, "training.batch": batch, "training.seed": seed}
     asked: Changes = {k: v for k, v in given.items() if v is not None} | data_changes(data, root, download, size)
+    if labels == "folder":
+        asked["data.source.subfolders"] = True
+    elif labels == "none":
+        asked["data.labels"] = False
+    elif labels is not None:
+        raise UserError(f"--labels is folder or none, not '{labels}'")
     if steps is not None and minutes is None:
         asked["training.minutes"] = None
     recipe = override(PRESETS[chosen], asked | (changes or {}))
     if recipe.data.source == Folder():
         raise UserError(f"the preset '{chosen}' needs pictures: give --data FOLDER")
+    if preset is None:
+        say(f"the preset '{chosen}' ('unnoise info {chosen}' shows it)")
     name = Path(data).stem if data else None
-    return begin(run or Path("runs") / (name or chosen), recipe)
+    return begin(run or Path("runs") / (name or chosen), recipe, strict, cache)
 
 
-def begin(folder: Path, recipe: "Recipe") -> int:
+def begin(folder: Path, recipe: "Recipe", strict: bool = False, cache: Path | None = None) -> int:
     from unnoise.run import Run
 
-    run = Run.begin(folder, recipe, say)
-    if run.skipped:
-        say(f"skipped {len(run.skipped)} files that can't be read: " + "; ".join(run.skipped[:5]))
-    return _follow(run)
+    return _follow(Run.begin(folder, recipe, say, strict, cache))
 
 
 def _follow(run: "Run") -> int:

@@ -1,5 +1,6 @@
 """Published sets, read through torchvision. Their own test pictures are held out."""
 
+import functools
 import shutil
 from abc import abstractmethod
 from collections.abc import Callable
@@ -10,9 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from unnoise.data.pictures import Fit, Pictures, Source, open_picture, read_files, read_size
+from unnoise.data.cache import Listing, read_listing
+from unnoise.data.decode import Fit
+from unnoise.data.pictures import Pictures, Source
 from unnoise.errors import UserError, nearest
 
+Box = tuple[int, int, int, int]  # left, top, right, bottom
 BANNER = 20  # pixels: the copyright line below every FGVC picture
 
 
@@ -34,9 +38,11 @@ class _Published(Source):
                             f"it is {self.archive}")  # fmt: skip
         try:
             return make()
-        except Exception as e:  # URLError, OSError, RuntimeError, EOFError, KeyError, ...: each library has its own
+        except BaseException as e:  # URLError, OSError, RuntimeError, EOFError, KeyError, ...: each library has its own
             if not there:  # unpacked only in part, it would look whole the next time
                 shutil.rmtree(root / self.folder, ignore_errors=True)
+            if not isinstance(e, Exception):  # Ctrl-C
+                raise
             archive = root / Path(self.archive).name
             first = f"remove '{archive}' if it is incomplete, or " if archive.is_file() else ""
             wrong = f"{type(e).__name__}: {e}".splitlines()[0]
@@ -65,11 +71,14 @@ class FgvcAircraft(_Published):
         if self.level not in self.levels:
             raise UserError(f"unknown level '{self.level}': {nearest(self.level, self.levels)}")
 
-    def read(self, fit: Fit) -> Pictures:
+    def read(self, fit: Fit, cache: Path | None = None) -> Pictures:
         from torchvision.datasets import FGVCAircraft
 
+        if self.crop_to_box and fit.size is None:
+            raise UserError("the boxes have many sizes: say which to train at, e.g. --size 64")
+
         def split(name: str) -> Any:
-            # The loader only hands the path on: decoding is ours, after the crop and on all cores.
+            # The loader only hands the path on: decoding is ours.
             return FGVCAircraft(self.root, name, self.level, download=self.download, loader=Path)
 
         trainval, test = self._open(lambda: (split("trainval"), split("test")))
@@ -79,23 +88,22 @@ class FgvcAircraft(_Published):
         if missing:
             raise UserError(f"the annotations name {len(missing)} of {len(files)} pictures that are missing, the first "
                             f"'{missing[0]}': unpack {self.archive} again")  # fmt: skip
-        boxes = self._boxes(files) if self.crop_to_box else {}
-        if fit.size is None:
-            read_size(files)  # says that a size is needed where they differ
-        pixels, read, skipped = read_files(files, lambda path: fit(self._cut(open_picture(path), path, boxes)), self.root)
-        labels = np.array([label for _, label in entries], dtype=np.int64)[read]
-        is_test = (np.arange(len(files)) >= len(trainval))[read] & (not self.union)
-        return Pictures(pixels, labels, tuple(trainval.classes), skipped, is_test)
-
-    def _cut(self, picture: Image.Image, path: Path, boxes: dict[str, tuple[int, int, int, int]]) -> Image.Image:
+        boxes: dict[str, Box] = {}
+        cut: Callable[[int, Image.Image], Image.Image] | None = None
         if self.crop_to_box:
-            left, top, right, bottom = boxes[path.stem]
-            # Called 1-based with both ends inside, yet 0 occurs, and some reach beyond the picture.
-            return picture.crop((max(0, left - 1), max(0, top - 1), min(right, picture.width), min(bottom, picture.height)))
-        return picture.crop((0, 0, picture.width, max(1, picture.height - BANNER))) if self.cut_banner else picture
+            boxes = self._boxes(files)
+            cut = functools.partial(_crop, [boxes[f.stem] for f in files])
+        elif self.cut_banner:
+            cut = _cut_banner
+        stamps = [f"{f.stat().st_size} {f.stat().st_mtime_ns} {boxes.get(f.stem, self.cut_banner)}" for f in files]
+        labels = np.array([label for _, label in entries], dtype=np.int64)
+        is_test = (np.arange(len(files)) >= len(trainval)) & (not self.union)
+        listing = Listing(self.root, [f.name for f in files], files.__getitem__, stamps, labels, tuple(trainval.classes),
+                          is_test, cut)  # fmt: skip
+        return read_listing(listing, fit, cache)
 
-    def _boxes(self, files: list[Path]) -> dict[str, tuple[int, int, int, int]]:
-        """Identifier to (left, top, right, bottom), for all of the files."""
+    def _boxes(self, files: list[Path]) -> dict[str, Box]:
+        """Identifier to box, for all of the files."""
         path = Path(self.root) / self.folder / "data" / "images_box.txt"
         boxes = {}
         try:
@@ -110,6 +118,16 @@ class FgvcAircraft(_Published):
         return boxes
 
 
+def _cut_banner(k: int, picture: Image.Image) -> Image.Image:
+    return picture.crop((0, 0, picture.width, max(1, picture.height - BANNER)))
+
+
+def _crop(boxes: list[Box], k: int, picture: Image.Image) -> Image.Image:
+    """To box k: called 1-based with both ends inside, yet 0 occurs, and some reach beyond the picture."""
+    left, top, right, bottom = boxes[k]
+    return picture.crop((max(0, left - 1), max(0, top - 1), min(right, picture.width), min(bottom, picture.height)))
+
+
 @dataclass(frozen=True)
 class _Arrays(_Published):
     """A set that torchvision holds as arrays."""
@@ -118,7 +136,7 @@ class _Arrays(_Published):
     def _make(self, train: bool) -> Any:
         """torchvision's own object for one of the two splits."""
 
-    def read(self, fit: Fit) -> Pictures:
+    def read(self, fit: Fit, cache: Path | None = None) -> Pictures:
         train, test = self._open(lambda: (self._make(True), self._make(False)))
         pixels = np.concatenate([np.asarray(part.data) for part in (train, test)])
         pixels = pixels[..., None] if pixels.ndim == 3 else pixels

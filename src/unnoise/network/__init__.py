@@ -1,5 +1,6 @@
 """Networks: `(x, c_noise, label) -> like x`. They know nothing of diffusion.
 
+A network may also take `augmented` (B, 6): how each picture was moved (`unnoise.data.augment`), None if none was.
 c_noise is a fourth of the logarithm of the noise level, or the step for a network with `counts_steps = True`.
 """
 
@@ -15,6 +16,7 @@ class NetworkPlan(ABC):
     """What a recipe holds of a network: a frozen dataclass that builds it."""
 
     takes_labels: ClassVar[bool] = True
+    takes_augmentation: ClassVar[bool] = True
 
     @property
     @abstractmethod

@@ -105,7 +105,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, style: Style, head_size: int = 32) -> None:
         super().__init__()
-        self.heads = max(1, channels // head_size)
+        self.heads = next(h for h in range(max(1, channels // head_size), 0, -1) if channels % h == 0)
         self.norm = NORMS[style.norm](channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))

@@ -84,6 +84,7 @@ class SimpleUnetPlan(NetworkPlan):
     """The notebook's widths by default; takes no labels."""
 
     takes_labels: ClassVar[bool] = False
+    takes_augmentation: ClassVar[bool] = False
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
     time_size: int = 32
 

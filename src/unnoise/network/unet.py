@@ -40,6 +40,7 @@ class UNet(nn.Module):
 
         self.time = nn.Sequential(FourierTime(e, 0.1, 100), nn.Linear(e, e), nn.SiLU(), nn.Linear(e, e))
         self.label = nn.Embedding(classes + 1, e) if classes else None  # the last row is "no label"
+        self.augmentation = zeroed(nn.Linear(6, e, bias=False))  # how a picture was moved; all 0: not at all
         folded = channels * plan.patch**2
         self.enter = nn.Conv2d(folded, widths[0], 3, padding=1)
 
@@ -67,15 +68,17 @@ class UNet(nn.Module):
         self.norm, self.activation = NORMS[plan.style.norm](width), ACTIVATIONS[plan.style.activation]
         self.leave = zeroed(nn.Conv2d(width, folded, 3, padding=1))
 
-    def embed(self, c_noise: Tensor, label: Tensor | None) -> Tensor:
+    def embed(self, c_noise: Tensor, label: Tensor | None, augmented: Tensor | None) -> Tensor:
         embedding = self.time(c_noise)
+        if augmented is not None:
+            embedding = embedding + self.augmentation(augmented)
         if self.label is not None:
             label = torch.full_like(c_noise, -1, dtype=torch.long) if label is None else label
             embedding = embedding + self.label(label % (self.classes + 1))  # -1 is the last row
         return functional.silu(embedding)
 
-    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
-        embedding = self.embed(c_noise, label)
+    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None, augmented: Tensor | None = None) -> Tensor:
+        embedding = self.embed(c_noise, label, augmented)
         x = self.enter(functional.pixel_unshuffle(x, self.patch).contiguous(memory_format=torch.channels_last))
         kept = [x]
         for level, layers in enumerate(self.down):

@@ -1,11 +1,11 @@
 """The teaching notebook's own recipe: DDPM on FGVC-Aircraft with its 62-million-parameter SimpleUnet.
 
 Command: unnoise train notebook --root DIR [--download]     (--steps or --minutes cut it short)
-Hardware: one GPU for a day or more; 264,000 steps on the union. Two CPU cores make about 8 pictures a second.
+Hardware: one GPU for a day or more; 264,000 steps on the union. Two CPU cores make 5 to 10 pictures a second.
 Expected: the notebook printed a loss of 0.81 before training, 0.16 after 5 epochs, 0.06 to 0.07 in the end.
 
-Two things differ until asked for: the test split is held out, and the copyright line is cut off. To the letter:
---data.source.union true --data.source.cut-banner false. It samples with the network in evaluation mode.
+The data differ until asked for: the test split is held out, and the copyright line is cut off. To the letter:
+--data.source.union true --data.source.cut-banner false. docs/notebook.md lists every other difference.
 """
 
 from unnoise.data.sources import DataPlan

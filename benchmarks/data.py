@@ -1,0 +1,124 @@
+"""Pictures a second: the notebook's pipeline, our first pass over a folder, and every later epoch.
+
+    python benchmarks/data.py                     # 300 generated JPEGs of about 1 megapixel
+    python benchmarks/data.py --large 5           # also: train on a generated array of 5 GB and watch the memory
+
+The notebook's pipeline is torchvision's: decode, resize to 64x64, flip, to a float tensor on [-1, 1], in a DataLoader with
+batches of 150; by the number of workers that is faster. Ours is what `unnoise train` does. All in one run: ratios matter.
+"""
+
+import argparse
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from unnoise.data.decode import Fit
+from unnoise.data.local import Folder
+from unnoise.data.pictures import OnDisk, Pictures
+from unnoise.presets import PRESETS
+from unnoise.recipe import override
+from unnoise.training import Batches, TrainingPlan, train
+
+SIZE = 64
+
+
+class TheNotebooks(Dataset[torch.Tensor]):
+    def __init__(self, folder: Path) -> None:
+        self.files = sorted(folder.iterdir())
+        self.transform = transforms.Compose([
+            transforms.Resize((SIZE, SIZE)), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
+            transforms.Lambda(lambda t: t * 2 - 1),
+        ])  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, k: int) -> torch.Tensor:
+        x: torch.Tensor = self.transform(Image.open(self.files[k]).convert("RGB"))
+        return x
+
+
+def make_photographs(folder: Path, count: int) -> None:
+    """Smooth shapes with some grain: about as large, as files, as photographs of 1200x800 are."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:800, 0:1200] / 800
+    for k in range(count):
+        a, b, c = rng.uniform(2, 20, 3)
+        waves = np.stack([np.sin(a * x + k), np.cos(b * y), np.sin(c * (x + y))], axis=2)
+        pixels = 127 + 90 * waves + rng.normal(0, 12, (800, 1200, 1))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{k:04d}.jpg", quality=90)
+
+
+def speed(work: Callable[[], int]) -> float:
+    begun = time.perf_counter()
+    return work() / (time.perf_counter() - begun)
+
+
+def compare(count: int) -> None:
+    with tempfile.TemporaryDirectory() as work:
+        folder, cache = Path(work) / "photographs", Path(work) / "cache"
+        folder.mkdir()
+        make_photographs(folder, count)
+        theirs = {n: speed(lambda n=n: sum(len(x) for x in DataLoader(TheNotebooks(folder), 150, num_workers=n)))  # type: ignore[misc]
+                  for n in (0, 2)}  # fmt: skip
+        first = speed(lambda: len(Folder(str(folder)).read(Fit((SIZE, SIZE), "squash"), cache)))
+        pictures = Folder(str(folder)).read(Fit((SIZE, SIZE), "squash"), cache)
+        batches = Batches(pictures, TrainingPlan(batch=150), "cpu", flip=True)
+        later = speed(lambda: sum(len(batches(k)[0]) for k in range(200)))
+    best = max(theirs.values())
+    print(f"the notebook's pipeline  {theirs[0]:8.0f} pictures/s, with two workers {theirs[2]:.0f}")
+    print(f"our first pass           {first:8.0f} pictures/s, {first / best:.1f} times")
+    print(f"every later epoch        {later:8.0f} pictures/s, {later / best:.0f} times")
+
+
+def watch_memory(gigabytes: float) -> None:
+    """Train on an array larger than what stays in memory: how much is resident at most?"""
+    n = int(gigabytes * 2**30 / (SIZE * SIZE * 3))
+    with tempfile.TemporaryDirectory() as work:
+        path, rng = Path(work) / "pixels.npy", np.random.default_rng(0)
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(n, SIZE, SIZE, 3))
+        for k in range(0, n, 8192):
+            array[k : k + 8192] = rng.integers(0, 256, array[k : k + 8192].shape, dtype=np.uint8)
+        del array
+        pictures = Pictures(OnDisk(path), known_hashes=np.arange(n, dtype=np.uint64))
+        recipe = override(PRESETS["pictures"], {"network.widths": [16, 32], "training.steps": 300, "training.minutes": None})
+        peak, done = [0], threading.Event()
+
+        def watch() -> None:
+            while not done.wait(0.02):
+                peak[0] = max(peak[0], psutil.Process().memory_info().rss)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        begun = time.perf_counter()
+        steps = sum(1 for _ in train(recipe.build_training(pictures.shape, 0, "cpu"), pictures, recipe.training, flip=True))
+        seconds = time.perf_counter() - begun
+        batches = Batches(pictures, TrainingPlan(batch=256), "cpu", flip=True)
+        reading = speed(lambda: sum(len(batches(k)[0]) for k in range(n // 256)))
+        done.set()
+        watcher.join()
+    print(f"{n:,} pictures, {gigabytes:g} GB: {steps} steps in {seconds:.0f} s, then a whole epoch read at "
+          f"{reading:.0f} pictures/s; at most {peak[0] / 2**30:.2f} GB resident")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--large", type=float, metavar="GB")
+    a = parser.parse_args()
+    compare(a.count)
+    if a.large:
+        watch_memory(a.large)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""Decode once: a list of files to one uint8 array on disk, which later runs and other processes only open.
+
+    CACHE/<key>/pixels.npy   uint8 (N, H, W, C)        hashes.npy  labels are the listing's own
+    CACHE/<key>/about.json   what it is; written last, so that a folder that has it is whole
+
+The key is a hash of the list of files (names, sizes, times of change) and of how they are fitted. A cache that is being made
+has `.tmp` behind its name and says of each file whether it is done, so making it can go on after a crash.
+"""
+
+import functools
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image
+
+from unnoise import files
+from unnoise.data.decode import File, Fit, Header, decode, read_header
+from unnoise.data.pictures import OnDisk, Pictures, hash_pictures
+from unnoise.errors import UserError
+
+VERSION = 1  # of decoding and of this layout: a new one decodes again
+IN_MEMORY = 2**30  # bytes: smaller sets are read whole
+CHUNK, CHUNK_BYTES = 512, 2**26  # at most so many pictures and bytes between two notes of what is done
+TODO, DONE, SKIPPED = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a source holds, before any of it is decoded.
+
+    `open_file(k)` gives file k; `stamps` change when its content does; `cut(k, picture)` is done before it is fitted. The
+    rest is as in `Pictures`; `skipped` are entries that are no files at all.
+    """
+
+    where: str
+    names: Sequence[str]
+    open_file: Callable[[int], File]
+    stamps: Sequence[str]
+    labels: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+    test: np.ndarray | None = None
+    cut: Callable[[int, Image.Image], Image.Image] | None = None
+    skipped: tuple[str, ...] = ()
+
+    def key(self, fit: Fit) -> str:
+        digest = hashlib.blake2b(repr((VERSION, fit, self.where)).encode(), digest_size=12)
+        for name, stamp in zip(self.names, self.stamps, strict=True):
+            digest.update(f"{name}\0{stamp}\0".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where decoded pictures are kept: $UNNOISE_CACHE, else the user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("UNNOISE_CACHE") or platformdirs.user_cache_path("unnoise"))
+
+
+def read_listing(listing: Listing, fit: Fit, cache: Path | None = None) -> Pictures:
+    """The pictures of a listing, decoded now or before. Raises UserError if none can be read or the cache not written."""
+    from filelock import FileLock
+
+    folder = (cache or cache_folder()) / listing.key(fit)
+    if not (folder / "about.json").is_file():
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.with_suffix(".lock")):  # one process decodes, others wait for it
+                if not (folder / "about.json").is_file():
+                    _build(listing, fit, folder)
+        except OSError as e:
+            raise UserError(f"can't keep decoded pictures in '{folder.parent}' ({e.strerror or e}): "
+                            "choose another --cache") from e  # fmt: skip
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    os.utime(folder / "about.json")  # when it was last of use
+    kept = np.flatnonzero(np.load(folder / "state.npy") == DONE)
+    pixels: np.ndarray | OnDisk = OnDisk(folder / "pixels.npy")
+    if about["bytes"] <= IN_MEMORY:
+        pixels = np.load(folder / "pixels.npy")
+    labels, test = (None if a is None else a[kept] for a in (listing.labels, listing.test))
+    whole = len(kept) == len(listing.names)
+    return Pictures(pixels, labels, listing.classes, test, None if whole else kept, tuple(about["skipped"]),
+                    tuple(about["notes"]), np.load(folder / "hashes.npy")[kept])  # fmt: skip
+
+
+def _build(listing: Listing, fit: Fit, folder: Path) -> None:
+    n = len(listing.names)
+    headers, broken = _scan(listing)
+    good = [h for h in headers if h is not None]
+    if not good:
+        first = next(iter(broken.values()), "there are none")
+        raise UserError(f"none of the {n} files in '{listing.where}' can be read as a picture; the first: {first}")
+    shape = (*_size(good, fit, listing), 1 if all(h.grey for h in good) else 3)
+    work = folder.with_suffix(".tmp")
+    work.mkdir(exist_ok=True)
+    state, hashes = _resume(work, (n, *shape))
+    for k in broken:
+        state[k] = SKIPPED
+    record = math.prod(shape)
+
+    def one(k: int) -> np.ndarray | str:
+        try:
+            cut = None if listing.cut is None else functools.partial(listing.cut, k)
+            picture = decode(listing.open_file(k), fit, cut).convert("L" if shape[2] == 1 else "RGB")
+            return np.asarray(picture).reshape(1, *shape)
+        except Exception as e:  # any decoder may fail in its own way on a broken file
+            return _reason(listing.names[k], e)
+
+    chunk_size = max(1, min(CHUNK, CHUNK_BYTES // record))
+    with _array_file(work / "pixels.npy", (n, *shape)) as (file, start), ThreadPoolExecutor(os.cpu_count()) as pool:
+        # Pillow decodes and resizes outside the interpreter's lock.
+        for chunk in _progress("decoding", np.flatnonzero(state == TODO), chunk_size):
+            for k, pixels in zip(chunk, pool.map(one, chunk), strict=True):
+                if isinstance(pixels, str):
+                    broken[k], state[k] = pixels, SKIPPED
+                    continue
+                hashes[k], state[k] = hash_pictures(pixels)[0], DONE
+                file.seek(start + k * record)
+                file.write(pixels.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+            files.write(work / "hashes.npy", lambda p: np.save(p, hashes))
+            files.write(work / "state.npy", lambda p: np.save(p, state))
+    if not (state == DONE).any():
+        shutil.rmtree(work)
+        raise UserError(f"none of the {n} files in '{listing.where}' can be read as a picture; the first: {broken[min(broken)]}")
+    about = {"version": VERSION, "where": listing.where, "pictures": int((state == DONE).sum()), "shape": shape,
+             "bytes": n * record, "fit": repr(fit), "made": time.time(),
+             "skipped": [*listing.skipped, *(broken[k] for k in sorted(broken))], "notes": _notes(good)}  # fmt: skip
+    files.write_json(work / "about.json", about)
+    files.flush(work)
+    work.rename(folder)
+    files.flush(folder.parent)
+
+
+def _scan(listing: Listing) -> tuple[list[Header | None], dict[int, str]]:
+    """Every file's header, or why it has none."""
+
+    def one(k: int) -> Header | str:
+        try:
+            return read_header(listing.open_file(k))
+        except Exception as e:  # as above
+            return _reason(listing.names[k], e)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = [h for chunk in _progress("looking", np.arange(len(listing.names)), CHUNK) for h in pool.map(one, chunk)]
+    headers = [h if isinstance(h, Header) else None for h in found]
+    return headers, {k: h for k, h in enumerate(found) if isinstance(h, str)}
+
+
+def _reason(name: str, error: Exception) -> str:
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"{name!r}: {said}"
+
+
+def _size(headers: Sequence[Header], fit: Fit, listing: Listing) -> tuple[int, int]:
+    """The size asked for, or the one that all pictures share."""
+    if fit.size is not None:
+        return fit.size
+    sizes = {(h.height, h.width) for h in headers}
+    if len(sizes) > 1:
+        raise UserError(f"the pictures have {len(sizes)} different sizes: say which to train at, e.g. --size 64")
+    h, w = sizes.pop()
+    if listing.cut is not None:
+        w, h = listing.cut(0, Image.new("L", (w, h))).size
+    return h, w
+
+
+def _notes(headers: Sequence[Header]) -> list[str]:
+    """What a user should know of the files that were read."""
+
+    def counted(values: Iterable[str]) -> str:
+        return ", ".join(f"{n} {value}" for value, n in Counter(values).most_common(6))
+
+    sizes = Counter(f"{h.height}x{h.width}" for h in headers)
+    often = ", ".join(f"{size} ({n})" for size, n in sizes.most_common(3))
+    notes = [
+        f"{counted(h.format for h in headers)}; modes {counted(h.mode for h in headers)}",
+        f"{len(sizes)} sizes (height x width), the most frequent {often}",
+    ]
+    grey, animated, profiled = (sum(map(of, headers)) for of in (lambda h: h.grey, lambda h: h.frames > 1, lambda h: h.profile))
+    if 0 < grey < len(headers):
+        notes.append(f"{grey} are grey and {len(headers) - grey} colour: all taken as colour")
+    if animated:
+        notes.append(f"{animated} are animated: the first frame of each is taken")
+    if profiled:
+        notes.append(f"{profiled} have a colour profile: left as it is")
+    return notes
+
+
+def _progress(title: str, items: np.ndarray, size: int) -> Iterator[list[int]]:
+    """In chunks, with a bar where the work is long."""
+    from rich.progress import track
+
+    chunks = [items[i : i + size].tolist() for i in range(0, len(items), size)]
+    yield from track(chunks, title, transient=True, disable=len(items) < 2 * size)
+
+
+def _resume(work: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """What is done already of an interrupted build: the state of each file, and its picture's hash."""
+    n = shape[0]
+    try:
+        state, hashes = np.load(work / "state.npy"), np.load(work / "hashes.npy")
+        if len(state) == n and np.load(work / "pixels.npy", mmap_mode="r").shape == shape:
+            return np.where(state == DONE, DONE, TODO), hashes
+    except (OSError, ValueError):  # nothing there, or not whole
+        (work / "pixels.npy").unlink(missing_ok=True)
+    return np.full(n, TODO, dtype=np.uint8), np.zeros(n, dtype=np.uint64)
+
+
+@contextmanager
+def _array_file(path: Path, shape: tuple[int, ...]) -> Iterator[tuple[IO[bytes], int]]:
+    """A .npy of uint8 to be filled in any order, and where its data begin."""
+    if not path.is_file():
+        np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    start = np.load(path, mmap_mode="r").offset
+    with path.open("r+b") as file:
+        yield file, start
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One set of decoded pictures in the cache."""
+
+    folder: Path
+    where: str
+    pictures: int
+    bytes: int
+    whole: bool
+
+
+def list_cache(cache: Path | None = None) -> list[Kept]:
+    """What is in the cache, the last used first."""
+    root = cache or cache_folder()
+    kept = []
+    for folder in sorted(root.glob("*"), key=lambda p: -p.stat().st_mtime):
+        if folder.suffix == ".tmp" and folder.is_dir():
+            kept.append(Kept(folder, "interrupted; goes on when it is read again", 0, _bytes(folder), False))
+        elif (folder / "about.json").is_file():
+            about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+            kept.append(Kept(folder, about["where"], about["pictures"], _bytes(folder), True))
+    return kept
+
+
+def clear_cache(cache: Path | None = None) -> int:
+    """Remove all of it; gives the number of bytes freed. Only folders that this module made are touched."""
+    kept = list_cache(cache)
+    for k in kept:
+        shutil.rmtree(k.folder)
+        k.folder.with_suffix(".lock").unlink(missing_ok=True)
+    return sum(k.bytes for k in kept)
+
+
+def _bytes(folder: Path) -> int:
+    return sum(p.stat().st_blocks * 512 for p in folder.iterdir())
