@@ -89,6 +89,8 @@ def accepted(folder: Path) -> dict[str, np.ndarray]:
     truth["grey.jpeg"] = np.repeat(np.asarray(Image.open(folder / "grey.jpeg"))[..., None], 3, 2)
     cmyk = RNG.integers(0, 256, (H, W, 4), dtype=np.uint8)
     add("cmyk.tif", Image.fromarray(cmyk, "CMYK"), _cmyk(cmyk))
+    add("cmyk.jpg", Image.fromarray(cmyk, "CMYK"), COLOUR, quality=95)
+    truth["cmyk.jpg"] = _cmyk(np.asarray(Image.open(folder / "cmyk.jpg")))
     return truth
 
 
@@ -103,7 +105,7 @@ def test_accepted_pictures_are_exact(tmp_path: Path) -> None:
     truth = accepted(tmp_path)
     pictures = Folder(str(tmp_path)).read(Fit())
     assert not pictures.skipped and len(pictures) == len(truth) >= 30 and pictures.shape == (3, H, W)
-    loose = {"rgba.png", "la.png", "cmyk.tif"}
+    loose = {"rgba.png", "la.png", "cmyk.tif", "cmyk.jpg"}
     for name, got in zip(sorted(truth, key=lambda n: tmp_path / n), pictures.pixels, strict=True):
         worst = np.abs(got.astype(int) - truth[name]).max()
         assert worst <= (1 if name in loose else 0), (name, worst)

@@ -1,26 +1,34 @@
 """Checkpoints: all that training needs to go on exactly, in safetensors and JSON, never pickle.
 
-`checkpoints/000500/` appears under that name only when it is complete; older ones are removed after, never before.
+    checkpoints/000500/model.safetensors  average.safetensors  optimizer.safetensors  state.json  manifest.json
+    checkpoints/latest                    the name of the newest
+
+One is written under a temporary name, flushed, renamed, and only then pointed to; older ones are removed after, never before.
+The manifest has each file's SHA-256, which is verified before anything is loaded; a damaged one is passed over.
 """
 
+import errno
+import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from unnoise import files
 from unnoise.errors import UserError
 
-FORMAT = 1
+FORMAT = 2  # format 1 had no manifest; it is still read
 
 
 def save_model(path: Path, model: nn.Module) -> None:
     """The model's state dict as one safetensors file, atomically."""
-    files.write(path, lambda p: save_file(_plain(model.state_dict()), p))
+    files.write(path, lambda p: _save_tensors(model.state_dict(), p))
 
 
 def load_model(path: Path, model: nn.Module) -> None:
@@ -35,45 +43,92 @@ def load_model(path: Path, model: nn.Module) -> None:
 
 
 def save(folder: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any],
-         keep: int = 2) -> Path:  # fmt: skip
-    """Write `folder`/NNNNNN for `state['step']`, then remove all but the newest `keep`."""
+         keep: int = 2, every: int = 0) -> Path:  # fmt: skip
+    """Write `folder`/NNNNNN for `state['step']`, then remove all but the newest `keep` and each `every`-th step's (0: none).
+
+    Raises OSError if it can't be written; what was there before is then untouched.
+    """
     path = folder / f"{state['step']:06d}"
     tensors, numbers = _flatten(optimizer)
 
     def fill(to: Path) -> None:
-        save_file(_plain(model.state_dict()), to / "model.safetensors")
-        save_file(_plain(average.state_dict()), to / "average.safetensors")
-        save_file(tensors, to / "optimizer.safetensors")
+        _save_tensors(model.state_dict(), to / "model.safetensors")
+        _save_tensors(average.state_dict(), to / "average.safetensors")
+        _save_tensors(tensors, to / "optimizer.safetensors")
         (to / "state.json").write_text(json.dumps({"format": FORMAT, **state, "optimizer": numbers}))
+        sums = {file.name: _sha256(file) for file in sorted(to.iterdir())}
+        (to / "manifest.json").write_text(json.dumps({"format": FORMAT, "sha256": sums}, indent=2))
 
+    if path.exists() and _damage(path) is not None:
+        shutil.rmtree(path)
     if not path.exists():
         files.write_folder(path, fill)
+    files.write(folder / "latest", lambda p: p.write_text(path.name))
     for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+        if not every or int(old.name) % every:
+            shutil.rmtree(old)
     return path
 
 
 def load(path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put everything back as it was saved and return the saved state."""
-    try:
-        state: dict[str, Any] = json.loads((path / "state.json").read_text())
-    except (OSError, ValueError) as e:
-        raise UserError(f"the checkpoint '{path}' can't be read ({e}): remove it to go on from the one before") from e
-    if state["format"] != FORMAT:
-        raise UserError(f"the checkpoint '{path}' has format {state['format']}, this version reads {FORMAT}")
+    """Put everything back as it was saved and return the saved state. Raises UserError, nothing loaded, if it is damaged."""
+    if (wrong := _damage(path)) is not None:
+        raise UserError(f"the checkpoint '{path}' is damaged ({wrong})")
+    state: dict[str, Any] = json.loads((path / "state.json").read_text())
+    if not 1 <= state["format"] <= FORMAT:
+        raise UserError(f"the checkpoint '{path}' has format {state['format']}, this version reads up to {FORMAT}")
     load_model(path / "model.safetensors", model)
     load_model(path / "average.safetensors", average)
     _unflatten(optimizer, load_file(path / "optimizer.safetensors"), state.pop("optimizer"))
     return state
 
 
+def load_newest(
+    folder: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, say: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """From the newest checkpoint that is whole, saying which were passed over; None if there is none at all.
+
+    Raises UserError if all are damaged.
+    """
+    found = list_checkpoints(folder)
+    for path in reversed(found):
+        if (wrong := _damage(path)) is None:
+            return load(path, model, average, optimizer)
+        say(f"the checkpoint '{path}' is damaged ({wrong}): passed over")
+    if found:
+        raise UserError(f"every checkpoint in '{folder}' is damaged: restore one from a copy, or begin a new run")
+    return None
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
-    return sorted(p for p in folder.glob("*") if p.name.isdigit() and p.is_dir())
+    return sorted((p for p in folder.glob("*") if p.name.isdigit() and p.is_dir()), key=lambda p: int(p.name))
 
 
-def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def _damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint, None if nothing."""
+    try:
+        state = json.loads((path / "state.json").read_text())
+        if state["format"] == 1:
+            return None  # has nothing to be verified by
+        sums = json.loads((path / "manifest.json").read_text())["sha256"]
+        wrong = [name for name in ("model.safetensors", "average.safetensors", "optimizer.safetensors", "state.json")
+                 if _sha256(path / name) != sums[name]]  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        return f"{type(e).__name__}: {e}"
+    return f"the contents of {', '.join(wrong)} have changed" if wrong else None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as e:  # its own kind, also for a full disk
+        raise OSError(errno.ENOSPC if "os error 28" in str(e) else errno.EIO, str(e), str(path)) from e
 
 
 def _flatten(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -83,7 +138,7 @@ def _flatten(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[
     for index, values in optimizer.state_dict()["state"].items():
         for name, value in values.items():
             (tensors if isinstance(value, Tensor) else numbers)[f"{index}.{name}"] = value
-    return _plain(tensors), numbers
+    return tensors, numbers
 
 
 def _unflatten(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:

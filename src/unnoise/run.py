@@ -23,6 +23,7 @@ from unnoise.recipe import Recipe, RunInfo, load_run
 from unnoise.training import TrainingRecord, bf16_pays, train
 
 VERSIONS = f"unnoise {__version__}, torch {torch.__version__}"
+TRIES = 3
 Say = Callable[[str], None]
 
 
@@ -91,9 +92,9 @@ class Run:
             raise UserError(f"the data {info.recipe.data.source} is not what '{folder}' was trained on: restore it, "
                             "or begin a new run")  # fmt: skip
         run = cls(folder, info, split(pictures, info.recipe.data.held_out), say)
-        if found:
-            t = run.training
-            state = checkpoint.load(found[-1], t.model, t.average, t.optimizer)
+        t = run.training
+        state = checkpoint.load_newest(folder / "checkpoints", t.model, t.average, t.optimizer, say)
+        if state is not None:
             t.step, t.total = state["step"], state["total"]
         run._cut_metrics()
         say(f"going on from step {run.training.step}" + (f" of {run.training.total}" if run.training.total else ""))
@@ -106,13 +107,23 @@ class Run:
         files.write(self.folder / "metrics.jsonl", lambda p: p.write_text(text))
 
     def save(self) -> None:
-        """A checkpoint, and the averaged weights for use."""
-        t = self.training
+        """A checkpoint, and the averaged weights for use; tried `TRIES` times. Raises UserError if the disk won't take it."""
+        t, plan = self.training, self.info.recipe.training
         if t.step == 0:
             return
         state = {"step": t.step, "total": t.total}
-        checkpoint.save(self.folder / "checkpoints", t.model, t.average, t.optimizer, state)
-        checkpoint.save_model(self.folder / "model.safetensors", t.average)
+        for left in reversed(range(TRIES)):
+            try:
+                checkpoint.save(self.folder / "checkpoints", t.model, t.average, t.optimizer, state,
+                                plan.keep_last, plan.keep_every)  # fmt: skip
+                checkpoint.save_model(self.folder / "model.safetensors", t.average)
+                return
+            except OSError as e:
+                if not left:
+                    raise UserError(f"step {t.step} can't be saved ({e.strerror or e}); checkpoints before it are whole: make "
+                                    f"room, then 'unnoise train --resume {self.folder}'")  from e  # fmt: skip
+                self.say(f"saving failed ({e.strerror or e}), trying again")
+                time.sleep(1)
 
     def draw_grid(self) -> None:
         """The grid of samples from fixed noise, at the present step."""

@@ -40,7 +40,7 @@ class TrainingPlan:
     The learning rate rises over `warmup` steps, stays, and falls linearly to exactly 0 over the last `decay` share. `ema`
     is the relative width of the average of the weights (0: none); `clip` the largest gradient norm (0: none). A grid of
     `sample_count` pictures is drawn every `sample_every` seconds (or more rarely, so that it takes at most a tenth of the
-    time), a checkpoint saved every `save_every` seconds.
+    time), a checkpoint saved every `save_every` seconds; the newest `keep_last` are kept, and each `keep_every`-th step's.
     """
 
     epochs: int | None = None
@@ -61,6 +61,8 @@ class TrainingPlan:
     sample_count: int = 36
     sample_every: float = 30.0
     save_every: float = 300.0
+    keep_last: int = 2
+    keep_every: int = 0
     penalty: Penalty = field(default_factory=L2)
     times: TrainingTimes = field(default_factory=LogNormalTimes)
     spread_times: bool = True
@@ -71,8 +73,9 @@ class TrainingPlan:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise UserError(f"--{name} must be greater than 0, not {value}")
-        if min(self.batch, self.sample_count) < 1:
-            raise UserError(f"batch and sample_count must be at least 1, not {self.batch} and {self.sample_count}")
+        for name in ("batch", "sample_count", "keep_last"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.learning_rate <= 0 or not 0 <= self.decay <= 1 or self.warmup < 0:
             raise UserError("training needs learning_rate > 0, 0 <= decay <= 1 and warmup >= 0")
         if self.ema and not 0 < self.ema < 0.28:
