@@ -165,6 +165,8 @@ class Run:
 
     def finish(self) -> None:
         """The figures of a finished or stopped run: the last grid, a strip from noise, the loss curve."""
+        plan, sampling = self.info.recipe.training, self.info.recipe.sampling
+        self.say(f"drawing {plan.sample_count + 1} pictures in {sampling.steps} steps each")
         self.draw_grid()
         stages = figures.stages(self.model.trajectory([0], self.info.recipe.training.seed))
         figures.reverse_strip(stages, self.info.recipe.schedule, self.folder / "strip.png")
