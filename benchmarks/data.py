@@ -22,12 +22,15 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from unnoise.batches import Batches
 from unnoise.data.decode import Fit
 from unnoise.data.local import Folder
 from unnoise.data.pictures import OnDisk, Pictures
+from unnoise.noise import KarrasSchedule
+from unnoise.plan import TrainingPlan
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
-from unnoise.training import Batches, TrainingPlan, train
+from unnoise.training import train
 
 SIZE = 64
 
@@ -73,8 +76,8 @@ def compare(count: int) -> None:
                   for n in (0, 2)}  # fmt: skip
         first = speed(lambda: len(Folder(str(folder)).read(Fit((SIZE, SIZE), "squash"), cache)))
         pictures = Folder(str(folder)).read(Fit((SIZE, SIZE), "squash"), cache)
-        batches = Batches(pictures, TrainingPlan(batch=150), "cpu", flip=True)
-        later = speed(lambda: sum(len(batches(k)[0]) for k in range(200)))
+        batches = Batches(pictures, TrainingPlan(batch=150), KarrasSchedule(), flip=True)
+        later = speed(lambda: sum(len(batches.read(k)) for k in range(200)))
     print(f"the notebook's pipeline  {theirs[0]:8.0f} pictures/s (with two workers {theirs[2]:.0f})")
     print(f"our first pass           {first:8.0f} pictures/s, {first / theirs[0]:.1f} times as many")
     print(f"every later epoch        {later:8.0f} pictures/s, {later / theirs[0]:.0f} times")
@@ -102,8 +105,8 @@ def watch_memory(gigabytes: float) -> None:
         begun = time.perf_counter()
         steps = sum(1 for _ in train(recipe.build_training(pictures.shape, 0, "cpu"), pictures, recipe.training, flip=True))
         seconds = time.perf_counter() - begun
-        batches = Batches(pictures, TrainingPlan(batch=256), "cpu", flip=True)
-        reading = speed(lambda: sum(len(batches(k)[0]) for k in range(n // 256)))
+        batches = Batches(pictures, TrainingPlan(batch=256), KarrasSchedule(), flip=True)
+        reading = speed(lambda: sum(len(batches.read(k)) for k in range(n // 256)))
         done.set()
         watcher.join()
     print(f"{n:,} pictures, {gigabytes:g} GB: {steps} steps in {seconds:.0f} s, then a whole epoch read at "

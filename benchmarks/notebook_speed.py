@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unnoise.data.pictures import Pictures
+from unnoise.precision import bf16_pays
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
-from unnoise.training import bf16_pays, train
+from unnoise.training import train
 
 
 class PlainBlock(nn.Module):

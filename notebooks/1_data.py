@@ -15,9 +15,11 @@ from dataclasses import replace
 from tutorial import ROOT, aircraft_or_digits, show, source
 
 from unnoise import figures
+from unnoise.batches import Batches
 from unnoise.data.pictures import Pictures, split
+from unnoise.noise import LinearSchedule
+from unnoise.plan import TrainingPlan
 from unnoise.presets import PRESETS
-from unnoise.training import Batches, TrainingPlan
 
 plan = aircraft_or_digits()
 pictures = plan.load()
@@ -45,8 +47,8 @@ show(lambda path: figures.save(figures.grid(pictures.pixels[:20], columns=4), pa
 # %%
 notebook = PRESETS["notebook"].training
 print(notebook.steps_per_epoch(10_000), "steps an epoch,", notebook.steps_asked(10_000), "in 4,000 epochs")
-batches = Batches(pictures, TrainingPlan(batch=20, drop_last=True), "cpu", flip=plan.flip)
-batch, _ = batches(0)
+batches = Batches(pictures, TrainingPlan(batch=20, drop_last=True), LinearSchedule(300), flip=plan.flip)
+batch = batches.read(0)
 show(lambda path: figures.save(figures.grid(figures.to_uint8(batch), columns=10), path))
 
 # %% [markdown]

@@ -89,6 +89,14 @@ def test_an_old_format_is_still_read(tmp_path: Path) -> None:
         checkpoint.load(path, *parts(5))
 
 
+def test_what_a_killed_save_left_is_swept(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "000009.tmp").mkdir(parents=True)
+    for name in ("checkpoints/000009.tmp/x", ".model.tmp.safetensors", "checkpoints/.latest.tmp", "mine.tmp", "a.tmp.txt"):
+        (tmp_path / name).write_text("")
+    files.sweep(tmp_path)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.tmp.txt", "checkpoints", "mine.tmp"]
+
+
 def test_which_are_kept(tmp_path: Path) -> None:
     for step in range(1, 12):
         save(tmp_path, step, keep=2, every=4)

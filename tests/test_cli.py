@@ -109,7 +109,7 @@ def test_folder_with_a_broken_picture(
     words: list[object] = ["train", "--data", tmp_path / "pictures", "--size", "16", "--run", tmp_path / "r"]
     assert run(monkeypatch, *words, *QUICK, "--batch", 4, "--network.patch", 1) == 0
     out = capsys.readouterr().out
-    assert "broken.jpg" in out and "16x16x3" in out
+    assert "broken.jpg" in out and "30 pictures of 16x16, colour" not in out and "25 pictures of 16x16, colour" in out
     assert "broken.jpg" in (tmp_path / "r" / "skipped.txt").read_text()
     assert run(monkeypatch, *words[:-1], tmp_path / "strict", *QUICK, "--network.patch", 1, "--strict") == 2
     assert "1 files can't be read" in capsys.readouterr().err and not (tmp_path / "strict").exists()
@@ -169,6 +169,7 @@ def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
         (["sample", trained, "--out", tmp_path / "file" / "x"], "choose another --out"),
         (["sample", trained, "--out", tmp_path / "x.jpg"], "a folder's name"),
         (["info", "digitz"], "did you mean 'digits'"),
+        (["runs", empty], "no runs in"),
         (["data", "inspect", empty], "no pictures in"),
         (["data", "inspekt", empty], "did you mean 'inspect'"),
         (["data", "inspect"], "say what to inspect"),

@@ -79,7 +79,7 @@ def test_forward_strip_shows_the_notebooks_steps(tmp_path: Path, monkeypatch: py
     figures.forward_strip(LinearSchedule(300), torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), tmp_path / "f.png")
     assert seen == [f"t = {k}" for k in range(0, 300, 30)]
     figures.forward_strip(FlowSchedule(), torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), tmp_path / "f.png", count=3)
-    assert seen[-3:] == ["picture", "t = 0.50", "t = 1.00"]
+    assert seen[-3:] == ["picture", "t = 0.5", "t = 1"]
 
 
 def test_grid_is_pixel_exact() -> None:

@@ -21,14 +21,17 @@ MAY = {
     "ema": set(),
     "checkpoint": set(),
     "figures": {"noise", "sampler"},
-    "training": {"data", "denoiser", "ema", "loss", "noise"},
-    "recipe": {"data", "denoiser", "loss", "network", "noise", "sampler", "training"},
-    "presets": {"data", "denoiser", "network", "noise", "recipe", "sampler", "training", "loss"},
+    "plan": {"loss", "noise"},
+    "batches": {"data", "noise", "plan"},
+    "precision": set(),
+    "training": {"precision", "batches", "data", "denoiser", "ema", "loss", "plan"},
+    "recipe": {"data", "denoiser", "loss", "network", "noise", "plan", "sampler", "training"},
+    "presets": {"data", "denoiser", "network", "noise", "plan", "recipe", "sampler", "loss"},
     "restore": {"denoiser", "noise", "sampler"},
-    "model": {"checkpoint", "data", "denoiser", "figures", "gaussian", "recipe", "restore", "sampler"},
-    "run": {"checkpoint", "data", "figures", "gaussian", "model", "recipe", "training"},
+    "model": {"precision", "checkpoint", "data", "denoiser", "figures", "gaussian", "recipe", "restore", "sampler"},
+    "run": {"precision", "checkpoint", "data", "figures", "gaussian", "model", "recipe", "training"},
     "export": {"checkpoint", "denoiser", "model", "network", "presets", "recipe", "run"},
-    "cli": {"data", "export", "figures", "model", "noise", "presets", "recipe", "restore", "run", "sampler", "training"},
+    "cli": {"data", "export", "figures", "model", "noise", "precision", "presets", "recipe", "restore", "run", "sampler"},
 }
 
 

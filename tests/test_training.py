@@ -1,21 +1,28 @@
+import copy
 import dataclasses
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from unnoise import checkpoint
+from unnoise.batches import Batches
 from unnoise.data.pictures import split
 from unnoise.data.sources import DataPlan
+from unnoise.denoiser import Denoiser
 from unnoise.ema import PowerEMA, power_gamma
 from unnoise.errors import UserError
 from unnoise.model import Model
 from unnoise.network.unet import UNetPlan
+from unnoise.noise import FlowSchedule
+from unnoise.plan import TrainingPlan
 from unnoise.presets import PRESETS
 from unnoise.recipe import Recipe, override, to_json
-from unnoise.run import Run, read_losses
-from unnoise.training import Batches, TrainingPlan, train
+from unnoise.run import Run, list_runs, read_losses
+from unnoise.training import LEVELS, Training, TrainingRecord, held_out_loss, train
 
 SMALL = {"network.widths": [16, 32], "network.blocks": 1, "network.embedding": 32, "training.precision": "fp32",
          "training.minutes": None, "sampling.steps": 4}  # fmt: skip
@@ -89,13 +96,13 @@ def test_rate_rises_stays_and_falls_to_zero() -> None:
 def test_an_epoch_sees_every_picture_once() -> None:
     pictures = DataPlan().load().where(np.arange(1797) < 50)
     plan = TrainingPlan(batch=10, seed=3)
-    batches = Batches(pictures, plan, "cpu")
-    seen = np.concatenate([batches(k)[0].flatten(1).numpy() for k in range(5)])
+    batches = Batches(pictures, plan, FlowSchedule())
+    seen = np.concatenate([batches.read(k).flatten(1).numpy() for k in range(5)])
     expected = pictures.pixels.reshape(50, -1).astype(np.float32) / 127.5 - 1
     assert np.array_equal(seen[np.lexsort(seen.T)], expected[np.lexsort(expected.T)])
-    far = Batches(pictures, plan, "cpu")(17)[0]  # without reading what is before it
-    [batches(k) for k in range(17)]
-    assert torch.equal(batches(17)[0], far)
+    far = Batches(pictures, plan, FlowSchedule()).read(17)  # without reading what is before it
+    [batches.read(k) for k in range(17)]
+    assert torch.equal(batches.read(17), far)
 
 
 def test_the_last_partial_batch_is_dropped() -> None:
@@ -105,11 +112,11 @@ def test_the_last_partial_batch_is_dropped() -> None:
     assert plan.steps_asked(50) == 6 and dataclasses.replace(plan, drop_last=False).steps_asked(50) == 7
     assert dataclasses.replace(plan, steps=4).steps_asked(50) == 4
     assert TrainingPlan(batch=32, epochs=1).steps_asked(10) == 1  # never none
-    batches = Batches(pictures, plan, "cpu")
-    epochs = [{x.numpy().tobytes() for k in range(3) for x in batches(3 * e + k)[0]} for e in range(2)]
+    batches = Batches(pictures, plan, FlowSchedule())
+    epochs = [{x.numpy().tobytes() for k in range(3) for x in batches.read(3 * e + k)} for e in range(2)]
     assert len(epochs[0]) == len(epochs[1]) == 45 and epochs[0] != epochs[1]
     few = TrainingPlan(batch=60, epochs=3, drop_last=True)  # nothing would be left: batches span epochs instead
-    assert few.steps_asked(50) == 3 and len(Batches(pictures, few, "cpu")(0)[0]) == 60
+    assert few.steps_asked(50) == 3 and len(Batches(pictures, few, FlowSchedule()).read(0)) == 60
 
 
 def test_one_picture_is_enough(tmp_path: Path) -> None:
@@ -122,6 +129,89 @@ def test_one_picture_is_enough(tmp_path: Path) -> None:
 def test_a_last_line_cut_short_is_forgiven(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "lo')
     assert read_losses(tmp_path) == ([1], [0.5])
+
+
+class Stumbling(Denoiser):
+    """A linear denoiser that gives NaN at chosen calls, or runs out of memory on more than so many pictures."""
+
+    def __init__(self, bad: set[int] = frozenset(), most: int = 10**9) -> None:  # type: ignore[assignment]
+        super().__init__()
+        self.schedule, self.bad, self.most, self.calls = FlowSchedule(), bad, most, 0
+        self.conv = torch.nn.Conv2d(1, 1, 3, padding=1)
+        self.norm = torch.nn.BatchNorm2d(1)
+
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor, label: torch.Tensor | None = None) -> torch.Tensor:
+        if len(x_t) > self.most:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. not enough memory")
+        self.calls += 1
+        x_hat: torch.Tensor = self.norm(self.conv(x_t)) * (math.nan if self.calls in self.bad else 1)
+        if self.calls in self.bad:
+            self.norm(x_t * math.nan)  # and its statistics
+        return x_hat
+
+
+def stumble(denoiser: Stumbling, **plan: Any) -> tuple[Training, list[TrainingRecord]]:
+    torch.manual_seed(0)
+    torch.nn.init.normal_(denoiser.conv.weight, std=0.3)
+    options = TrainingPlan(**{"steps": 12, "batch": 8, "warmup": 0, "label_dropout": 0.0} | plan)
+    training = Training(denoiser, copy.deepcopy(denoiser), options.build_optimizer(denoiser))
+    return training, list(train(training, DataPlan(labels=False).load(), options))
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
+    training, records = stumble(Stumbling({3, 4, 9}))
+    assert [r.step for r in records if r.skipped] == [3, 4, 9] and len(records) == 12
+    for model in (training.model, training.average):
+        assert all(torch.isfinite(v).all() for v in model.state_dict().values())
+    assert records[-1].loss < records[0].loss
+
+
+def test_several_in_a_row_stop_with_finite_weights() -> None:
+    denoiser = Stumbling(set(range(4, 99)))
+    with pytest.raises(UserError, match=r"not finite in 5 steps up to 8 .*precision fp32"):
+        stumble(denoiser)
+    assert all(torch.isfinite(v).all() for v in denoiser.state_dict().values())
+
+
+def test_out_of_memory_cuts_the_batch_and_keeps_the_gradient() -> None:
+    def weights(most: int) -> tuple[torch.Tensor, int]:
+        denoiser = Stumbling(most=most)
+        denoiser.norm = torch.nn.Identity()  # type: ignore[assignment]
+        _, records = stumble(denoiser)
+        return denoiser.conv.weight.detach(), records[-1].parts
+
+    whole, one = weights(8)
+    cut, four = weights(2)
+    assert (one, four) == (1, 4)
+    torch.testing.assert_close(cut, whole, rtol=1e-4, atol=1e-6)
+    with pytest.raises(UserError, match="not even one picture"):
+        weights(0)
+
+
+def test_held_out_loss_is_fixed_and_disturbs_nothing() -> None:
+    """The same twice, rising with no draw of training; its mean is about the training loss on the same pictures."""
+    recipe = small(training__steps=30)
+    parts = split(recipe.data.load(), 0.1)
+    runs = []
+    for measured in (False, True):
+        training = recipe.build_training(parts.train.shape, 10, "cpu")
+        for record in train(training, parts.train, recipe.training):
+            if measured and record.step % 10 == 0:
+                first = held_out_loss(training.average, parts.held_out, recipe.training)
+                assert first == held_out_loss(training.average, parts.held_out, recipe.training)
+        runs.append(record.loss)
+    assert runs[0] == runs[1]
+    assert len(first) == LEVELS and 0.5 < np.mean(first) / record.loss < 2
+
+
+def test_runs_are_listed(tmp_path: Path) -> None:
+    run = Run.begin(tmp_path / "a", small(training__steps=3), quiet)
+    list(run.train())
+    run.measure()
+    Run.begin(tmp_path / "b", small(training__steps=3), quiet)
+    found = {r.folder.name: r for r in list_runs(tmp_path)}
+    assert (found["a"].state, found["a"].step, found["a"].total) == ("done", 3, 3) and found["a"].best is not None
+    assert (found["b"].state, found["b"].loss) == ("no steps", None)
 
 
 def test_steps_end_a_run_before_its_minutes(tmp_path: Path) -> None:

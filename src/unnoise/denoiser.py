@@ -136,7 +136,7 @@ class NetworkDenoiser(Denoiser):
         t = t.expand(len(x_t))
         told = {} if augmented is None else {"augmented": augmented}
         c_in, c_skip, c_out = (per_picture(c, x_t) for c in self._coefficients(t))
-        output = self.network(c_in * x_t, self.c_noise(t).to(x_t.dtype), label, **told)
+        output = self.network(c_in * x_t, self.c_noise(t).to(x_t), label, **told)
         x_hat: Tensor = c_skip * x_t + c_out * output.to(x_t.dtype)
         return x_hat
 

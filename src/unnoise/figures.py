@@ -94,7 +94,7 @@ def _name_time(t: float, schedule: Schedule) -> str:
     """The step of a schedule that has steps, else the time."""
     if t == 0:
         return "picture"
-    return f"t = {t:.2f}" if schedule.steps is None else f"t = {t * schedule.steps - 1:.0f}"
+    return f"t = {t:.2g}" if schedule.steps is None else f"t = {t * schedule.steps - 1:.0f}"
 
 
 def stages(records: Iterable[SamplingRecord], count: int = 10) -> list[SamplingRecord]:
@@ -132,15 +132,22 @@ def schedule_curves(schedules: Mapping[str, Schedule], path: Path) -> None:
     _save(figure, path)
 
 
-def loss_curve(steps: Sequence[int], losses: Sequence[float], path: Path) -> None:
-    """Loss against step, with a running mean."""
+def loss_curve(
+    steps: Sequence[int],
+    losses: Sequence[float],
+    path: Path,
+    held_out: tuple[Sequence[int], Sequence[float]] | None = None,
+) -> None:
+    """Loss against step, with a running mean and, where there is one, the loss on held-out pictures."""
     figure = _figure(7, 4)
     axes = figure.add_subplot()
     axes.plot(steps, losses, color="0.8", linewidth=0.8, label="each step")
     width = max(1, len(losses) // 50)
     mean = np.convolve(losses, np.ones(width) / width, mode="valid")
     axes.plot(steps[width - 1 :], mean, color="C0", label=f"mean of {width}")
-    axes.set(xlabel="step", ylabel="training loss")
+    if held_out is not None:
+        axes.plot(*held_out, color="C1", marker="o", markersize=3, label="held out, averaged weights")
+    axes.set(xlabel="step", ylabel="loss")
     axes.legend(frameon=False)
     _save(figure, path)
 

@@ -38,6 +38,15 @@ def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
     flush(path.parent)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what `write` and `write_folder` left anywhere below when they were killed."""
+    for path in list(folder.rglob("*.tmp*")):
+        if path.is_dir() and path.suffix == ".tmp":
+            shutil.rmtree(path)
+        elif path.name.startswith("."):
+            path.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """JSON, indented, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"

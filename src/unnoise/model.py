@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from unnoise.denoiser import Denoiser
 from unnoise.draws import PictureNoise, stream
 from unnoise.errors import UserError
 from unnoise.gaussian import Moments
+from unnoise.precision import autocast
 from unnoise.recipe import RunInfo, load_run
 from unnoise.restore.posterior import denoise, denoise_by_sampling
 from unnoise.sampler import Sampling, SamplingRecord, sample, starting_point, trajectory
@@ -55,10 +55,6 @@ class Model:
         info = replace(info, device=device, bf16=info.bf16 and device == info.device)
         return cls(denoiser.eval().to(device), info, folder)
 
-    def autocast(self) -> Any:
-        """The precision that the run was trained in."""
-        return torch.autocast(torch.device(self.info.device).type, torch.bfloat16, enabled=self.info.bf16)
-
     def labels(self, numbers: Sequence[int], seed: int = 0) -> Tensor | None:
         """A class for each of these pictures, every class equally likely; None where there are no classes."""
         if not self.info.classes:
@@ -72,7 +68,7 @@ class Model:
         """The pictures with these numbers, (B, C, H, W) in [-1, 1]; without `label` classes are drawn."""
         label = self.labels(numbers, seed) if label is None else label
         sampling = sampling or self.info.recipe.sampling
-        with self.autocast():
+        with autocast(self.info.device, self.info.bf16):
             moments = self.moments if sampling.start == "data" else None
             return sample(self.denoiser, self.info.shape, numbers, sampling, seed, label, self.info.device, moments)
 
@@ -90,8 +86,8 @@ class Model:
         moments = self.moments if sampling.start == "data" else None
         x = starting_point(self.denoiser, noise, like, sampling.start, moments)
         records = trajectory(self.denoiser, x, sampling, noise, self.labels(numbers, seed))
-        while True:
-            with self.autocast():  # only while a step is made: between two records the caller's own code runs
+        while True:  # in autocast only while a step is made: between two records the caller's own code runs
+            with autocast(self.info.device, self.info.bf16):
                 record = next(records, None)
             if record is None:
                 return
@@ -125,7 +121,7 @@ class Model:
         multiple = self.info.recipe.network.multiple
         wider = np.pad(y.cpu().numpy(), [(0, 0), (0, 0), (0, -h % multiple), (0, -w % multiple)], mode="symmetric")
         padded = torch.from_numpy(wider).to(self.info.device)
-        with self.autocast():
+        with autocast(self.info.device, self.info.bf16):
             if sampling is None:
                 x = denoise(self.denoiser, padded, sigma)
             else:

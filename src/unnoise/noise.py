@@ -21,8 +21,8 @@ from unnoise.errors import UserError
 
 
 def per_picture(scale: Tensor, x: Tensor) -> Tensor:
-    """View a scale of shape (B,) or () so that it multiplies pictures x of shape (B, C, H, W), in their dtype."""
-    return scale.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+    """View a scale of shape (B,) or () so that it multiplies pictures x of shape (B, C, H, W), as they are kept."""
+    return scale.to(x).reshape(-1, *[1] * (x.ndim - 1))
 
 
 class Schedule(ABC):

@@ -29,8 +29,9 @@ from unnoise.noise import (
     Schedule,
     TrainingTimes,
 )
+from unnoise.plan import TrainingPlan
 from unnoise.sampler import SAMPLERS, Sampler, Sampling
-from unnoise.training import Training, TrainingPlan
+from unnoise.training import Training
 
 NETWORKS: dict[str, type[NetworkPlan]] = {"unet": UNetPlan, "simple-unet": SimpleUnetPlan}
 

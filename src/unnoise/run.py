@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from unnoise.data.pictures import Pictures, Split, split
 from unnoise.errors import UserError
 from unnoise.gaussian import Moments
 from unnoise.model import Model, choose_device
+from unnoise.precision import bf16_pays
 from unnoise.recipe import Recipe, RunInfo, load_run
-from unnoise.training import TrainingRecord, bf16_pays, train
+from unnoise.training import TrainingRecord, held_out_loss, train
 
 VERSIONS = f"unnoise {__version__}, torch {torch.__version__}"
 TRIES = 3
@@ -73,7 +74,8 @@ class Run:
             say(f"files: {note}")
         c, h, w = info.shape
         measured = f" (bf16 measured {gain:.1f} times as fast as fp32)" if gain else ""
-        say(f"{len(run.split.train)} pictures of {h}x{w}x{c} to train on, {len(run.split.held_out)} held out; "
+        say(f"{len(run.split.train)} pictures of {h}x{w}, {'grey' if c == 1 else 'colour'}, to train on, "
+            f"{'mirrored half of the time' if recipe.data.flip else 'never mirrored'}; {len(run.split.held_out)} held out; "
             f"{sum(p.numel() for p in run.training.model.parameters()):,} parameters; "
             f"{device}, {torch.get_num_threads()} threads, {'bf16' if bf16 else 'fp32'}{measured}")  # fmt: skip
         if plan.drop_last and not plan.drops_last(len(run.split.train)):
@@ -92,6 +94,7 @@ class Run:
             raise UserError(f"the data {info.recipe.data.source} is not what '{folder}' was trained on: restore it, "
                             "or begin a new run")  # fmt: skip
         run = cls(folder, info, split(pictures, info.recipe.data.held_out), say)
+        files.sweep(folder)
         t = run.training
         state = checkpoint.load_newest(folder / "checkpoints", t.model, t.average, t.optimizer, say)
         if state is not None:
@@ -102,9 +105,11 @@ class Run:
 
     def _cut_metrics(self) -> None:
         """Forget the lines of steps that will be done again."""
-        kept = [r for r in read_metrics(self.folder) if r["step"] <= self.training.step]
-        text = "".join(json.dumps(r) + "\n" for r in kept)
-        files.write(self.folder / "metrics.jsonl", lambda p: p.write_text(text))
+        for name in ("metrics.jsonl", "held-out.jsonl"):
+            path = self.folder / name
+            kept = [r for r in read_metrics(path) if r["step"] <= self.training.step]
+            text = "".join(json.dumps(r) + "\n" for r in kept)
+            files.write(path, lambda p, text=text: p.write_text(text))  # type: ignore[misc]
 
     def save(self) -> None:
         """A checkpoint, and the averaged weights for use; tried `TRIES` times. Raises UserError if the disk won't take it."""
@@ -137,11 +142,21 @@ class Run:
         """The averaged weights as they are now, for use."""
         return Model(self.training.average, self.info, self.folder)
 
+    def measure(self) -> None:
+        """The held-out loss of the averaged weights, by noise level, as a line of `held-out.jsonl`."""
+        if not len(self.split.held_out):
+            return
+        plan, info = self.info.recipe.training, self.info
+        levels = held_out_loss(self.training.average, self.split.held_out, plan, info.device, info.bf16)
+        line = {"step": self.training.step, "loss": sum(levels) / len(levels), "levels": levels}
+        with (self.folder / "held-out.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")
+
     def train(self) -> Generator[TrainingRecord, None, None]:
         """Train, logging each step, drawing and saving now and then; saved whenever the loop ends or is left."""
         plan, recipe = self.info.recipe.training, self.info.recipe
         saved = time.perf_counter()
-        draw_at = saved + plan.sample_every
+        draw_at, parts = saved + plan.sample_every, 1
         records = train(self.training, self.split.train, plan, self.info.device, self.info.bf16, recipe.data.flip,
                         recipe.data.augment)  # fmt: skip
         try:
@@ -151,8 +166,14 @@ class Run:
                     if record.total and record.total != self.info.total_steps:
                         self.info = replace(self.info, total_steps=record.total)
                         self.info.save(self.folder)
+                    if record.parts > parts:
+                        parts = record.parts
+                        self.say(f"memory ran out: a batch of {plan.batch} is now taken in {parts} parts, its gradient the same")
+                    if record.skipped:
+                        self.say(f"step {record.step} had no finite gradient (loss {record.loss:.3g}) and changed nothing")
                     now = time.perf_counter()
                     if now > draw_at:
+                        self.measure()
                         self.draw_grid()
                         took = time.perf_counter() - now
                         draw_at = now + took + max(plan.sample_every, 9 * took)
@@ -167,22 +188,47 @@ class Run:
         """The figures of a finished or stopped run: the last grid, a strip from noise, the loss curve."""
         plan, sampling = self.info.recipe.training, self.info.recipe.sampling
         self.say(f"drawing {plan.sample_count + 1} pictures in {sampling.steps} steps each")
+        self.measure()
         self.draw_grid()
         stages = figures.stages(self.model.trajectory([0], self.info.recipe.training.seed))
         figures.reverse_strip(stages, self.info.recipe.schedule, self.folder / "strip.png")
         if steps_and_losses := read_losses(self.folder):
-            figures.loss_curve(*steps_and_losses, self.folder / "loss.png")
+            figures.loss_curve(*steps_and_losses, self.folder / "loss.png", read_losses(self.folder, "held-out.jsonl"))
 
 
-def read_losses(folder: Path) -> tuple[list[int], list[float]] | None:
+@dataclass(frozen=True)
+class RunState:
+    """One run as `unnoise runs` shows it; `best` is the lowest held-out loss, None before the first."""
+
+    folder: Path
+    state: str
+    step: int
+    total: int | None
+    loss: float | None
+    best: float | None
+
+
+def list_runs(root: Path) -> list[RunState]:
+    """The runs in a folder, the last changed first."""
+    found = []
+    for path in sorted(root.glob("*/recipe.json"), key=lambda p: -p.stat().st_mtime):
+        info, folder = load_run(path.parent), path.parent
+        records, held_out = read_metrics(folder / "metrics.jsonl"), read_losses(folder, "held-out.jsonl")
+        step = records[-1]["step"] if records else 0
+        state = "done" if step and step == info.total_steps else "unfinished" if records else "no steps"
+        loss = float(np.mean([r["loss"] for r in records[-50:]])) if records else None
+        found.append(RunState(folder, state, step, info.total_steps, loss, min(held_out[1]) if held_out else None))
+    return found
+
+
+def read_losses(folder: Path, name: str = "metrics.jsonl") -> tuple[list[int], list[float]] | None:
     """The steps of a run and their losses, from its metrics; None if there are none."""
-    records = read_metrics(folder)
+    records = read_metrics(folder / name)
     return ([r["step"] for r in records], [r["loss"] for r in records]) if records else None
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The records of a run's `metrics.jsonl`; a last line that a crash cut short is left out."""
-    path = folder / "metrics.jsonl"
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a file of JSON lines; a last line that a crash cut short is left out."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 

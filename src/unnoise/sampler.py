@@ -188,7 +188,7 @@ def trajectory(
     """Run a sampler from x (B, C, H, W) at t = `begin` down to t = 0, yielding a record after each of its steps."""
     if sampling.clamp_estimate:
         denoiser = ClampedEstimate(denoiser)
-    times = sampling.times.below(begin, denoiser.schedule, sampling.steps).to(x.device)
+    times = sampling.times.below(begin, denoiser.schedule, sampling.steps)  # on the CPU, where asking costs no waiting
     steps, state = len(times) - 1, None
     for k in range(steps):
         x, x_hat, state = sampling.sampler.step(denoiser, x, times[k], times[k + 1], state, noise, label)
@@ -204,7 +204,7 @@ def starting_point(
     so N(0, I) on every variance-preserving schedule, also where training ends short of pure noise. Start `data` is
     alpha(1) x + sigma(1) z with x from the Gaussian of `moments`: what training saw at t = 1, up to second moments.
     """
-    one = torch.ones((), dtype=torch.float64, device=like.device)
+    one = torch.ones((), dtype=torch.float64)
     alpha, sigma = _scales(denoiser, one)
     if start == "noise":
         return torch.hypot(alpha, sigma) * noise.normal_like(like)

@@ -7,117 +7,33 @@ Every draw is a function of (seed, purpose, step), so a run that stopped and wen
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unnoise import draws
-from unnoise.data.augment import NUMBERS, augment
+from unnoise.batches import Batch, Batches
 from unnoise.data.pictures import Pictures
 from unnoise.denoiser import Denoiser
 from unnoise.ema import PowerEMA
-from unnoise.errors import UserError, nearest
-from unnoise.loss import L2, Penalty, diffusion_loss
-from unnoise.noise import LogNormalTimes, TrainingTimes, spread_uniform
+from unnoise.errors import UserError
+from unnoise.loss import diffusion_loss
+from unnoise.plan import TrainingPlan
+from unnoise.precision import autocast
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-PRECISIONS = ("auto", "bf16", "fp32")
 CALIBRATION = 0.1  # share of a time budget after which the number of steps is fixed
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """How to train. Give `epochs`, `steps` or `minutes`; with several, whichever ends first.
-
-    `drop_last` leaves out each epoch's last, partial batch; without it a batch spans two epochs. `spread_times` spreads
-    the noise levels of a batch evenly, else each is drawn by itself. `label_dropout` is the share of labels hidden, so
-    that the model also learns pictures of no known class (Ho & Salimans 2022).
-
-    The learning rate rises over `warmup` steps, stays, and falls linearly to exactly 0 over the last `decay` share. `ema`
-    is the relative width of the average of the weights (0: none); `clip` the largest gradient norm (0: none). A grid of
-    `sample_count` pictures is drawn every `sample_every` seconds (or more rarely, so that it takes at most a tenth of the
-    time), a checkpoint saved every `save_every` seconds; the newest `keep_last` are kept, and each `keep_every`-th step's.
-    """
-
-    epochs: int | None = None
-    steps: int | None = None
-    minutes: float | None = None
-    batch: int = 32
-    drop_last: bool = False
-    optimizer: str = "adamw"
-    learning_rate: float = 1e-3
-    warmup: int = 100
-    decay: float = 0.4
-    beta2: float = 0.99
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    ema: float = 0.1
-    precision: str = "auto"
-    seed: int = 0
-    sample_count: int = 36
-    sample_every: float = 30.0
-    save_every: float = 300.0
-    keep_last: int = 2
-    keep_every: int = 0
-    penalty: Penalty = field(default_factory=L2)
-    times: TrainingTimes = field(default_factory=LogNormalTimes)
-    spread_times: bool = True
-    label_dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "steps", "minutes"):
-            value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise UserError(f"--{name} must be greater than 0, not {value}")
-        for name in ("batch", "sample_count", "keep_last"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.learning_rate <= 0 or not 0 <= self.decay <= 1 or self.warmup < 0:
-            raise UserError("training needs learning_rate > 0, 0 <= decay <= 1 and warmup >= 0")
-        if self.ema and not 0 < self.ema < 0.28:
-            raise UserError(f"ema is a relative width between 0 and 0.28 (0: none), not {self.ema}")
-        if self.sample_every <= 0 or self.save_every <= 0:
-            raise UserError("sample_every and save_every are seconds and must be greater than 0")
-        if not 0 <= self.label_dropout <= 1:
-            raise UserError(f"label_dropout must be between 0 and 1, not {self.label_dropout}")
-        if self.optimizer not in OPTIMIZERS:
-            raise UserError(f"unknown optimizer '{self.optimizer}': {nearest(self.optimizer, OPTIMIZERS)}")
-        if self.precision not in PRECISIONS:
-            raise UserError(f"unknown precision '{self.precision}': {nearest(self.precision, PRECISIONS)}")
-
-    def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        kind = OPTIMIZERS[self.optimizer]
-        options: dict[str, Any] = {"lr": self.learning_rate, "betas": (0.9, self.beta2), "weight_decay": self.weight_decay}
-        return kind(model.parameters(), **options, fused=True)
-
-    def steps_asked(self, pictures: int) -> int | None:
-        """How many steps `epochs` and `steps` allow on this many pictures; None if only time is given."""
-        asked = [] if self.epochs is None else [math.ceil(self.epochs * self.steps_per_epoch(pictures))]
-        return min(asked + ([] if self.steps is None else [self.steps]), default=None)
-
-    def steps_per_epoch(self, pictures: int) -> float:
-        """Not a whole number where batches span epochs."""
-        return pictures // self.batch if self.drops_last(pictures) else pictures / self.batch
-
-    def drops_last(self, pictures: int) -> bool:
-        """A set smaller than one batch drops nothing, else nothing would be left."""
-        return self.drop_last and pictures >= self.batch
-
-    def rate_at(self, step: int, total: int | None) -> float:
-        """The learning rate of step `step` (from 0) of `total` (None: not known yet, so not near the end)."""
-        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        # The last step has rate peak / (decay steps); the rate after it, never applied, is exactly 0.
-        fall = min(1.0, (total - step) / (self.decay * total)) if total and self.decay else 1.0
-        return self.learning_rate * min(rise, fall)
+MOST_BAD = 5  # steps in a row whose gradient is not finite
+LEVELS = 8  # of noise at which held-out pictures are measured
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """One step: its number (from 1), of how many (None: still measuring), loss, gradient norm, rate, pictures/s."""
+    """One step: its number (from 1), of how many (None: still measuring), loss, gradient norm, rate, pictures/s.
+
+    `parts` is into how many the batch was cut to fit in memory; a `skipped` step had no finite gradient and changed nothing.
+    """
 
     step: int
     total: int | None
@@ -125,6 +41,8 @@ class TrainingRecord:
     gradient_norm: float
     learning_rate: float
     pictures_per_second: float
+    parts: int = 1
+    skipped: bool = False
 
 
 @dataclass
@@ -142,84 +60,90 @@ def train(training: Training, pictures: Pictures, plan: TrainingPlan, device: to
           bf16: bool = False, flip: bool = False, moved: float = 0.0) -> Iterator[TrainingRecord]:  # fmt: skip
     """Train until the budget is spent, changing `training` in place; a record is yielded after each step.
 
-    `flip` mirrors half of the pictures, `moved` is the probability of each kind of augmentation that the network is told.
-    Stop by leaving the loop: `training` is then complete as of the last record.
+    `flip` and `moved` are as in `Batches`. Stop by leaving the loop: `training` is then complete as of the last record.
+    Raises UserError when the gradient stays infinite, or when not even one picture fits in memory.
     """
     model, optimizer = training.model.train(), training.optimizer
     average = PowerEMA(model, training.average, plan.ema, fresh=training.step == 0)
-    loader = Batches(pictures, plan, device, flip)
+    batches = Batches(pictures, plan, model.schedule, device, flip, moved)
     budget = Budget(plan, training.step, plan.steps_asked(len(pictures)))
     if plan.minutes is None and training.total is None:
         training.total = budget.most
+    parts, bad = 1, 0
     while training.total is None or training.step < training.total:
-        step = training.step
-        x, label = loader(step)
-        augmented = None
-        if moved:
-            how = draws.stream(plan.seed, "augment", step)
-            u = draws.uniform(how, len(x) * NUMBERS).reshape(-1, NUMBERS).to(device)
-            x, augmented = augment(x, u, draws.normal(how, u.shape).to(device), moved)
-        stream = draws.stream(plan.seed, "noise", step)
-        u = spread_uniform(stream.random(), len(x)) if plan.spread_times else draws.uniform(stream, len(x))
-        t = plan.times(u, model.schedule).to(device)
-        noise = draws.normal(stream, x.shape).to(device)
-        if label is not None and plan.label_dropout:
-            hidden = draws.uniform(stream, len(x)) < plan.label_dropout
-            label = label.masked_fill(hidden.to(device), -1)
-
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
-            loss = diffusion_loss(model, x, t, noise, label, plan.penalty, augmented=augmented).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), plan.clip or math.inf, foreach=True)
-        rate = plan.rate_at(step, training.total)
+        rate = plan.rate_at(training.step, training.total)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        if not math.isfinite(float(norm)):
-            raise UserError(f"the gradient is not finite at step {step + 1}: lower --training.learning-rate "
-                            "or train with --training.precision fp32")  # fmt: skip
-        optimizer.step()
-        average.update(step + 1)
+        before = [b.clone() for b in model.buffers()]  # batch statistics, which a forward pass changes
 
-        training.step = step + 1
+        loss, parts = gradients(model, batches(training.step), plan, bf16, parts)
+        norm = float(nn.utils.clip_grad_norm_(model.parameters(), plan.clip or math.inf, foreach=True))
+
+        training.step += 1
+        bad = 0 if math.isfinite(norm) else bad + 1
+        if bad:
+            for buffer, kept in zip(model.buffers(), before, strict=True):
+                buffer.copy_(kept)
+        else:
+            optimizer.step()
+            average.update(training.step)
+        if bad == MOST_BAD:
+            raise UserError(f"the gradient was not finite in {MOST_BAD} steps up to {training.step} (loss {float(loss):.3g}): "
+                            "lower --training.learning-rate, or train with --training.precision fp32")  # fmt: skip
         if training.total is None:
             training.total = budget.steps_in_all(training.step)
-        yield TrainingRecord(training.step, training.total, loss.item(), float(norm), rate, budget.speed(training.step))
+        speed = budget.speed(training.step)
+        yield TrainingRecord(training.step, training.total, float(loss), norm, rate, speed, parts, skipped=bad > 0)
 
 
-class Batches:
-    """Batch k of an endless shuffled sequence, known without reading the ones before it.
+def gradients(model: Denoiser, batch: Batch, plan: TrainingPlan, bf16: bool, parts: int) -> tuple[Tensor, int]:
+    """The gradient of the mean loss over a batch, added up over `parts` of it or, where memory runs out, over twice as many.
 
-    Each epoch visits every picture once (but for a last batch dropped), in an order that is a function of (seed, epoch).
+    Gives the loss, () detached, and the number of parts. Batch statistics, where a network has them, are those of a part.
     """
+    size = len(batch.x)
+    while True:
+        model.zero_grad()
+        loss = batch.x.new_zeros(())
+        try:
+            for piece in batch.cut(parts):
+                with autocast(batch.x.device, bf16):
+                    share = diffusion_loss(model, piece.x, piece.t, piece.noise, piece.label, plan.penalty,
+                                           augmented=piece.augmented).sum() / size  # fmt: skip
+                share.backward()
+                loss += share.detach()
+            return loss, parts
+        except RuntimeError as e:  # torch.OutOfMemoryError is one; the CPU's allocator raises a plain one
+            if not _is_out_of_memory(e):
+                raise
+            if parts == size:
+                raise UserError(f"not even one picture of {tuple(batch.x.shape[1:])} fits in memory: lower --size or "
+                                "--network.widths")  from e  # fmt: skip
+            parts = min(size, 2 * parts)
 
-    def __init__(self, pictures: Pictures, plan: TrainingPlan, device: torch.device | str, flip: bool = False) -> None:
-        self.pictures, self.device, self.flip = pictures, device, flip
-        self.labels = None if pictures.labels is None else torch.from_numpy(pictures.labels)
-        self.batch, self.seed = plan.batch, plan.seed
-        n = len(pictures)
-        self.epoch_size = n // plan.batch * plan.batch if plan.drops_last(n) else n
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
-    def order(self, epoch: int) -> np.ndarray:
-        """The pictures of an epoch, in the order in which it visits them."""
-        if self._order[0] != epoch:
-            self._order = epoch, draws.stream(self.seed, "order", epoch).permutation(len(self.pictures))
-        return self._order[1]
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    words = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "not enough memory" in words
 
-    def which(self, step: int) -> np.ndarray:
-        """The pictures of step `step` from 0, (B,)."""
-        epochs, places = np.divmod(np.arange(step * self.batch, (step + 1) * self.batch), self.epoch_size)
-        return np.concatenate([self.order(int(e))[places[epochs == e]] for e in np.unique(epochs)])
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor | None]:
-        """x (B, C, H, W) in [-1, 1] and labels (B,) or None, of step `step` from 0."""
-        which = self.which(step)
-        x = torch.from_numpy(self.pictures.read(which)).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
-        if self.flip:
-            mirrored = torch.from_numpy(draws.stream(self.seed, "flip", step).random(self.batch) < 0.5).to(self.device)
-            x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
-        return x, None if self.labels is None else self.labels[torch.from_numpy(which)].to(self.device)
+@torch.no_grad()
+def held_out_loss(denoiser: Denoiser, pictures: Pictures, plan: TrainingPlan, device: torch.device | str = "cpu",
+                  bf16: bool = False, most: int = 256) -> list[float]:  # fmt: skip
+    """The loss at `LEVELS` noise levels, evenly spread over those that training sees; their mean is comparable to its loss.
+
+    Of the first `most` pictures, always under the same noise, so that only the denoiser changes it.
+    """
+    x = pictures.tensor(slice(0, most)).to(device)
+    label = None if pictures.labels is None else torch.from_numpy(pictures.labels[:most]).to(device)
+    losses = []
+    for level in range(LEVELS):
+        u = torch.full((len(x),), (level + 0.5) / LEVELS)
+        t = plan.times(u, denoiser.schedule).to(device)
+        noise = draws.normal(draws.stream(plan.seed, "held out", level), x.shape).to(device)
+        with autocast(device, bf16):
+            losses.append(float(diffusion_loss(denoiser, x, t, noise, label, plan.penalty).mean()))
+    return losses
 
 
 class Budget:
@@ -249,29 +173,3 @@ class Budget:
         left = seconds - (now - self.begun)
         fit = step + max(0, int(left * (step - self.warm[0]) / (now - self.warm[1])))
         return fit if self.most is None else min(fit, self.most)
-
-
-def bf16_pays(device: torch.device | str, seconds: float = 1.0) -> tuple[bool, float]:
-    """Whether bfloat16 is faster than float32 on this device, and how many times: measured on a 3x3 convolution.
-
-    A CPU without bfloat16 instructions emulates it, so a flag would not do. The two take turns and each one's fastest
-    call counts, so neither a cold start nor another program at work decides.
-    """
-    x = torch.randn(16, 64, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
-    conv = nn.Conv2d(64, 64, 3, padding=1).to(device).to(memory_format=torch.channels_last)
-
-    @torch.no_grad()
-    def time_once(enabled: bool) -> float:
-        begun = time.perf_counter()
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=enabled):
-            conv(x).float().sum().item()
-        return time.perf_counter() - begun
-
-    fastest = {True: math.inf, False: math.inf}
-    begun, rounds = time.perf_counter(), 0
-    while rounds < 8 or time.perf_counter() - begun < seconds:
-        for enabled in fastest:
-            fastest[enabled] = min(fastest[enabled], time_once(enabled))
-        rounds += 1
-    gain = fastest[False] / fastest[True]
-    return gain > 1.1, gain

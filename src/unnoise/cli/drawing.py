@@ -148,7 +148,7 @@ def _figure_of_run(kind: str, to: Path, run: Path, changes: Changes | None, n: i
         if losses is None or changes:
             raise UserError(f"'{run}' has no metrics.jsonl with steps in it: give the folder of a run that has begun to train"
                             if losses is None else "the figure 'loss' takes no recipe fields")  # fmt: skip
-        figures.loss_curve(*losses, to)
+        figures.loss_curve(*losses, to, read_losses(run, "held-out.jsonl"))
         return
     model = Model.open(run)
     sampling = sampling_asked(model, None, None, changes)

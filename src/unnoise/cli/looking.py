@@ -76,6 +76,23 @@ def _look_at_cache(action: str, cache: Path | None) -> int:
     return 0
 
 
+def runs(folder: Annotated[Positional[Path], arg(help="the folder that holds runs")] = Path("runs")) -> int:
+    """List the runs in a folder: state, step, loss (mean of the last 50), and the best loss on held-out pictures.
+
+    Example: unnoise runs
+    """
+    from unnoise.run import list_runs
+
+    found = list_runs(folder)
+    if not found:
+        raise UserError(f"no runs in '{folder}': begin one with 'unnoise train' or 'unnoise demo'")
+    for r in found:
+        of = f" of {r.total}" if r.total else ""
+        losses = [f"{name} {value:.4f}" for name, value in (("loss", r.loss), ("held out", r.best)) if value is not None]
+        say(f"{r.folder}: {r.state}, step {r.step}{of}" + (f", {', '.join(losses)}" if losses else ""))
+    return 0
+
+
 def info(what: Annotated[Positional[str], arg(help="a run folder or a preset")]) -> int:
     """Print a run's or a preset's whole recipe: every field that an option can change.
 
@@ -100,7 +117,7 @@ def doctor() -> int:
 
     from unnoise import __version__
     from unnoise.model import choose_device
-    from unnoise.training import bf16_pays
+    from unnoise.precision import bf16_pays
 
     device = choose_device()
     pays, gain = bf16_pays(device)

@@ -9,9 +9,9 @@ from unnoise.data.torchvision_sets import FashionMnist
 from unnoise.denoiser import KarrasTarget
 from unnoise.network.unet import UNetPlan
 from unnoise.noise import KarrasSchedule, KarrasSteps, LogNormalTimes
+from unnoise.plan import TrainingPlan
 from unnoise.recipe import Recipe
 from unnoise.sampler import Sampling
-from unnoise.training import TrainingPlan
 
 recipe = Recipe(
     data=DataPlan(source=FashionMnist()),

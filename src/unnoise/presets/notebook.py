@@ -14,9 +14,9 @@ from unnoise.denoiser import NoiseTarget
 from unnoise.loss import L1
 from unnoise.network.simple_unet import SimpleUnetPlan
 from unnoise.noise import DiscreteTimes, LinearSchedule, UniformSteps
+from unnoise.plan import TrainingPlan
 from unnoise.recipe import Recipe
 from unnoise.sampler import DDPM, Sampling
-from unnoise.training import TrainingPlan
 
 recipe = Recipe(
     data=DataPlan(source=FgvcAircraft(), size=(64, 64), resize="squash", labels=False, flip=True),

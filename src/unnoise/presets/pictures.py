@@ -10,9 +10,9 @@ from unnoise.denoiser import KarrasTarget
 from unnoise.network.blocks import Style
 from unnoise.network.unet import UNetPlan
 from unnoise.noise import KarrasSchedule, KarrasSteps, LogNormalTimes
+from unnoise.plan import TrainingPlan
 from unnoise.recipe import Recipe
 from unnoise.sampler import Sampling
-from unnoise.training import TrainingPlan
 
 recipe = Recipe(
     data=DataPlan(source=Folder(), size=(64, 64), flip=True),

@@ -29,7 +29,7 @@ def matching_time(schedule: Schedule, sigma: float) -> Tensor:
 @torch.no_grad()
 def denoise(denoiser: Denoiser, y: Tensor, sigma: float, label: Tensor | None = None) -> Tensor:
     """E[x | y], the estimate of least squared error, in one network call. y (B, C, H, W) on [-1, 1] -> the same."""
-    t = matching_time(denoiser.schedule, sigma).to(y.device)
+    t = matching_time(denoiser.schedule, sigma)
     x_hat: Tensor = denoiser(denoiser.schedule.alpha(t) * y, t, label)
     return x_hat
 

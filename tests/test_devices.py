@@ -1,0 +1,64 @@
+"""Without a GPU at hand: everything on the `meta` device, where a tensor made elsewhere or a hidden wait fails."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from unnoise.batches import Batch
+from unnoise.draws import PictureNoise
+from unnoise.loss import LOSSES
+from unnoise.noise import SAMPLING_TIMES, SCHEDULES, TRAINING_TIMES, LinearSchedule
+from unnoise.plan import TrainingPlan
+from unnoise.presets import PRESETS
+from unnoise.recipe import NETWORKS, Recipe, override
+from unnoise.restore.posterior import denoise, denoise_by_sampling
+from unnoise.sampler import SAMPLERS, Sampling, sample, starting_point, trajectory
+from unnoise.training import gradients
+
+META = torch.device("meta")
+
+
+def model(network: str = "unet", schedule: str = "karras"):  # type: ignore[no-untyped-def]
+    plain = {"target": "velocity", "schedule": schedule, "network": network, "network.widths": [16, 32], "sampling.steps": 5}
+    recipe: Recipe = override(PRESETS["digits"], plain)
+    return recipe.build_denoiser((1, 8, 8), 0 if network == "simple-unet" else 10).to(META)
+
+
+def pictures(count: int = 4) -> Tensor:
+    return torch.empty(count, 1, 8, 8, device=META)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradients(network: str, loss: str) -> None:
+    denoiser = model(network)
+    label = None if network == "simple-unet" else torch.zeros(4, dtype=torch.long, device=META)
+    batch = Batch(pictures(), torch.empty(4, device=META), pictures(), label)
+    value, parts = gradients(denoiser.train(), batch, TrainingPlan(penalty=LOSSES[loss]()), bf16=False, parts=2)
+    assert value.device == META and parts == 2
+    assert all(p.grad is not None and p.grad.device == META for n, p in denoiser.named_parameters() if "augmentation" not in n)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler(name: str, schedule: str) -> None:
+    denoiser, noise = model(schedule=schedule).eval(), PictureNoise(0, range(4))
+    label = torch.zeros(4, dtype=torch.long, device=META)
+    x = starting_point(denoiser, noise, pictures())
+    for times in SAMPLING_TIMES.values():
+        sampling = Sampling(SAMPLERS[name](), times(), 3)
+        assert all(r.x.device == META for r in trajectory(denoiser, x, sampling, noise, label))
+    assert sample(denoiser, (1, 8, 8), range(4), sampling, device=META).shape == (4, 1, 8, 8)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_restoring(schedule: str) -> None:
+    denoiser = model(schedule=schedule).eval()
+    assert denoise(denoiser, pictures(), 0.3).device == META
+    drawn = denoise_by_sampling(denoiser, pictures(), 0.3, Sampling(steps=3), PictureNoise(0, range(4)))
+    assert drawn.device == META
+
+
+@pytest.mark.parametrize("name", TRAINING_TIMES)
+def test_training_times(name: str) -> None:
+    assert TRAINING_TIMES[name]()(torch.empty(4, device=META), LinearSchedule(10)).device == META
