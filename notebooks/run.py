@@ -15,7 +15,6 @@ from pathlib import Path
 
 import jupytext
 import nbformat
-from jupyter_client import AsyncKernelManager
 from nbclient import NotebookClient
 
 HERE = Path(__file__).parent
@@ -25,9 +24,13 @@ CHAPTERS = sorted(p.stem for p in HERE.glob("[0-9]_*.py"))
 def execute(chapter: str, out: Path) -> Path:
     """Run one chapter in a kernel of its own; an error in it is raised. The notebook with its pictures goes to `out`."""
     notebook = jupytext.read(HERE / f"{chapter}.py", fmt="py:percent")
-    # Over the machine's own sockets where it has them: over TCP the kernel warns that others could listen.
-    kernel = AsyncKernelManager(kernel_name="python3", transport="tcp" if os.name == "nt" else "ipc")
-    NotebookClient(notebook, km=kernel, timeout=3600, resources={"metadata": {"path": str(HERE)}}).execute()
+    NotebookClient(
+        notebook,
+        timeout=3600,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(HERE)}},
+        extra_arguments=["--log-level=ERROR"],  # the kernel warns of every start that its sockets are not encrypted
+    ).execute()
     out.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, out / f"{chapter}.ipynb")
     return out / f"{chapter}.ipynb"
