@@ -46,7 +46,7 @@ def test_ddpm_step_is_the_notebooks() -> None:
         expected = (mean + (beta[k] * (1 - before) / (1 - bar[k])).sqrt() * z * (k > 0)).clamp(-1, 1)
         t, s = (torch.tensor(v / 300, dtype=torch.float64) for v in (k + 1, k))
         got, _, _ = DDPM(clamp=True).step(denoiser, x, t, s, None, Given([z]))
-        torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-11)
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
 class _Fixed(Denoiser):

@@ -103,6 +103,20 @@ def test_local_parquet_by_the_hubs_library(parquet: Path, monkeypatch: pytest.Mo
         Hub(str(parquet), train="trian").read(Fit())
 
 
+def test_a_local_image_folder_by_the_hubs_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for k, p in enumerate(PIXELS):
+        folder = tmp_path / "train" / ("cat", "dog")[k % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{k}.png").write_bytes(png(p))
+    pictures = Hub(str(tmp_path)).read(Fit())
+    assert pictures.classes == ("cat", "dog") and pictures.labels is not None and pictures.test is None
+    expected = {PIXELS[k].tobytes(): k % 2 for k in range(len(PIXELS))}
+    found = {p.tobytes(): int(label) for p, label in zip(pictures.pixels, pictures.labels, strict=True)}
+    assert found == expected
+
+
 def test_a_set_of_the_hub_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="can't be loaded"):
         Hub(str(tmp_path / "nothing")).read(Fit())

@@ -4,6 +4,8 @@ import io
 import os
 import re
 import struct
+import subprocess
+import sys
 import tarfile
 import threading
 import zlib
@@ -255,6 +257,24 @@ def test_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert other.shape == (3, 8, 10) and len(list_cache(kept)) == 2
     Image.new("RGB", (20, 20)).save(folder / "0003.png")  # a file that changed is seen
     assert not np.array_equal(Folder(str(folder)).read(Fit((8, 8))).pixels, first.pixels)
+
+
+def test_two_processes_decode_once(tmp_path: Path) -> None:
+    """Both start at once on an empty cache: one builds, the other waits, both see the same."""
+    folder, kept = some(tmp_path / "p", 60, (200, 200)), tmp_path / "kept"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom unnoise.data import cache\nfrom unnoise.data.decode import Fit\n"
+        "from unnoise.data.local import Folder\ncount = [0]\nreal = cache.decode\n"
+        "def counted(*a):\n    count[0] += 1\n    return real(*a)\n"
+        "cache.decode = counted\n"
+        "pictures = Folder(sys.argv[1]).read(Fit((16, 16)), Path(sys.argv[2]))\n"
+        "print(count[0], pictures.fingerprint())"
+    )
+    words = [sys.executable, "-c", code, str(folder), str(kept)]
+    running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0].split() for process in running]
+    assert sorted(int(count) for count, _ in said) == [0, 60]
+    assert said[0][1] == said[1][1] == Folder(str(folder)).read(Fit((16, 16)), kept).fingerprint()
 
 
 def test_an_interrupted_build_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

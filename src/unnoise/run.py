@@ -54,33 +54,36 @@ class Run:
             raise UserError(f"{len(pictures.skipped)} files can't be read, the first {pictures.skipped[0]}: mend or remove them, "
                             "or train without --strict")  # fmt: skip
         device = choose_device()
-        bf16, gain = plan.precision == "bf16", None
-        if plan.precision == "auto":
-            bf16, gain = bf16_pays(device)
+        bf16, gain = (plan.precision == "bf16", None) if plan.precision != "auto" else bf16_pays(device)
         info = RunInfo(recipe, pictures.shape, pictures.classes, pictures.fingerprint(), device, bf16,
                        versions=VERSIONS, command=" ".join(sys.argv))  # fmt: skip
         parts = split(pictures, recipe.data.held_out)
-        moments = measure_moments(parts.train, recipe.data.flip)
         run = cls(folder, info, parts, say)
         with writing(folder):
             info.save(folder)
-            if moments is not None:
+            if (moments := measure_moments(parts.train, recipe.data.flip)) is not None:
                 moments.save(folder / "moments.safetensors")
             if pictures.skipped:
                 (folder / "skipped.txt").write_text("\n".join(pictures.skipped) + "\n", encoding="utf-8")
-                say(f"{len(pictures.skipped)} files can't be read and are left out: {folder / 'skipped.txt'} names each; "
-                    f"the first: {pictures.skipped[0]}")  # fmt: skip
+        run._say_what_was_chosen(pictures, gain)
+        return run
+
+    def _say_what_was_chosen(self, pictures: Pictures, gain: float | None) -> None:
+        recipe, say, (c, h, w) = self.info.recipe, self.say, self.info.shape
+        count, batch = len(self.split.train), recipe.training.batch
+        if pictures.skipped:
+            say(f"{len(pictures.skipped)} files can't be read and are left out: {self.folder / 'skipped.txt'} names each; "
+                f"the first: {pictures.skipped[0]}")  # fmt: skip
         for note in pictures.notes:
             say(f"files: {note}")
-        c, h, w = info.shape
         measured = f" (bf16 measured {gain:.1f} times as fast as fp32)" if gain else ""
-        say(f"{len(run.split.train)} pictures of {h}x{w}, {'grey' if c == 1 else 'colour'}, to train on, "
-            f"{'mirrored half of the time' if recipe.data.flip else 'never mirrored'}; {len(run.split.held_out)} held out; "
-            f"{sum(p.numel() for p in run.training.model.parameters()):,} parameters; "
-            f"{device}, {torch.get_num_threads()} threads, {'bf16' if bf16 else 'fp32'}{measured}")  # fmt: skip
-        if plan.drop_last and not plan.drops_last(len(run.split.train)):
-            say(f"{len(run.split.train)} pictures are fewer than a batch of {plan.batch}: no batch is dropped, they span epochs")
-        return run
+        say(f"{count} pictures of {h}x{w}, {'grey' if c == 1 else 'colour'}, to train on, "
+            f"{'mirrored half of the time' if recipe.data.flip else 'never mirrored'}; {len(self.split.held_out)} held out; "
+            f"{sum(p.numel() for p in self.training.model.parameters()):,} parameters; "
+            f"{self.info.device}, {torch.get_num_threads()} threads, "
+            f"{'bf16' if self.info.bf16 else 'fp32'}{measured}")  # fmt: skip
+        if recipe.training.drop_last and not recipe.training.drops_last(count):
+            say(f"{count} pictures are fewer than a batch of {batch}: no batch is dropped, they span epochs")
 
     @classmethod
     def resume(cls, folder: Path, say: Say, cache: Path | None = None) -> "Run":

@@ -5,6 +5,7 @@ Nothing heavy is imported before a verb has understood its options.
 
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable
 
@@ -43,7 +44,7 @@ def _dispatch(arguments: list[str]) -> int:
     if dotted and "changes" not in own:
         raise UserError(f"'{arguments[0]}' takes no recipe fields, but got --{next(iter(dotted))}")
     call = functools.partial(verb, changes=dotted) if dotted else verb
-    status: int = tyro.cli(call, args=plain, prog=f"unnoise {arguments[0]}")
+    status: int = tyro.cli(call, args=plain, prog=f"unnoise {arguments[0]}", config=(tyro.conf.FlagCreatePairsOff,))
     return status
 
 
@@ -54,6 +55,9 @@ def main() -> None:
     except UserError as e:
         print(f"unnoise: {e}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # whoever read our words, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except OSError as e:
         where = f" '{e.filename}'" if e.filename else ""
         print(f"unnoise: can't read or write{where}: {e.strerror or e}", file=sys.stderr)

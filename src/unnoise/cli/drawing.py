@@ -89,7 +89,9 @@ def figure(
     *,
     changes: tyro.conf.Suppress[Changes | None] = None,
 ) -> int:
-    """Draw one of the figures. Fields of the recipe go by their dotted names: data and schedule, or sampling of a run.
+    """Draw a figure of the data, the schedules or a run.
+
+    Fields of the recipe go by their dotted names: data and schedule, or sampling of a run.
 
     Examples: unnoise figure data fgvc-aircraft --root DIR --size 64
               unnoise figure forward fgvc-aircraft --root DIR --size 64

@@ -19,7 +19,9 @@ def import_(
     *,
     changes: tyro.conf.Suppress[Changes | None] = None,
 ) -> int:
-    """Turn a notebook's state_dict into a run folder that draws and restores like any other. No pickled object is loaded.
+    """Turn a notebook's state_dict into a run folder that draws and restores like any other.
+
+    Only tensors are read: no pickled object is ever loaded.
 
     Examples: unnoise import final_model.pth --run runs/notebook
               unnoise import final_model.pth --run runs/notebook --data fgvc-aircraft --root DIR

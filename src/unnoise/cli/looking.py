@@ -24,7 +24,7 @@ def data(
     *,
     changes: tyro.conf.Suppress[Changes | None] = None,
 ) -> int:
-    """Inspect pictures: read all of them, say what they are, draw a sheet. Or list or clear what was decoded before.
+    """Inspect pictures and say what is there, or list or clear what was decoded before.
 
     Examples: unnoise data inspect my/photos --size 64 --resize pad
               unnoise data inspect fgvc-aircraft --root DIR --size 64 --data.source.level family
@@ -77,7 +77,7 @@ def _look_at_cache(action: str, cache: Path | None) -> int:
 
 
 def runs(folder: Annotated[Positional[Path], arg(help="the folder that holds runs")] = Path("runs")) -> int:
-    """List the runs in a folder: state, step, loss (mean of the last 50), and the best loss on held-out pictures.
+    """List the runs in a folder: state, step, loss (mean of the last 50), best held-out loss.
 
     Example: unnoise runs
     """
@@ -94,7 +94,7 @@ def runs(folder: Annotated[Positional[Path], arg(help="the folder that holds run
 
 
 def info(what: Annotated[Positional[str], arg(help="a run folder or a preset")]) -> int:
-    """Print a run's or a preset's whole recipe: every field that an option can change.
+    """Print a preset's or a run's whole recipe: every field that an option can change.
 
     Examples: unnoise info digits
               unnoise info runs/digits

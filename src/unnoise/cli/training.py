@@ -56,8 +56,10 @@ def train(
     *,
     changes: tyro.conf.Suppress[Changes | None] = None,
 ) -> int:
-    """Train a model. Parts go by --schedule, --target, --network, --loss, --sampler and --resize; any other field of the
-    recipe by its dotted name, e.g. --network.widths 32,64 (see `info`).
+    """Train a model on pictures, or go on with a run that stopped.
+
+    Parts go by --schedule, --target, --network, --loss, --sampler and --resize (a wrong name is answered with those that there
+    are), any other field of the recipe by its dotted name, e.g. --network.widths 32,64; `unnoise info PRESET` shows them all.
 
     Examples: unnoise train digits --minutes 2
               unnoise train --data my/photos --size 64 --minutes 60

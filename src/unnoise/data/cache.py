@@ -107,6 +107,24 @@ def _build(listing: Listing, fit: Fit, folder: Path) -> None:
     state, hashes = _resume(work, (n, *shape))
     for k in broken:
         state[k] = SKIPPED
+    _decode_all(listing, fit, shape, work, state, hashes, broken)
+    if not (state == DONE).any():
+        shutil.rmtree(work)
+        raise UserError(f"none of the {n} files in '{listing.where}' can be read as a picture; the first: {broken[min(broken)]}")
+    about = {"version": VERSION, "where": listing.where, "pictures": int((state == DONE).sum()), "shape": shape,
+             "bytes": n * math.prod(shape), "fit": repr(fit), "made": time.time(),
+             "skipped": [*listing.skipped, *(broken[k] for k in sorted(broken))], "notes": _notes(good)}  # fmt: skip
+    files.write_json(work / "about.json", about)
+    files.flush(work)
+    work.rename(folder)
+    files.flush(folder.parent)
+
+
+def _decode_all(
+    listing: Listing, fit: Fit, shape: tuple[int, ...], work: Path, state: np.ndarray, hashes: np.ndarray,
+    broken: dict[int, str],
+) -> None:  # fmt: skip
+    """Decode what is still to do into `work`/pixels.npy, noting after each chunk what is done, and why what is not."""
     record = math.prod(shape)
 
     def one(k: int) -> np.ndarray | str:
@@ -118,7 +136,7 @@ def _build(listing: Listing, fit: Fit, folder: Path) -> None:
             return _reason(listing.names[k], e)
 
     chunk_size = max(1, min(CHUNK, CHUNK_BYTES // record))
-    with _array_file(work / "pixels.npy", (n, *shape)) as (file, start), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with _array_file(work / "pixels.npy", (len(state), *shape)) as (file, start), ThreadPoolExecutor(os.cpu_count()) as pool:
         # Pillow decodes and resizes outside the interpreter's lock.
         for chunk in _progress("decoding", np.flatnonzero(state == TODO), chunk_size):
             for k, pixels in zip(chunk, pool.map(one, chunk), strict=True):
@@ -132,16 +150,6 @@ def _build(listing: Listing, fit: Fit, folder: Path) -> None:
             os.fsync(file.fileno())
             files.write(work / "hashes.npy", lambda p: np.save(p, hashes))
             files.write(work / "state.npy", lambda p: np.save(p, state))
-    if not (state == DONE).any():
-        shutil.rmtree(work)
-        raise UserError(f"none of the {n} files in '{listing.where}' can be read as a picture; the first: {broken[min(broken)]}")
-    about = {"version": VERSION, "where": listing.where, "pictures": int((state == DONE).sum()), "shape": shape,
-             "bytes": n * record, "fit": repr(fit), "made": time.time(),
-             "skipped": [*listing.skipped, *(broken[k] for k in sorted(broken))], "notes": _notes(good)}  # fmt: skip
-    files.write_json(work / "about.json", about)
-    files.flush(work)
-    work.rename(folder)
-    files.flush(folder.parent)
 
 
 def _scan(listing: Listing) -> tuple[list[Header | None], dict[int, str]]:
