@@ -18,17 +18,17 @@ from unnoise.network.unet import UNetPlan
 from unnoise.run import Run
 
 
-def parts(seed: int = 0) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer]:
+def parts(seed: int = 0) -> tuple[dict[str, nn.Module], torch.optim.Optimizer]:
     torch.manual_seed(seed)
     model, average = (UNetPlan(widths=(16,), blocks=1, embedding=16).build(1, (8, 8), 0) for _ in range(2))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     model(torch.randn(2, 1, 8, 8), torch.zeros(2)).square().sum().backward()
     optimizer.step()
-    return model, average, optimizer
+    return {"model": model, "average": average}, optimizer
 
 
 def save(folder: Path, step: int, **options: Any) -> None:
-    checkpoint.save(folder, *parts(step), {"step": step, "total": None}, **options)
+    checkpoint.save(folder, checkpoint.collect(*parts(step)), {"step": step, "total": None}, **options)
 
 
 def test_damage_anywhere_is_found(tmp_path: Path) -> None:
@@ -56,23 +56,23 @@ def test_nothing_is_loaded_from_a_damaged_one(tmp_path: Path) -> None:
     save(tmp_path, 1)
     path = tmp_path / "000001" / "optimizer.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    model, average, optimizer = parts(7)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    models, optimizer = parts(7)
+    before = checkpoint.state_of(models["model"])
     with pytest.raises(UserError, match=r"damaged \(the contents of optimizer"):
-        checkpoint.load(tmp_path / "000001", model, average, optimizer)
-    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+        checkpoint.load(tmp_path / "000001", models, optimizer)
+    assert all(torch.equal(before[name], tensor) for name, tensor in models["model"].state_dict().items())
     with pytest.raises(UserError, match="every checkpoint"):
-        checkpoint.load_newest(tmp_path, model, average, optimizer, quiet)
+        checkpoint.load_newest(tmp_path, models, optimizer, quiet)
 
 
 def test_a_round_trip_keeps_the_bits(tmp_path: Path) -> None:
     saved = parts(1)
-    checkpoint.save(tmp_path, *saved, {"step": 3, "total": 9})
+    checkpoint.save(tmp_path, checkpoint.collect(*saved), {"step": 3, "total": 9})
     loaded = parts(2)
     assert checkpoint.load(tmp_path / "000003", *loaded)["total"] == 9
-    for one, other in zip(saved[:2], loaded[:2], strict=True):
+    for one, other in zip(saved[0].values(), loaded[0].values(), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
-    one_state, other_state = (o.state_dict()["state"] for o in (saved[2], loaded[2]))
+    one_state, other_state = (o.state_dict()["state"] for o in (saved[1], loaded[1]))
     assert one_state.keys() == other_state.keys()
     assert all(torch.equal(values[name], other_state[k][name]) for k, values in one_state.items() for name in values)
 

@@ -19,19 +19,49 @@ MAY = {
     "sampler": {"denoiser", "gaussian", "noise"},
     "data": set(),
     "ema": set(),
-    "checkpoint": set(),
+    "checkpoint": {"processes"},
     "figures": {"noise", "sampler"},
-    "plan": {"loss", "noise"},
-    "batches": {"data", "noise", "plan"},
+    "muon": set(),
+    "processes": set(),
+    "plan": {"loss", "muon", "noise"},
+    "batches": {"data", "noise", "plan", "processes"},
     "precision": set(),
-    "training": {"precision", "batches", "data", "denoiser", "ema", "loss", "plan"},
-    "recipe": {"data", "denoiser", "loss", "network", "noise", "plan", "sampler", "training"},
+    "training": {"precision", "batches", "data", "denoiser", "ema", "loss", "network", "plan", "processes"},
+    "tuning": {"batches", "data", "denoiser", "plan", "training"},
+    "recipe": {"data", "denoiser", "loss", "network", "noise", "plan", "processes", "sampler", "training"},
     "presets": {"data", "denoiser", "network", "noise", "plan", "recipe", "sampler", "loss"},
     "restore": {"denoiser", "noise", "sampler"},
-    "model": {"precision", "checkpoint", "data", "denoiser", "figures", "gaussian", "recipe", "restore", "sampler"},
-    "run": {"precision", "checkpoint", "data", "figures", "gaussian", "model", "recipe", "training"},
-    "export": {"checkpoint", "denoiser", "model", "network", "presets", "recipe", "run"},
-    "cli": {"data", "export", "figures", "model", "noise", "precision", "presets", "recipe", "restore", "run", "sampler"},
+    "model": {"precision", "checkpoint", "data", "denoiser", "figures", "gaussian", "processes", "recipe", "restore", "sampler"},
+    "run": {
+        "precision",
+        "checkpoint",
+        "data",
+        "denoiser",
+        "ema",
+        "figures",
+        "gaussian",
+        "model",
+        "processes",
+        "recipe",
+        "training",
+        "tuning",
+    },
+    "export": {"checkpoint", "denoiser", "model", "network", "presets", "processes", "recipe", "run"},
+    "cli": {
+        "processes",
+        "training",
+        "data",
+        "export",
+        "figures",
+        "model",
+        "noise",
+        "precision",
+        "presets",
+        "recipe",
+        "restore",
+        "run",
+        "sampler",
+    },
 }
 
 
@@ -51,7 +81,7 @@ def imports(path: Path) -> set[str]:
 def test_layers() -> None:
     for path in ROOT.rglob("*.py"):
         module = path.relative_to(ROOT).parts[0].removesuffix(".py")
-        if module == "__init__":
+        if module in ("__init__", "__main__"):
             continue
         extra = {m for m in imports(path) if not m.startswith("__")} - BASE - {module} - MAY[module]
         assert not extra, f"{path.relative_to(ROOT)} may not import {sorted(extra)}"

@@ -142,3 +142,7 @@ class NetworkDenoiser(Denoiser):
 
     def output_scale(self, t: Tensor) -> Tensor:
         return self._coefficients(t).c_out.abs()
+
+    def compile_network(self) -> None:
+        """Let torch compile the network, at its next call; weights and their names stay."""
+        self.network.compile(dynamic=False)

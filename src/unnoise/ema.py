@@ -1,15 +1,27 @@
-"""An average of the weights along training: what sampling uses."""
+r"""Averages of the weights along training: what sampling uses (Karras et al. 2024, arXiv 2312.02696).
+
+The average after step t of width sigma_rel gives the weights of step tau <= t the share
+
+    p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1)                 (equation 121, gamma from sigma_rel: algorithm 2)
+
+and so always spans the same part of the training, whatever its length. From stored averages others are made afterwards.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from unnoise.errors import UserError
 
 
 class PowerEMA:
-    """The power-function average (Karras et al. 2024, arXiv 2312.02696, equations 121 and 127).
+    """Keeps one average: after step n it moves by 1 - (1 - 1/n)^(gamma + 1) towards the weights (equation 127).
 
-    After step n the average moves by 1 - (1 - 1/n)^(gamma + 1) towards the weights, so that it always spans the same
-    share of the training, whatever its length. gamma comes from the relative width `sigma_rel` (their algorithm 2);
     sigma_rel = 0 keeps the weights as they are. Buffers (batch statistics) are copied. `fresh` begins the average at the
     source's weights; without it the average goes on from where it is.
     """
@@ -17,8 +29,8 @@ class PowerEMA:
     def __init__(self, source: nn.Module, average: nn.Module, sigma_rel: float, fresh: bool = True) -> None:
         self.average, self.sigma_rel = average.requires_grad_(False), sigma_rel
         self.gamma = power_gamma(sigma_rel) if sigma_rel else 0.0
-        self._pairs = list(average.parameters()), list(source.parameters())
-        self._buffers = list(average.buffers()), list(source.buffers())
+        self._mine, self._theirs = ([p.data for p in m.parameters()] for m in (average, source))
+        self._buffers = list(zip(average.buffers(), source.buffers(), strict=True))
         if fresh:
             average.load_state_dict(source.state_dict())
 
@@ -26,8 +38,8 @@ class PowerEMA:
     def update(self, step: int) -> None:
         """Take in the weights after step `step`, counted from 1."""
         weight = 1 - (1 - 1 / step) ** (self.gamma + 1) if self.sigma_rel else 1.0
-        torch._foreach_lerp_([p.data for p in self._pairs[0]], [p.data for p in self._pairs[1]], weight)
-        for mine, theirs in zip(*self._buffers, strict=True):
+        torch._foreach_lerp_(self._mine, self._theirs, weight)
+        for mine, theirs in self._buffers:
             mine.copy_(theirs)
 
 
@@ -35,3 +47,56 @@ def power_gamma(sigma_rel: float) -> float:
     """gamma with sqrt((g + 1) / ((g + 2)^2 (g + 3))) = sigma_rel: the largest real root of their algorithm 2."""
     s = sigma_rel**-2
     return float(np.roots([1, 7, 16 - s, 12 - s]).real.max())
+
+
+def overlap(t: np.ndarray, gamma: np.ndarray, s: np.ndarray, delta: np.ndarray) -> np.ndarray:
+    """The integral of p_(t, gamma) p_(s, delta) over all steps, elementwise: what equation 155 comes to."""
+    least = np.minimum(t, s)
+    # Powers of shares, not of steps: those of steps overflow.
+    shares = (least / t) ** gamma * (least / s) ** delta * least / (t * s)
+    found: np.ndarray = (gamma + 1) * (delta + 1) / (gamma + delta + 1) * shares
+    return found
+
+
+def combination(stored: Sequence[tuple[int, float]], step: int, sigma_rel: float) -> np.ndarray:
+    """How much of each stored average (its step and width) makes the one after `step` of width `sigma_rel`: algorithm 3.
+
+    (N,) float64 that sum to 1: of least squared difference between the mixed shares and those asked for.
+    """
+    t = np.array([float(at) for at, _ in stored])
+    gamma = np.array([power_gamma(width) for _, width in stored])
+    own = overlap(t[:, None], gamma[:, None], t[None], gamma[None])
+    asked = overlap(t, gamma, np.full_like(t, step), np.full_like(t, power_gamma(sigma_rel)))
+    mixed: np.ndarray = np.linalg.lstsq(own, asked, rcond=1e-14)[0]
+    mixed /= mixed.sum()
+    return mixed
+
+
+def snapshot_name(step: int, sigma_rel: float) -> str:
+    return f"{step:06d}-{sigma_rel:g}.safetensors"
+
+
+def reconstruct(folder: Path, sigma_rel: float, step: int | None = None) -> dict[str, Tensor]:
+    """The average of width `sigma_rel` after `step` (None: the last stored), from the snapshots in `folder`.
+
+    Raises UserError where there are fewer than two, or where the width lies outside what they can make.
+    """
+    found = {path: (int(m[1]), float(m[2])) for path in sorted(folder.glob("*.safetensors"))
+             if (m := re.fullmatch(r"(\d+)-([\d.]+)\.safetensors", path.name))}  # fmt: skip
+    if len(found) < 2:
+        raise UserError(f"'{folder}' holds {len(found)} stored averages, and another needs at least two: "
+                        "train with --training.snapshots 16 --training.more-ema 0.05")  # fmt: skip
+    least = min(width for _, width in found.values())
+    if not least <= sigma_rel < 0.28:
+        raise UserError(f"the stored averages make widths from {least:g} up to 0.28, not {sigma_rel:g}")
+    last = max(at for at, _ in found.values()) if step is None else step
+    usable = {path: at for path, at in found.items() if at[0] <= last}
+    weights = combination(list(usable.values()), last, sigma_rel)
+    mixed: dict[str, Tensor] = {}
+    for path, weight in zip(usable, weights, strict=True):
+        for name, value in load_file(path).items():
+            if value.is_floating_point():
+                mixed[name] = mixed.get(name, torch.zeros_like(value, dtype=torch.float64)) + weight * value.double()
+            else:
+                mixed[name] = value  # a count: the last one's
+    return {name: value.float() if value.is_floating_point() else value for name, value in mixed.items()}

@@ -13,9 +13,10 @@ from torch import Tensor
 from unnoise import checkpoint, files
 from unnoise.denoiser import NetworkDenoiser
 from unnoise.errors import UserError
-from unnoise.model import Model, choose_device
+from unnoise.model import Model
 from unnoise.network.simple_unet import SimpleUnet, SimpleUnetPlan
 from unnoise.presets import PRESETS
+from unnoise.processes import choose_device
 from unnoise.recipe import RunInfo, override
 from unnoise.run import VERSIONS, measure_moments, refuse_existing, writing
 
@@ -52,7 +53,7 @@ def import_notebook(path: Path, folder: Path, changes: dict[str, Any] | None = N
     with writing(folder):
         if moments:
             moments.save(folder / "moments.safetensors")
-        checkpoint.save_model(folder / "model.safetensors", denoiser)
+        checkpoint.save_tensors(folder / "model.safetensors", checkpoint.state_of(denoiser))
         info.save(folder)
     return info
 

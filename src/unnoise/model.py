@@ -17,16 +17,12 @@ from unnoise.draws import PictureNoise, stream
 from unnoise.errors import UserError
 from unnoise.gaussian import Moments
 from unnoise.precision import autocast
+from unnoise.processes import choose_device
 from unnoise.recipe import RunInfo, load_run
 from unnoise.restore.posterior import denoise, denoise_by_sampling
 from unnoise.sampler import Sampling, SamplingRecord, sample, starting_point, trajectory
 
 MOST_LARGER = 16  # times the pixels trained on: attention's memory grows with their square
-
-
-def choose_device() -> str:
-    """cuda where there is one, else cpu. Not mps: it has no float64, which the schedules' scales are computed in."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)

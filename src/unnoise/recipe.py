@@ -17,7 +17,7 @@ from unnoise.data.sources import SOURCES, DataPlan
 from unnoise.denoiser import TARGETS, Denoiser, KarrasTarget, NetworkDenoiser, Target
 from unnoise.errors import UserError, nearest
 from unnoise.loss import LOSSES, Penalty
-from unnoise.network import NetworkPlan
+from unnoise.network import NetworkPlan, Unit
 from unnoise.network.simple_unet import SimpleUnetPlan
 from unnoise.network.unet import UNetPlan
 from unnoise.noise import (
@@ -30,8 +30,9 @@ from unnoise.noise import (
     TrainingTimes,
 )
 from unnoise.plan import TrainingPlan
+from unnoise.processes import shard
 from unnoise.sampler import SAMPLERS, Sampler, Sampling
-from unnoise.training import Training
+from unnoise.training import Training, recompute
 
 NETWORKS: dict[str, type[NetworkPlan]] = {"unet": UNetPlan, "simple-unet": SimpleUnetPlan}
 
@@ -77,10 +78,20 @@ class Recipe:
             network = self.network.build(shape[0], shape[1:], classes)
         return NetworkDenoiser(network, self.schedule, self.target).to(memory_format=torch.channels_last)
 
-    def build_training(self, shape: tuple[int, int, int], classes: int, device: torch.device | str) -> Training:
-        """A model, its average and its optimizer, before the first step."""
+    def build_training(
+        self, shape: tuple[int, int, int], classes: int, device: torch.device | str, sharded: bool = False
+    ) -> Training:
+        """A model, its averages and its optimizer, before the first step; `sharded` over the processes that there are."""
         model: Denoiser = self.build_denoiser(shape, classes).to(device)
-        return Training(model, copy.deepcopy(model).eval(), self.training.build_optimizer(model))
+        plan = self.training
+        average, *others = (copy.deepcopy(model).eval() for _ in (plan.ema, *plan.more_ema))
+        if plan.recompute:
+            recompute(model)
+        if sharded:
+            for part in (model, average, *others):
+                shard(part, Unit)
+        more = dict(zip(plan.more_ema, others, strict=True))
+        return Training(model, average, plan.build_optimizer(model), more=more)
 
 
 def to_json(part: Any) -> Any:
@@ -172,6 +183,7 @@ class RunInfo:
     fingerprint: str = ""
     device: str = "cpu"
     bf16: bool = False
+    compiled: bool = False
     total_steps: int | None = None
     versions: str = ""
     command: str = ""

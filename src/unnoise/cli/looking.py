@@ -116,8 +116,8 @@ def doctor() -> int:
     import torchvision
 
     from unnoise import __version__
-    from unnoise.model import choose_device
     from unnoise.precision import bf16_pays
+    from unnoise.processes import choose_device
 
     device = choose_device()
     pays, gain = bf16_pays(device)

@@ -24,6 +24,13 @@ def _value(text: str) -> Any:
         return [_value(t) for t in text.split(",")] if "," in text else text
 
 
+def whole_number(text: str, wanted: str) -> int:
+    """Raises UserError with `wanted` where the text is none that is at least 1."""
+    if not text.isdigit() or not int(text):
+        raise UserError(f"{wanted}, not '{text}'")
+    return int(text)
+
+
 # Names for the parts that people change most, where a verb takes recipe fields.
 SHORT = {
     "schedule": "schedule",

@@ -1,5 +1,7 @@
 """`unnoise demo` and `unnoise train`."""
 
+import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,12 +9,15 @@ import tyro
 from tyro.conf import Positional, arg
 
 from unnoise.cli.drawing import sample
-from unnoise.cli.options import Changes, data_changes, say
+from unnoise.cli.options import Changes, data_changes, say, whole_number
 from unnoise.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from unnoise.recipe import Recipe
     from unnoise.run import Run
+    from unnoise.training import TrainingRecord
+
+LINE_EVERY = 30.0  # seconds
 
 
 def demo(run: Annotated[Path, arg(help="folder of the run")] = Path("runs/digits")) -> int:
@@ -48,7 +53,7 @@ def train(
     resume: Annotated[Path | None, arg(help="go on with this run; takes no other option")] = None,
     steps: Annotated[int | None, arg(help="train for this many steps")] = None,
     minutes: Annotated[float | None, arg(help="train for this long; the number of steps is measured")] = None,
-    batch: Annotated[int | None, arg(help="pictures a step")] = None,
+    batch: Annotated[str | None, arg(help="pictures a step; auto: the size that trains fastest, measured before")] = None,
     seed: Annotated[int | None, arg(help="of every random draw")] = None,
     labels: Annotated[str | None, arg(help="folder: the first sub-folder is the class; none: train without")] = None,
     strict: Annotated[bool, arg(help="stop if a file can't be read, instead of leaving it out")] = False,
@@ -68,17 +73,19 @@ def train(
     """
     from unnoise.data.local import Folder
     from unnoise.presets import PRESETS
+    from unnoise.processes import Processes
     from unnoise.recipe import override
     from unnoise.run import Run
 
     if resume is not None:
-        return _follow(Run.resume(resume, say, cache))
+        return _follow(Run.resume(resume, say, cache, Processes.join()))
     # Small square pictures, in which text may not be mirrored, are alike enough to share a preset.
     alike = {"mnist": "fashion-mnist", "cifar10": "fashion-mnist"}
     chosen = preset or (alike.get(data, data if data in PRESETS else "pictures") if data else "digits")
     if chosen not in PRESETS:
         raise UserError(f"unknown preset '{chosen}': {nearest(chosen, PRESETS)}")
-    given = {"training.steps": steps, "training.minutes": minutes, "training.batch": batch, "training.seed": seed}
+    size_asked = 0 if batch == "auto" else None if batch is None else whole_number(batch, "--batch is auto or a number")
+    given = {"training.steps": steps, "training.minutes": minutes, "training.batch": size_asked, "training.seed": seed}
     asked: Changes = {k: v for k, v in given.items() if v is not None} | data_changes(data, root, download, size)
     if labels == "folder":
         asked["data.source.subfolders"] = True
@@ -98,35 +105,65 @@ def train(
 
 
 def begin(folder: Path, recipe: "Recipe", strict: bool = False, cache: Path | None = None) -> int:
+    from unnoise.processes import Processes
     from unnoise.run import Run
 
-    return _follow(Run.begin(folder, recipe, say, strict, cache))
+    team = Processes.join()
+    return _follow(Run.begin(folder, recipe, say, strict, cache, team))
 
 
 def _follow(run: "Run") -> int:
     """Train with progress; on Ctrl-C keep everything and say how to go on."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
     from unnoise.run import Stop
 
-    columns = (TextColumn("step {task.completed}"), BarColumn(), TextColumn("{task.fields[facts]}"),
-               TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
-    mean, speed = None, 0.0
-    with Progress(*columns) as progress, Stop() as stop:
-        task = progress.add_task("train", total=run.training.total, completed=run.training.step, facts="")
-        records = run.train()
-        for r in records:
-            mean = r.loss if mean is None else 0.98 * mean + 0.02 * r.loss
-            speed = r.pictures_per_second
-            progress.update(task, completed=r.step, total=r.total, facts=f"loss {mean:.4f}  {speed:.0f} pictures/s")
-            if stop.asked:
+    last, asked = None, 0
+    with Stop() as stop, Shown(run) as shown:
+        for last in (records := run.train()):
+            shown.update(last)
+            if run.processes.any(stop.asked):
                 break
         records.close()  # saves
         asked = stop.asked
-    if asked:
-        say(f"stopped at step {run.training.step}; all is kept. Go on with: unnoise train --resume {run.folder}")
-        return 128 + asked
+    if run.processes.any(asked):
+        run.say(f"stopped at step {run.training.step}; all is kept. Go on with: unnoise train --resume {run.folder}")
+        return 128 + (asked or signal.SIGTERM)
     run.finish()
-    loss = f", loss {mean:.4f}, {speed:.0f} pictures/s" if mean is not None else ""
-    say(f"trained {run.training.step} steps{loss}: {run.folder}")
+    run.say(f"trained {run.training.step} steps{shown.facts and f', {shown.facts}'}: {run.folder}")
+    run.processes.leave()
     return 0
+
+
+class Shown:
+    """Training on the screen: a bar in a terminal; elsewhere, such as in a file, a line now and then."""
+
+    def __init__(self, run: "Run") -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        columns = (TextColumn("step {task.completed}"), BarColumn(), TextColumn("{task.fields[facts]}"),
+                   TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
+        console = Console()
+        self.run, self.mean, self.facts, self.bar = run, 0.0, "", console.is_terminal and run.processes.first
+        self._progress = Progress(*columns, console=console, disable=not self.bar)
+        self._task = self._progress.add_task("train", total=run.training.total, completed=run.training.step, facts="")
+        self._begun, self._said = time.perf_counter(), time.perf_counter()
+        self._before = run.training.step
+
+    def __enter__(self) -> "Shown":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def update(self, r: "TrainingRecord") -> None:
+        """Show one more step."""
+        self.mean = r.loss if not self.facts else 0.98 * self.mean + 0.02 * r.loss
+        self.facts = f"loss {self.mean:.4f}, {r.pictures_per_second:.0f} pictures/s"
+        if self.bar:
+            self._progress.update(self._task, completed=r.step, total=r.total, facts=self.facts)
+        elif (now := time.perf_counter()) - self._said > LINE_EVERY:
+            self._said, left = now, ""
+            if r.total:
+                left = f", {(r.total - r.step) * (now - self._begun) / (r.step - self._before) / 60:.1f} minutes left"
+            self.run.say(f"step {r.step}{f' of {r.total}' if r.total else ''}: {self.facts}{left}")

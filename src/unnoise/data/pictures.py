@@ -37,7 +37,8 @@ class Pictures:
 
     `store` (M, H, W, C) holds them, `index` (N,) says which of it these are (None: all). `labels` int64 (N,) or None, and
     their names `classes`. `test` (N,) marks the set's own test pictures, None where it has no such split. `skipped` are
-    the files that could not be read, with the reason; `notes` what was done to others.
+    the files that could not be read, with the reason; `notes` what was done to others. `divided`: each of several
+    processes has its own.
     """
 
     store: np.ndarray | OnDisk
@@ -48,6 +49,7 @@ class Pictures:
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     known_hashes: np.ndarray | None = None
+    divided: bool = False
 
     def __len__(self) -> int:
         return self.store.shape[0] if self.index is None else len(self.index)

@@ -39,12 +39,14 @@ class Member(NamedTuple):
 class Shards(Source):
     """`path` is one .tar or a pattern, `{000..099}` for numbers and `*` for anything.
 
-    With `part` k of `parts` only every so-manieth shard is read, so that machines can share a set between them.
+    With `part` k of `parts` only every so-manieth shard is read. With `divide` each of several processes that train one
+    model takes its own part, so that none reads or keeps all of the set.
     """
 
     path: str = ""
     part: int = 0
     parts: int = 1
+    divide: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.part < self.parts:

@@ -55,12 +55,15 @@ class DataPlan:
         """How pictures come to one size."""
         return Fit(self.size, self.resize, self.background)
 
-    def load(self, cache: Path | None = None) -> Pictures:
+    def load(self, cache: Path | None = None, part: int = 0, parts: int = 1) -> Pictures:
         """Read the source; files are decoded once into the folder `cache` (None: the user's own cache folder).
 
-        Raises UserError where there is nothing usable.
+        Of shards to `divide`, only this part of so many. Raises UserError where there is nothing usable.
         """
-        pictures = self.source.read(self.fit, cache)
+        source, divided = self.source, False
+        if isinstance(source, Shards) and source.divide and parts > 1:
+            source, divided = replace(source, part=part, parts=parts), True
+        pictures = replace(source.read(self.fit, cache), divided=divided)
         return pictures if self.labels else replace(pictures, labels=None, classes=())
 
 

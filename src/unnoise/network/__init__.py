@@ -12,6 +12,10 @@ from torch import nn
 from unnoise.errors import UserError
 
 
+class Unit(nn.Module):
+    """A part of a network that is one where memory is saved: its inside is computed again, or its weights gathered, at once."""
+
+
 class NetworkPlan(ABC):
     """What a recipe holds of a network: a frozen dataclass that builds it."""
 

@@ -54,6 +54,24 @@ def zeroed(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
     return layer
 
 
+class Dropout(nn.Module):
+    """Sets each value to 0 with probability `share`, to the nearest 1/256, and scales the others so that the mean stays.
+
+    The chances of eight values come from one draw: nn.Dropout draws for each, which took a tenth of a training step on a CPU.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.least = round(256 * share)  # a byte below it is a value dropped
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.least:
+            return x
+        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        kept = draws.view(torch.uint8).as_strided(x.shape, x.stride()) >= self.least
+        return x * kept * (256 / (256 - self.least))
+
+
 class FourierTime(nn.Module):
     """sin and cos of c_noise at frequencies spread evenly in the logarithm over `low` .. `high`. (B,) -> (B, size)."""
 
@@ -82,7 +100,7 @@ class Block(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.modulate = zeroed(nn.Linear(embedding, 2 * out_channels))
         self.norm2 = norm(out_channels)
-        self.dropout = nn.Dropout(style.dropout)
+        self.dropout = Dropout(style.dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.skip: nn.Module | None = None
         if style.residual:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unnoise.errors import UserError
-from unnoise.network import NetworkPlan
+from unnoise.network import NetworkPlan, Unit
 
 
 class SinusoidalTime(nn.Module):
@@ -27,7 +27,7 @@ class SinusoidalTime(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
-class Block(nn.Module):
+class Block(Unit):
     """Convolve, add the time, convolve, then halve or double the picture.
 
     (B, in_channels, H, W) -> (B, out_channels, H/2, W/2), or 2H, 2W when `up`; an up block also takes the kept output

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unnoise.errors import UserError
-from unnoise.network import NetworkPlan
+from unnoise.network import NetworkPlan, Unit
 from unnoise.network.blocks import ACTIVATIONS, NORMS, Attention, Block, FourierTime, Style, zeroed
 
 
-class Layer(nn.Module):
+class Layer(Unit):
     """A block, with attention behind it or without."""
 
     def __init__(self, in_channels: int, out_channels: int, embedding: int, style: Style, attend: bool) -> None:

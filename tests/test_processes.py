@@ -1,0 +1,145 @@
+"""One model trained by two processes (gloo, on the CPU): the same as by one."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.test_training import quiet, small
+from tests.worker import train_until
+from unnoise.batches import Ahead, Batches
+from unnoise.data.sources import DataPlan
+from unnoise.errors import UserError
+from unnoise.noise import FlowSchedule
+from unnoise.plan import TrainingPlan
+from unnoise.processes import ALONE, Processes, cores
+from unnoise.run import Run, read_losses
+
+ROOT = Path(__file__).parents[1]
+
+
+def launch(*arguments: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
+               "--rdzv-endpoint", "localhost:0", "-m", "--", *arguments]  # fmt: skip
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finish(process: "subprocess.Popen[str]", seconds: float = 120) -> str:
+    said, _ = process.communicate(timeout=seconds)
+    return said
+
+
+def wait_for(metrics: Path) -> None:
+    """Until some steps are written down."""
+    deadline = time.monotonic() + 60
+    while not (metrics.is_file() and metrics.stat().st_size > 2000):
+        assert time.monotonic() < deadline, "training did not begin"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_one_then_two_then_one(tmp_path: Path, sharded: bool) -> None:
+    """The same pictures, times and noise, and so the same losses and weights, whoever computes them."""
+    recipe = small(training__steps=12, training__sharded=sharded, training__more_ema=[0.05], data__flip=True)
+    whole = Run.begin(tmp_path / "whole", recipe, quiet)
+    list(whole.train())
+    Run.begin(tmp_path / "broken", recipe, quiet)
+    train_until(tmp_path / "broken", 4, ALONE)
+    said = finish(launch("tests.worker", str(tmp_path / "broken"), "8"))
+    assert "going on from step 4" in said
+    train_until(tmp_path / "broken", 12, ALONE)
+    expected, found = (read_losses(tmp_path / name) for name in ("whole", "broken"))
+    assert expected is not None and found is not None and expected[0] == found[0] == list(range(1, 13))
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-5)
+    assert read_losses(tmp_path / "broken", "held-out.jsonl") == read_losses(tmp_path / "whole", "held-out.jsonl")
+    again = Run.resume(tmp_path / "broken", quiet)
+    for name, model in whole.training.models.items():
+        for one, other in zip(model.parameters(), again.training.models[name].parameters(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_each_process_takes_its_part() -> None:
+    """Parts of 2, 3 and 5 processes put together are what one process sees, to the bit; also when read ahead."""
+    pictures = DataPlan().load()
+    plan = TrainingPlan(batch=8, label_dropout=0.4)
+    whole = Batches(pictures, plan, FlowSchedule(), flip=True, moved=0.2)
+    for count in (2, 3, 5):
+        parts = [
+            Batches(pictures, plan, FlowSchedule(), flip=True, moved=0.2, processes=Processes(k, count)) for k in range(count)
+        ]
+        for step in (0, 300):
+            for mine, pieces in zip(whole(step), zip(*(p(step) for p in parts), strict=True), strict=True):
+                assert mine is not None and torch.equal(mine, torch.cat([p for p in pieces if p is not None]))
+    ahead = Ahead(whole)
+    for step in (0, 1, 2, 7):
+        assert all(torch.equal(a, b) for a, b in zip(ahead(step), whole(step), strict=True) if a is not None and b is not None)
+    ahead.close()
+
+
+def test_a_lost_process_ends_all(tmp_path: Path) -> None:
+    """Within 30 seconds, with a sentence, and what was done is kept."""
+    Run.begin(tmp_path / "run", small(training__steps=100_000), quiet)
+    process = launch("tests.worker", str(tmp_path / "run"), "100000")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_for(metrics)
+    begun = time.monotonic()
+    os.kill(int((tmp_path / "run" / "pid-1").read_text()), signal.SIGKILL)
+    said = finish(process, 40)
+    assert time.monotonic() - begun < 30 and process.returncode != 0
+    assert "has lost another one" in said and "--resume" in said
+    assert Run.resume(tmp_path / "run", quiet).training.step > 0
+
+
+def test_stopped_together(tmp_path: Path) -> None:
+    command = ["unnoise", "train", "digits", "--run", str(tmp_path / "run"), "--steps", "100000", "--network.widths", "16,32",
+               "--network.blocks", "1", "--training.precision", "fp32"]  # fmt: skip
+    process = launch(*command)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_for(metrics)
+    process.send_signal(signal.SIGTERM)
+    said = finish(process, 40)
+    assert "all is kept. Go on with" in said, said
+    assert Run.resume(tmp_path / "run", quiet).training.step > 0
+
+
+def test_divided_shards(tmp_path: Path) -> None:
+    """Each process reads its own shards; class names are those of all; another number of processes is refused."""
+    for shard in range(3):
+        with tarfile.open(tmp_path / f"s-{shard}.tar", "w") as tar:
+            for k in range(20):
+                data = io.BytesIO()
+                Image.fromarray(np.full((8, 8), 60 * shard + k, np.uint8)).save(data, "png")
+                for name, content in ((f"{shard}-{k}.png", data.getvalue()), (f"{shard}-{k}.cls", f"c{shard}".encode())):
+                    member = tarfile.TarInfo(name)
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    command = ["unnoise", "train", "digits", "--data", f"{tmp_path}/s-{{0..2}}.tar", "--data.source.divide", "true",
+               "--size", "8",
+               "--run", str(tmp_path / "run"), "--steps", "6", "--network.widths", "16,32"]  # fmt: skip
+    process = launch(*command)
+    said = finish(process)
+    assert process.returncode == 0, said
+    run = tmp_path / "run"
+    assert "of each process's own" in said and all(f'"c{k}"' in (run / "recipe.json").read_text() for k in range(3))
+    with pytest.raises(UserError, match="as many processes as before"):
+        Run.resume(run, quiet)
+
+
+def test_a_batch_must_be_shared(tmp_path: Path) -> None:
+    run = Run.begin(tmp_path, small(training__steps=1, training__batch=2), quiet)
+    run.processes = Processes(0, 3)
+    with pytest.raises(UserError, match="can't be shared by 3"):
+        next(run.train())
+
+
+def test_cores_are_those_allowed() -> None:
+    assert 1 <= cores() <= (os.cpu_count() or 1)
