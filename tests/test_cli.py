@@ -1,8 +1,10 @@
 """The command as a user meets it: in a process of its own where start-up counts, else through its entry point."""
 
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -221,27 +223,36 @@ def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_ctrl_c_keeps_everything(tmp_path: Path) -> None:
-    import signal
-    import time
-
-    folder = tmp_path / "r"
+def start_training(folder: Path) -> "subprocess.Popen[str]":
+    """`unnoise train`, once it has made some steps."""
     words = ["train", "digits", "--run", str(folder), *QUICK[2:], "--steps", "100000"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from unnoise.cli import main; main()", *words], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while not (folder / "metrics.jsonl").exists() or (folder / "metrics.jsonl").stat().st_size < 500:
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=30)
-    finally:
-        process.kill()
-    assert process.returncode == 130
+    process = subprocess.Popen([sys.executable, "-m", "unnoise", *words], stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (folder / "metrics.jsonl").exists() or (folder / "metrics.jsonl").stat().st_size < 500:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_keeps_everything(tmp_path: Path, number: signal.Signals) -> None:
+    """Within 10 seconds."""
+    folder = tmp_path / "r"
+    process = start_training(folder)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=10)
+    assert process.returncode == 128 + number
     assert f"unnoise train --resume {folder}" in out
     assert (folder / "model.safetensors").is_file() and list((folder / "checkpoints").iterdir())
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    process = start_training(tmp_path / "r")
+    while process.poll() is None:  # however fast the first one is answered
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.005)
+    assert process.returncode in (130, -signal.SIGINT)
+    assert not [p for p in (tmp_path / "r" / "checkpoints").glob("*") if p.name.isdigit() and not (p / "manifest.json").exists()]
 
 
 def test_demo_is_the_digits_preset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ MAY = {
         "training",
         "tuning",
     },
-    "export": {"checkpoint", "denoiser", "model", "network", "presets", "processes", "recipe", "run"},
+    "export": {"checkpoint", "denoiser", "ema", "gaussian", "model", "network", "presets", "processes", "recipe", "run"},
     "cli": {
         "processes",
         "training",

@@ -13,15 +13,14 @@ from unnoise.batches import Batches
 from unnoise.data.pictures import split
 from unnoise.data.sources import DataPlan
 from unnoise.denoiser import Denoiser
-from unnoise.ema import PowerEMA, power_gamma
 from unnoise.errors import UserError
 from unnoise.model import Model
 from unnoise.network.unet import UNetPlan
 from unnoise.noise import FlowSchedule
-from unnoise.plan import TrainingPlan
+from unnoise.plan import OPTIMIZERS, TrainingPlan
 from unnoise.presets import PRESETS
 from unnoise.recipe import Recipe, override, to_json
-from unnoise.run import Run, list_runs, read_losses
+from unnoise.run import Run, list_runs, read_losses, read_metrics
 from unnoise.training import LEVELS, Training, TrainingRecord, held_out_loss, train
 
 SMALL = {"network.widths": [16, 32], "network.blocks": 1, "network.embedding": 32, "training.precision": "fp32",
@@ -47,20 +46,30 @@ def test_training_learns_digits() -> None:
     assert records[-1].learning_rate < 0.02 * recipe.training.learning_rate
 
 
-def test_resumed_equals_unbroken_bit_for_bit(tmp_path: Path) -> None:
-    recipe = small(training__steps=12)
-    whole = Run.begin(tmp_path / "whole", recipe, quiet)
-    list(whole.train())
-    broken = Run.begin(tmp_path / "broken", recipe, quiet)
-    for record in (records := broken.train()):
-        if record.step == 5:
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
+@pytest.mark.parametrize("stop", [1, 5, 8])
+def test_resumed_equals_unbroken_bit_for_bit(tmp_path: Path, optimizer: str, stop: int) -> None:
+    """Stopped at the first step, within an epoch of 4 steps and at its end; with dropout, augmentation and hidden labels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "some.npz", images=pixels, labels=np.arange(64) % 4)
+    recipe = small(training__steps=12, training__batch=16, training__optimizer=optimizer, network__style={"dropout": 0.2},
+                   data__augment=0.2, data__flip=True, training__more_ema=[0.05], training__snapshots=4, data__held_out=0.0,
+                   data__source={"name": "array", "path": str(tmp_path / "some.npz")})  # fmt: skip
+    list(Run.begin(tmp_path / "whole", recipe, quiet).train())
+    for record in (records := Run.begin(tmp_path / "broken", recipe, quiet).train()):
+        if record.step == stop:
             break
     records.close()
     again = Run.resume(tmp_path / "broken", quiet)
-    assert again.training.step == 5
+    assert again.training.step == stop
     list(again.train())
-    for name in ("model.safetensors", "checkpoints/000012/model.safetensors", "checkpoints/000012/optimizer.safetensors"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "broken" / name).read_bytes(), name
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    names = [p.relative_to(whole) for p in whole.rglob("*.safetensors") if f"{stop:06d}" not in str(p)]
+    assert len(names) >= 4 + 3 + 2
+    for name in names:
+        assert (whole / name).read_bytes() == (broken / name).read_bytes(), name
+    expected, found = ([r | {"pictures_per_second": 0} for r in read_metrics(p / "metrics.jsonl")] for p in (whole, broken))
+    assert expected == found
 
 
 def test_save_load_sample_gives_the_same_bits(tmp_path: Path) -> None:
@@ -91,6 +100,9 @@ def test_rate_rises_stays_and_falls_to_zero() -> None:
     rates = [plan.rate_at(k, 100) for k in range(101)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == rates[59] == 1 and rates[80] == pytest.approx(0.5)
     assert rates[100] == 0
+    cosine, constant = (dataclasses.replace(plan, fall=fall, warmup=0) for fall in ("cosine", "constant"))
+    assert [cosine.rate_at(k, 100) for k in (0, 50, 100)] == pytest.approx([1, 0.5, 0])
+    assert {constant.rate_at(k, 100) for k in range(101)} == {1}
 
 
 def test_an_epoch_sees_every_picture_once() -> None:
@@ -256,26 +268,6 @@ def test_the_notebooks_recipe_shows_each_choice() -> None:
     assert sampling["sampler"] == {"name": "ddpm", "clamp": True} and sampling["steps"] == 300
     assert PRESETS["notebook"].training.steps_asked(10_000) == 264_000
     assert PRESETS["notebook"].training.rate_at(0, 264_000) == PRESETS["notebook"].training.rate_at(263_999, 264_000) == 1e-3
-
-
-def test_power_average_has_its_width() -> None:
-    """The mean and spread of the weights that the average gives to each step: Karras et al. 2024, equation 127."""
-    source, average = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
-    ema = PowerEMA(source, average, 0.1)
-    n = 2000
-    weights = np.zeros(n)
-    for step in range(1, n + 1):
-        share = 1 - (1 - 1 / step) ** (ema.gamma + 1)
-        weights = weights * (1 - share)
-        weights[step - 1] = share
-        torch.nn.init.constant_(source.weight, step)
-        ema.update(step)
-    at = np.arange(1, n + 1)
-    assert weights.sum() == pytest.approx(1)
-    mean = (weights * at).sum()
-    assert np.sqrt((weights * (at - mean) ** 2).sum()) / n == pytest.approx(0.1, rel=0.01)
-    assert float(average.weight.detach()) == pytest.approx(mean, rel=1e-3)
-    assert power_gamma(0.1) == pytest.approx(6.94, abs=0.01)
 
 
 def test_a_damaged_model_is_named(tmp_path: Path) -> None:

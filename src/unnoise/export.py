@@ -12,12 +12,14 @@ from torch import Tensor
 
 from unnoise import checkpoint, files
 from unnoise.denoiser import NetworkDenoiser
+from unnoise.ema import reconstruct
 from unnoise.errors import UserError
+from unnoise.gaussian import Moments
 from unnoise.model import Model
 from unnoise.network.simple_unet import SimpleUnet, SimpleUnetPlan
 from unnoise.presets import PRESETS
 from unnoise.processes import choose_device
-from unnoise.recipe import RunInfo, override
+from unnoise.recipe import RunInfo, load_run, override
 from unnoise.run import VERSIONS, measure_moments, refuse_existing, writing
 
 
@@ -122,3 +124,19 @@ def _compare(state: dict[str, Tensor], expected: dict[str, Tensor], path: Path) 
     ]
     if wrong:
         raise UserError(f"'{path}' holds another network than the notebook's: {', '.join(wrong)}")
+
+
+def reaverage(run: Path, width: float, out: Path, step: int | None = None) -> None:
+    """Write the run folder `out`: `run` with the average of its weights of another width, made from its snapshots.
+
+    Raises UserError where it has too few, where they can't make that width, or where `out` holds a run already.
+    """
+    info = load_run(run)
+    refuse_existing(out)
+    tensors = reconstruct(run / "snapshots", width, step)
+    recipe = replace(info.recipe, training=replace(info.recipe.training, ema=width))
+    with writing(out):
+        replace(info, recipe=recipe).save(out)
+        if (moments := Moments.find(run)) is not None:
+            moments.save(out / "moments.safetensors")
+        checkpoint.save_tensors(out / "model.safetensors", tensors)

@@ -111,7 +111,8 @@ class Run:
             raise UserError(f"'{folder}' holds weights but no checkpoint to go on from: begin a new run with another --run")
         pictures, fingerprint = load_pictures(info.recipe, cache, processes)
         if pictures.shape != info.shape or (info.fingerprint and fingerprint != info.fingerprint):
-            hint = "; divided data also needs as many processes as before" if pictures.divided else ""
+            parted = pictures.divided or "-" in info.fingerprint
+            hint = "; divided data also needs as many processes as before" if parted else ""
             raise UserError(f"the data {info.recipe.data.source} is not what '{folder}' was trained on: restore it, "
                             f"or begin a new run{hint}")  # fmt: skip
         info = replace(info, device=processes.device)

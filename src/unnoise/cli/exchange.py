@@ -1,4 +1,4 @@
-"""`unnoise import` and `unnoise export`: weights from and to other programs."""
+"""`unnoise import` and `unnoise export`: weights from and to other programs; `unnoise average`: other averages of a run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -52,4 +52,21 @@ def export(
         raise UserError(f"unknown format '{format}': {nearest(format, FORMATS)}")
     FORMATS[format](run, out)
     say(f"{out}: the weights of {run} as {format}")
+    return 0
+
+
+def average(
+    run: Annotated[Positional[Path], arg(help="folder of a run that was trained with --training.snapshots")],
+    width: Annotated[float, arg(help="relative width of the average wanted, up to 0.28")],
+    out: Annotated[Path, arg(help="the run folder to make")],
+    step: Annotated[int | None, arg(help="as it was after this step; the last by default")] = None,
+) -> int:
+    """Make another average of a finished run's weights: another run folder, to draw from and to compare.
+
+    Example: unnoise average runs/photos --width 0.15 --out runs/photos-0.15
+    """
+    from unnoise.export import reaverage
+
+    reaverage(run, width, out, step)
+    say(f"{out}: the average of width {width:g} of {run}. Next: unnoise sample {out} -n 16")
     return 0
