@@ -29,6 +29,7 @@ from unnoise.run import Run, read_metrics
 RECIPE = override(PRESETS["digits"], {
     "network.widths": [16, 32], "network.blocks": 1, "network.embedding": 32, "training.precision": "fp32",
     "training.minutes": None, "training.steps": 100_000, "training.save_every": 1e-9, "training.sample_every": 1e9,
+    "training.sample_count": 1, "sampling.steps": 1,
 })  # fmt: skip
 
 
@@ -54,7 +55,9 @@ POINTS: dict[str, Callable[[], None]] = {
     "before the folder is renamed": lambda: before(files, "flush", lambda a: str(a[0]).endswith(".tmp")),
     "before the pointer is moved": lambda: before(files, "write", lambda a: str(a[0]).endswith("latest")),
     "while an old one is removed": lambda: before(shutil, "rmtree", lambda a: Path(str(a[0])).name.isdigit()),
-    "before the model for use is written": lambda: before(checkpoint, "save_model", lambda a: True),
+    "before the model for use is written": lambda: before(
+        checkpoint, "save_tensors", lambda a: str(a[0]).endswith("model.safetensors")
+    ),
 }
 
 
@@ -109,6 +112,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=20)
     a = parser.parse_args()
     torch.set_num_threads(1)  # so that no thread exists yet when a child is forked
+    RECIPE.data.load()  # imports what each child would import anew
     random.seed(0)
     trials = [("at a random moment", None)] * a.random + [(name, point) for name, point in POINTS.items() for _ in range(a.each)]
     results: dict[str, list[tuple[bool, int, int]]] = {}

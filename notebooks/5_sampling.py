@@ -17,7 +17,8 @@ from unnoise.data.sources import DataPlan
 from unnoise.draws import PictureNoise
 from unnoise.gaussian import GaussianDenoiser, Moments
 from unnoise.noise import LinearSchedule, UniformSteps
-from unnoise.sampler import DDIM, DDPM, Sampling, sample, starting_point, trajectory
+from unnoise.sampler import Sampling, sample, starting_point, trajectory
+from unnoise.solvers import DDIM, DDPM
 
 source(DDPM.step)
 

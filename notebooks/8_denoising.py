@@ -21,7 +21,8 @@ from unnoise.draws import PictureNoise
 from unnoise.gaussian import GaussianDenoiser, Moments
 from unnoise.restore.noise_level import estimate_sigma
 from unnoise.restore.posterior import denoise, denoise_by_sampling, matching_time
-from unnoise.sampler import DDIM, Sampling
+from unnoise.sampler import Sampling
+from unnoise.solvers import DDIM
 
 source(denoise)
 source(matching_time)

@@ -13,7 +13,8 @@ from unnoise.network.blocks import Block, Style
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
 from unnoise.run import Run
-from unnoise.sampler import DDIM, DPMSolver2M, Sampling
+from unnoise.sampler import Sampling
+from unnoise.solvers import DDIM, DPMSolver2M
 
 source(Style)
 source(Block.forward)

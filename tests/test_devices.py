@@ -12,7 +12,8 @@ from unnoise.plan import TrainingPlan
 from unnoise.presets import PRESETS
 from unnoise.recipe import NETWORKS, Recipe, override
 from unnoise.restore.posterior import denoise, denoise_by_sampling
-from unnoise.sampler import SAMPLERS, Sampling, sample, starting_point, trajectory
+from unnoise.sampler import Sampling, sample, starting_point, trajectory
+from unnoise.solvers import SAMPLERS
 from unnoise.training import gradients
 
 META = torch.device("meta")

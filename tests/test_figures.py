@@ -12,7 +12,8 @@ from unnoise.draws import PictureNoise
 from unnoise.errors import UserError
 from unnoise.gaussian import GaussianDenoiser, Moments
 from unnoise.noise import SCHEDULES, FlowSchedule, LinearSchedule
-from unnoise.sampler import DDIM, Sampling, SamplingRecord, trajectory
+from unnoise.sampler import Sampling, SamplingRecord, trajectory
+from unnoise.solvers import DDIM
 
 
 def records(steps: int, count: int = 1) -> list[SamplingRecord]:

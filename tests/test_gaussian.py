@@ -8,7 +8,8 @@ from unnoise.errors import UserError
 from unnoise.gaussian import GaussianDenoiser, Moments
 from unnoise.noise import FlowSchedule, KarrasSchedule, LinearSchedule, Schedule, UniformSteps, add_noise
 from unnoise.recipe import Recipe, override
-from unnoise.sampler import DDIM, DDPM, Sampler, Sampling, sample, starting_point, trajectory
+from unnoise.sampler import Sampling, sample, starting_point, trajectory
+from unnoise.solvers import DDIM, DDPM, Sampler
 
 
 def test_moments_of_known_pictures() -> None:

@@ -23,6 +23,7 @@ from unnoise.noise import FlowSchedule
 from unnoise.plan import TrainingPlan
 from unnoise.processes import ALONE, Processes, cores
 from unnoise.run import Run, read_losses
+from unnoise.training import train
 
 ROOT = Path(__file__).parents[1]
 
@@ -134,11 +135,12 @@ def test_divided_shards(tmp_path: Path) -> None:
         Run.resume(run, quiet)
 
 
-def test_a_batch_must_be_shared(tmp_path: Path) -> None:
-    run = Run.begin(tmp_path, small(training__steps=1, training__batch=2), quiet)
-    run.processes = Processes(0, 3)
+def test_a_batch_must_be_shared() -> None:
+    recipe = small(training__batch=2, training__steps=1)
+    pictures = recipe.data.load()
+    training = recipe.build_training(pictures.shape, 10, "cpu")
     with pytest.raises(UserError, match="can't be shared by 3"):
-        next(run.train())
+        next(train(training, pictures, recipe.training, processes=Processes(0, 3)))
 
 
 def test_cores_are_those_allowed() -> None:

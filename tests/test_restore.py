@@ -14,7 +14,8 @@ from unnoise.noise import SCHEDULES, LinearSchedule, Schedule
 from unnoise.restore.noise_level import estimate_sigma
 from unnoise.restore.posterior import denoise, denoise_by_sampling, matching_time
 from unnoise.run import Run
-from unnoise.sampler import DDPM, Sampling
+from unnoise.sampler import Sampling
+from unnoise.solvers import DDPM
 
 
 def psnr(x: Tensor, y: Tensor) -> float:

@@ -350,17 +350,56 @@ class KarrasSteps(SamplingTimes):
                             f"{self.sigma_max}")  # fmt: skip
 
     def _levels(self, schedule: Schedule, steps: int) -> Tensor:
-        one = torch.ones((), dtype=torch.float64)
-        top = schedule.ratio(one).clamp(max=self.sigma_max)
-        first = torch.zeros_like(one) if schedule.steps is None else schedule.ratio(one / schedule.steps)
-        bottom = torch.minimum(first.clamp(min=self.sigma_min), top / 10)
+        top, bottom = _ends(schedule, self.sigma_min, self.sigma_max)
         ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
         ratios = torch.lerp(top ** (1 / self.rho), bottom ** (1 / self.rho), ramp) ** self.rho
-        return torch.cat([one[None], schedule.time_at(ratios)[1:]])
+        return torch.cat([torch.ones(1, dtype=torch.float64), schedule.time_at(ratios)[1:]])
+
+
+@dataclass(frozen=True)
+class LeadingSteps(SamplingTimes):
+    """Every T/n-th step counted from the first (`leading` of Lin et al. 2024, table 2), but that the last one is T itself.
+
+    Without that, sampling would begin where less noise is expected than there is. A continuous schedule counts as T = 1000.
+    """
+
+    def _levels(self, schedule: Schedule, steps: int) -> Tensor:
+        last = schedule.steps or max(1000, steps)
+        index = torch.arange(steps - 1, -1, -1, dtype=torch.float64) * (last // steps)
+        index[0] = last - 1
+        return (index + 1) / last
+
+
+@dataclass(frozen=True)
+class LogSnrSteps(SamplingTimes):
+    """Noise levels evenly spaced in log(sigma / alpha) (Lu et al. 2022, section 3.4), between the ends of `KarrasSteps`."""
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max:
+            raise UserError(f"log-snr times need 0 < sigma_min < sigma_max, not {self.sigma_min}, {self.sigma_max}")
+
+    def _levels(self, schedule: Schedule, steps: int) -> Tensor:
+        top, bottom = _ends(schedule, self.sigma_min, self.sigma_max)
+        ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+        ratios = torch.exp(torch.lerp(top.log(), bottom.log(), ramp))
+        return torch.cat([torch.ones(1, dtype=torch.float64), schedule.time_at(ratios)[1:]])
+
+
+def _ends(schedule: Schedule, sigma_min: float, sigma_max: float) -> tuple[Tensor, Tensor]:
+    """The largest noise level to visit and the smallest above 0, each () float64."""
+    one = torch.ones((), dtype=torch.float64)
+    top = schedule.ratio(one).clamp(max=sigma_max)
+    first = torch.zeros_like(one) if schedule.steps is None else schedule.ratio(one / schedule.steps)
+    return top, torch.minimum(first.clamp(min=sigma_min), top / 10)
 
 
 SAMPLING_TIMES: dict[str, type[SamplingTimes]] = {
     "uniform": UniformSteps,
+    "leading": LeadingSteps,
+    "log-snr": LogSnrSteps,
     "trailing": TrailingSteps,
     "karras": KarrasSteps,
 }

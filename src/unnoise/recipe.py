@@ -16,6 +16,7 @@ from unnoise.data.pictures import Source
 from unnoise.data.sources import SOURCES, DataPlan
 from unnoise.denoiser import TARGETS, Denoiser, KarrasTarget, NetworkDenoiser, Target
 from unnoise.errors import UserError, nearest
+from unnoise.guidance import GUIDANCES, Guidance
 from unnoise.loss import LOSSES, Penalty
 from unnoise.network import NetworkPlan, Unit
 from unnoise.network.simple_unet import SimpleUnetPlan
@@ -31,7 +32,8 @@ from unnoise.noise import (
 )
 from unnoise.plan import TrainingPlan
 from unnoise.processes import shard
-from unnoise.sampler import SAMPLERS, Sampler, Sampling
+from unnoise.sampler import Sampling
+from unnoise.solvers import SAMPLERS, Sampler
 from unnoise.training import Training, recompute
 
 NETWORKS: dict[str, type[NetworkPlan]] = {"unet": UNetPlan, "simple-unet": SimpleUnetPlan}
@@ -45,6 +47,7 @@ TABLES: dict[type, dict[str, type]] = {
     TrainingTimes: TRAINING_TIMES,
     SamplingTimes: SAMPLING_TIMES,
     Sampler: SAMPLERS,
+    Guidance: GUIDANCES,
 }
 
 

@@ -16,7 +16,8 @@ from unnoise.network.simple_unet import SimpleUnetPlan
 from unnoise.noise import DiscreteTimes, LinearSchedule, UniformSteps
 from unnoise.plan import TrainingPlan
 from unnoise.recipe import Recipe
-from unnoise.sampler import DDPM, Sampling
+from unnoise.sampler import Sampling
+from unnoise.solvers import DDPM
 
 recipe = Recipe(
     data=DataPlan(source=FgvcAircraft(), size=(64, 64), resize="squash", labels=False, flip=True),

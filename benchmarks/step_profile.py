@@ -1,0 +1,77 @@
+"""Where a training step of the presets goes, and what share of the machine's measured limit it reaches.
+
+    python benchmarks/step_profile.py [--steps 10] [--top 8]
+
+The limit is a product of two 2048x2048 matrices, the fastest of eight. A step's operations are those of its convolutions and
+matrix products, forward and backward; its time is the median of `--steps`, the whole training loop around it included.
+"""
+
+import argparse
+import json
+import time
+from itertools import islice
+from statistics import median
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from unnoise.batches import Batches
+from unnoise.data.pictures import Pictures
+from unnoise.loss import diffusion_loss
+from unnoise.precision import bf16_pays
+from unnoise.presets import PRESETS
+from unnoise.recipe import override
+from unnoise.training import train
+
+
+def limit(kind: torch.dtype, n: int = 2048) -> float:
+    """GFLOP/s."""
+    a, b = torch.randn(n, n, dtype=kind), torch.randn(n, n, dtype=kind)
+    seconds = []
+    for _ in range(8):
+        begun = time.perf_counter()
+        a @ b
+        seconds.append(time.perf_counter() - begun)
+    return 2 * n**3 / min(seconds) / 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--top", type=int, default=8)
+    a = parser.parse_args()
+    bf16 = bf16_pays("cpu")[0]
+    most = limit(torch.bfloat16 if bf16 else torch.float32)
+    print(json.dumps({"precision": "bf16" if bf16 else "fp32", "limit GFLOP/s": round(most)}))
+    for name, size, channels in (("digits", 8, 1), ("fashion-mnist", 28, 1), ("pictures", 64, 3)):
+        recipe = override(PRESETS[name], {"training.minutes": None, "training.steps": 10**6, "data.labels": False})
+        shape = (256, size, size, channels)
+        pictures = Pictures(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+        state = recipe.build_training(pictures.shape, 0, "cpu")
+        batch = Batches(pictures, recipe.training, state.model.schedule)(0)
+        with FlopCounterMode(display=False) as count:
+            diffusion_loss(state.model, batch.x, batch.t, batch.noise).sum().backward()
+        work = count.get_total_flops() / 1e9
+        state.optimizer.zero_grad()
+        records = train(state, pictures, recipe.training, bf16=bf16, flip=recipe.data.flip)
+        list(islice(records, 3))
+        seconds = []
+        for _ in range(a.steps):
+            begun = time.perf_counter()
+            next(records)
+            seconds.append(time.perf_counter() - begun)
+        step = median(seconds)
+        print(json.dumps({"preset": name, "size": size, "batch": recipe.training.batch, "GFLOP": round(work, 1),
+                          "ms": round(1000 * step, 1), "GFLOP/s": round(work / step),
+                          "share of the limit": round(work / step / most, 2)}))  # fmt: skip
+        with profile(activities=[ProfilerActivity.CPU]) as seen:
+            list(islice(records, 3))
+        parts = sorted(seen.key_averages(), key=lambda e: -e.self_cpu_time_total)
+        whole = sum(e.self_cpu_time_total for e in parts)
+        print("   " + ", ".join(f"{e.key.removeprefix('aten::')} {e.self_cpu_time_total / whole:.1%}" for e in parts[: a.top]))
+
+
+if __name__ == "__main__":
+    main()
