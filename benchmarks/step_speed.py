@@ -97,7 +97,7 @@ def diffusers(pictures: Pictures, batch: int, network: nn.Module | None = None) 
         sample_size=pictures.shape[1], layers_per_block=2, block_out_channels=(128, 128, 256, 256, 512, 512),
         down_block_types=down, up_block_types=up)  # fmt: skip
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
-    scheduler, rate = DDPMScheduler(1000), get_scheduler("cosine", optimizer, 500, 10_000)
+    scheduler, rate = DDPMScheduler(1000), get_scheduler("cosine", optimizer, num_warmup_steps=500, num_training_steps=10_000)
     x = pictures.tensor()
     while True:
         clean = x[torch.randint(len(x), (batch,))]

@@ -54,12 +54,27 @@ def test_train_leaves_a_run_folder(trained: Path) -> None:
 
 def test_sample(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(monkeypatch, "sample", trained, "-n", 5, "--seed", 7, "--out", tmp_path / "s") == 0
-    assert sorted(p.name for p in (tmp_path / "s").iterdir()) == [f"{k:06d}.png" for k in range(5)]
+    assert sorted(p.name for p in (tmp_path / "s").glob("*.png")) == [f"{k:06d}.png" for k in range(5)]
     assert Image.open(tmp_path / "s-grid.png").size[0] > 8
     assert run(monkeypatch, "sample", trained, "-n", 5, "--seed", 7, "--out", tmp_path / "s.npz", "--batch", 5) == 0
     pixels = np.load(tmp_path / "s.npz")["images"]
     assert pixels.shape == (5, 8, 8, 1) and pixels.dtype == np.uint8
     assert np.array_equal(pixels[3, :, :, 0], np.asarray(Image.open(tmp_path / "s" / "000003.png")))
+
+
+def test_from_a_picture_and_between_two(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = tmp_path / "p.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (12, 20), dtype=np.uint8)).save(picture)
+    assert run(monkeypatch, "sample", trained, "--from", picture, "--strength", 0.3, "-n", 3, "--out", tmp_path / "v") == 0
+    assert len(list((tmp_path / "v").iterdir())) == 3 and (tmp_path / "v-grid.png").is_file()
+    assert run(monkeypatch, "morph", trained, picture, "4", "-n", 5, "--steps", 5, "--out", tmp_path / "m.png") == 0
+    assert run(monkeypatch, "morph", trained, "3", "4", "--label", "5", "-n", 5, "--steps", 5, "--out", tmp_path / "m.gif") == 0
+    assert Image.open(tmp_path / "m.gif").n_frames == 5  # type: ignore[attr-defined]
+    assert run(monkeypatch, "sample", trained, "--label", "all", "--guidance", 2, "--out", tmp_path / "all") == 0
+    assert len(list((tmp_path / "all").glob("*.png"))) == 10
+    again = tmp_path / "again.png"
+    assert run(monkeypatch, "sample", trained, "--redraw", tmp_path / "all" / "000007.png", "--out", again) == 0
+    assert np.array_equal(np.asarray(Image.open(again)), np.asarray(Image.open(tmp_path / "all" / "000007.png")))
 
 
 def test_every_figure(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +227,18 @@ def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
         (["restore", trained, grey], "no noise to speak of"),
         (["restore", trained, large, "--sigma", "9"], "more than 16 times the pixels"),
         (["import", np_file, "--run", out, "--root", empty], "add --data"),
+        (["sample", trained, "--label", "eight"], "unknown label 'eight'"),
+        (["sample", trained, "--guidance", "-1"], "at least 0"),
+        (["sample", trained, "--guidance", "2", "--sampling.guidance", "atuo"], "did you mean 'auto'"),
+        (["sample", trained, "--from", grey, "--strength", "0"], "at most 1"),
+        (["sample", trained, "--from", grey, "--out", tmp_path / "x.npz"], "a folder's name"),
+        (["sample", trained, "--redraw", grey], "does not say how it was drawn"),
+        (["sample", trained, "--sampler", "dpm++2"], "did you mean 'dpm++2"),
+        (["morph", trained, "3", "--out", out / "m.png"], "two ends or more"),
+        (["morph", trained, "3", "4", "--out", out / "m.jpg"], "give a name that ends so"),
+        (["average", trained, "--width", "0.1", "--out", out], "holds 0 stored averages"),
+        (["train", "digits", "--batch", "many"], "--batch is auto or a number"),
+        (["train", "digits", "--training.optimizer", "mion"], "did you mean 'muon'"),
         (["restore", trained, grey, "--sigma", "9", "--out", tmp_path / "file" / "x"], "choose another --out"),
     ]
     for words, hint in cases:

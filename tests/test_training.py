@@ -265,7 +265,7 @@ def test_the_notebooks_recipe_shows_each_choice() -> None:
     assert (training["optimizer"], training["learning_rate"], training["beta2"]) == ("adam", 1e-3, 0.999)
     assert (training["batch"], training["drop_last"], training["epochs"], training["ema"]) == (150, True, 4000, 0)
     assert (training["warmup"], training["decay"], training["clip"], training["weight_decay"]) == (0, 0, 0, 0)
-    assert sampling["sampler"] == {"name": "ddpm", "clamp": True} and sampling["steps"] == 300
+    assert sampling["sampler"] == {"name": "ddpm", "clamp": True, "variance": "posterior"} and sampling["steps"] == 300
     assert PRESETS["notebook"].training.steps_asked(10_000) == 264_000
     assert PRESETS["notebook"].training.rate_at(0, 264_000) == PRESETS["notebook"].training.rate_at(263_999, 264_000) == 1e-3
 

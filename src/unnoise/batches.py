@@ -1,6 +1,6 @@
 """What each step of training sees: pictures, times, noise, labels. All of it is a function of (seed, step)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -14,6 +14,8 @@ from unnoise.data.pictures import Pictures
 from unnoise.noise import Schedule, spread_uniform
 from unnoise.plan import TrainingPlan
 from unnoise.processes import ALONE, Processes
+
+BLOCK = 16  # pictures that share a stream of noise: one for each would take as long as the noise, one for all must be drawn whole
 
 
 class Batch(NamedTuple):
@@ -96,9 +98,14 @@ class Batches:
         if self.labels is not None:
             hidden = draws.uniform(stream, size)[self.part] < self.plan.label_dropout
             label = self.labels[torch.from_numpy(which)].masked_fill(hidden, -1).to(self.device)
-        places = range(self.part.start, self.part.stop)
-        noise = torch.stack([draws.normal(draws.stream(seed, "noise", step, k), x.shape[1:]) for k in places])
-        return Batch(x, t, noise.to(self.device), label, augmented)
+        return Batch(x, t, self._noise(step, x.shape[1:]).to(self.device), label, augmented)
+
+    def _noise(self, step: int, shape: Sequence[int]) -> Tensor:
+        """This part's noise, (B, C, H, W): every `BLOCK` places of the whole batch have a stream of their own."""
+        first, end = self.part.start // BLOCK, -(-self.part.stop // BLOCK)
+        streams = (draws.stream(self.plan.seed, "noise", step, k) for k in range(first, end))
+        blocks = torch.cat([draws.normal(s, (BLOCK, *shape)) for s in streams])
+        return blocks[self.part.start - first * BLOCK : self.part.stop - first * BLOCK]
 
 
 class Ahead:

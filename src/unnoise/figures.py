@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from unnoise import files
@@ -52,10 +53,13 @@ def check_name(path: Path, moving: bool = False) -> None:
         raise UserError("writing .mp4 needs PyAV: pip install 'unnoise[video]', or choose a .gif")
 
 
-def save(picture: Image.Image, path: Path) -> None:
-    """Write a PNG atomically."""
+def save(picture: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> None:
+    """Write a PNG atomically, with `text` in it by keys."""
     check_name(path)
-    files.write(path, lambda p: picture.save(p, format="PNG"))
+    info = PngInfo()
+    for key, value in (text or {}).items():
+        info.add_text(key, value)
+    files.write(path, lambda p: picture.save(p, format="PNG", pnginfo=info))
 
 
 def _in_range(x: Tensor) -> np.ndarray:
@@ -97,12 +101,13 @@ def _name_time(t: float, schedule: Schedule) -> str:
     return f"t = {t:.2g}" if schedule.steps is None else f"t = {t * schedule.steps - 1:.0f}"
 
 
-def stages(records: Iterable[SamplingRecord], count: int = 10) -> list[SamplingRecord]:
-    """`count` of a trajectory's records, evenly spread, the last one among them; no others are kept in memory."""
+def stages(records: Iterable[SamplingRecord], count: int = 10, every: int | None = None) -> list[SamplingRecord]:
+    """`count` of a trajectory's records, evenly spread, or each `every`-th; the last one among them. No others are kept."""
     kept: list[SamplingRecord] = []
     for r in records:
         n = min(count, r.steps)
-        if r.step * n // r.steps > (r.step - 1) * n // r.steps:
+        due = r.step * n // r.steps > (r.step - 1) * n // r.steps if every is None else r.step % every == 0 or r.step == r.steps
+        if due:
             kept.append(r)
     return kept
 
@@ -152,17 +157,22 @@ def loss_curve(
     _save(figure, path)
 
 
-def animation(records: Iterable[SamplingRecord], path: Path, seconds: float = 5.0, hold: float = 1.5) -> None:
-    """Pictures becoming clear, a frame a step, the last one held: `path` ends in .gif, or in .mp4 (needs PyAV)."""
+def animation(records: Iterable[SamplingRecord], path: Path, every: int | None = None) -> None:
+    """Pictures becoming clear, a frame a step (at most 100), or each `every`-th step."""
     check_name(path, moving=True)
-    frames = [grid(np.stack([_in_range(x[None]) for x in r.x])) for r in stages(records, 100)]
+    film([grid(np.stack([_in_range(x[None]) for x in r.x])) for r in stages(records, 100, every)], path)
+
+
+def film(frames: Sequence[Image.Image], path: Path, seconds: float = 5.0, hold: float = 1.5) -> None:
+    """Frames one after the other, the last one held: `path` ends in .gif, or in .mp4 (needs PyAV)."""
+    check_name(path, moving=True)
     each = seconds / len(frames)
     if path.suffix == ".gif":
         times = [round(1000 * each)] * (len(frames) - 1) + [round(1000 * hold)]
         files.write(path, lambda p: frames[0].save(p, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0))
     else:
         rate = max(1, round(1 / each))
-        files.write(path, lambda p: _write_mp4(p, frames + frames[-1:] * round(hold * rate), rate))
+        files.write(path, lambda p: _write_mp4(p, [*frames, *[frames[-1]] * round(hold * rate)], rate))
 
 
 def _write_mp4(path: Path, frames: Sequence[Image.Image], rate: int) -> None:

@@ -10,17 +10,19 @@ import torch
 from torch import Tensor
 
 from unnoise import checkpoint, figures
-from unnoise.data.decode import decode
+from unnoise.data.decode import Fit, decode
 from unnoise.data.pictures import Pictures
 from unnoise.denoiser import Denoiser
 from unnoise.draws import PictureNoise, stream
-from unnoise.errors import UserError
+from unnoise.errors import UserError, nearest
+from unnoise.explore import begin_at, invert
 from unnoise.gaussian import Moments
 from unnoise.precision import autocast
 from unnoise.processes import choose_device
 from unnoise.recipe import RunInfo, load_run
 from unnoise.restore.posterior import denoise, denoise_by_sampling
-from unnoise.sampler import Sampling, SamplingRecord, sample, starting_point, trajectory
+from unnoise.sampler import Sampling, SamplingRecord, starting_point, trajectory
+from unnoise.solvers import DDIM
 
 MOST_LARGER = 16  # times the pixels trained on: attention's memory grows with their square
 
@@ -51,6 +53,23 @@ class Model:
         info = replace(info, device=device, bf16=info.bf16 and device == info.device)
         return cls(denoiser.eval().to(device), info, folder)
 
+    @cached_property
+    def guide(self) -> Denoiser | None:
+        """The run's own early average, if the run folder has it."""
+        path = None if self.folder is None else self.folder / "guide.safetensors"
+        if path is None or not path.is_file():
+            return None
+        denoiser = self.info.recipe.build_denoiser(self.info.shape, len(self.info.classes))
+        checkpoint.load_model(path, denoiser)
+        return denoiser.eval().to(self.info.device)
+
+    def guided(self, sampling: Sampling) -> Denoiser:
+        """The denoiser with the guidance that is asked for. Raises UserError where this run can't have it."""
+        how = sampling.guidance
+        if how.needs_labels and not self.info.classes:
+            raise UserError("class guidance needs labels, and this run was trained without: choose --sampling.guidance auto")
+        return how.wrap(self.denoiser, self.guide if how.needs_guide else None)
+
     def labels(self, numbers: Sequence[int], seed: int = 0) -> Tensor | None:
         """A class for each of these pictures, every class equally likely; None where there are no classes."""
         if not self.info.classes:
@@ -58,15 +77,26 @@ class Model:
         drawn = [int(stream(seed, "label", n).integers(len(self.info.classes))) for n in numbers]
         return torch.tensor(drawn, device=self.info.device)
 
+    def label_of(self, name: str) -> int:
+        """The number of the class of this name. Raises UserError naming the nearest one."""
+        classes = self.info.classes
+        if not classes:
+            raise UserError("this run was trained without labels: leave --label away, or train one with --labels folder")
+        if name not in classes:
+            raise UserError(f"unknown label '{name}': {nearest(name, classes)}")
+        return classes.index(name)
+
+    def _noise_at_1(self, noise: PictureNoise, count: int, start: str) -> Tensor:
+        like = torch.empty(count, *self.info.shape, device=self.info.device)
+        return starting_point(self.denoiser, noise, like, start, self.moments if start == "data" else None)
+
     def sample(
         self, numbers: Sequence[int], seed: int = 0, sampling: Sampling | None = None, label: Tensor | None = None
     ) -> Tensor:
         """The pictures with these numbers, (B, C, H, W) in [-1, 1]; without `label` classes are drawn."""
-        label = self.labels(numbers, seed) if label is None else label
-        sampling = sampling or self.info.recipe.sampling
-        with autocast(self.info.device, self.info.bf16):
-            moments = self.moments if sampling.start == "data" else None
-            return sample(self.denoiser, self.info.shape, numbers, sampling, seed, label, self.info.device, moments)
+        for record in self.trajectory(numbers, seed, sampling, label):
+            x = record.x
+        return x.clamp(-1, 1)
 
     def draw(self, count: int, seed: int = 0, batch: int = 250, sampling: Sampling | None = None) -> Iterator[np.ndarray]:
         """Pictures 0 .. count-1 in batches, uint8 (B, H, W, C). Picture n depends on (seed, n) alone."""
@@ -74,14 +104,17 @@ class Model:
             numbers = range(first, min(first + batch, count))
             yield figures.to_uint8(self.sample(numbers, seed, sampling))
 
-    def trajectory(self, numbers: Sequence[int], seed: int = 0, sampling: Sampling | None = None) -> Iterator[SamplingRecord]:
-        """The way of these pictures from noise, a record a step."""
+    def trajectory(self, numbers: Sequence[int], seed: int = 0, sampling: Sampling | None = None,
+                   label: Tensor | None = None) -> Iterator[SamplingRecord]:  # fmt: skip
+        """The way of these pictures from noise, a record a step; without `label` classes are drawn."""
         sampling = sampling or self.info.recipe.sampling
         noise = PictureNoise(seed, numbers)
-        like = torch.empty(len(numbers), *self.info.shape, device=self.info.device)
-        moments = self.moments if sampling.start == "data" else None
-        x = starting_point(self.denoiser, noise, like, sampling.start, moments)
-        records = trajectory(self.denoiser, x, sampling, noise, self.labels(numbers, seed))
+        x = self._noise_at_1(noise, len(numbers), sampling.start)
+        return self._run(x, sampling, noise, self.labels(numbers, seed) if label is None else label)
+
+    def _run(self, x: Tensor, sampling: Sampling, noise: PictureNoise, label: Tensor | None,
+             begin: float = 1.0) -> Iterator[SamplingRecord]:  # fmt: skip
+        records = trajectory(self.guided(sampling), x, sampling, noise, label, begin)
         while True:  # in autocast only while a step is made: between two records the caller's own code runs
             with autocast(self.info.device, self.info.bf16):
                 record = next(records, None)
@@ -89,10 +122,48 @@ class Model:
                 return
             yield record
 
-    def read_picture(self, path: Path) -> Tensor:
-        """A picture file as (1, C, H, W) on [-1, 1]. Raises UserError if it can't be read or its channels don't fit."""
+    def vary(self, x: Tensor, strength: float, numbers: Sequence[int], seed: int = 0, sampling: Sampling | None = None,
+             label: Tensor | None = None) -> Tensor:  # fmt: skip
+        """Pictures like x (1 or B, C, H, W): noised to `strength` of the way, and drawn from there (SDEdit, Meng et al. 2022).
+
+        Gives (B, C, H, W) for the B numbers. Raises UserError for a strength outside (0, 1] and a size not trained on.
+        """
+        if tuple(x.shape[1:]) != self.info.shape:
+            raise UserError(f"this run draws pictures of {self.info.shape[1]}x{self.info.shape[2]}, "
+                            f"and the one to begin from has {x.shape[2]}x{x.shape[3]}: resize it")  # fmt: skip
+        sampling = sampling or self.info.recipe.sampling
+        begin = begin_at(sampling, self.denoiser, strength)
+        noise, t = PictureNoise(seed, numbers, "vary"), torch.tensor(begin, dtype=torch.float64)
+        clean = x.to(self.info.device).expand(len(numbers), *self.info.shape)
+        x_t = self.denoiser.schedule.alpha(t) * clean + self.denoiser.schedule.sigma(t) * noise.normal_like(clean)
+        for record in self._run(x_t, sampling, noise, self.labels(numbers, seed) if label is None else label, begin):
+            x_t = record.x
+        return x_t.clamp(-1, 1)
+
+    def invert(self, x: Tensor, sampling: Sampling | None = None, label: Tensor | None = None) -> Tensor:
+        """The noise from which `follow` draws x (B, C, H, W) again."""
+        with autocast(self.info.device, self.info.bf16):
+            return invert(self.denoiser, x.to(self.info.device), sampling or self.info.recipe.sampling, label)
+
+    def follow(self, noise: Tensor, sampling: Sampling | None = None, label: Tensor | None = None) -> Tensor:
+        """The pictures (B, C, H, W) that noise (B, C, H, W) at t = 1 leads to, by DDIM at eta = 0 at the recipe's times."""
+        sampling = replace(sampling or self.info.recipe.sampling, sampler=DDIM(), clamp_estimate=False)
+        for record in self._run(noise, sampling, PictureNoise(0, []), label):
+            noise = record.x
+        return noise.clamp(-1, 1)
+
+    def noise_of(self, number: int, seed: int = 0) -> Tensor:
+        """What picture `number` begins from, (C, H, W)."""
+        return self._noise_at_1(PictureNoise(seed, [number]), 1, "noise")[0]
+
+    def read_picture(self, path: Path, fitted: bool = False) -> Tensor:
+        """A picture file as (1, C, H, W) on [-1, 1], `fitted` to the size trained on as the training pictures were.
+
+        Raises UserError if it can't be read or its channels don't fit.
+        """
+        data = self.info.recipe.data
         try:
-            picture = decode(path)
+            picture = decode(path, Fit(self.info.shape[1:], data.resize, data.background) if fitted else None)
         except Exception as e:  # any decoder may fail in its own way on a broken file
             raise UserError(f"'{path}' can't be read as a picture ({e or type(e).__name__})") from e
         kinds = {1: "grey", 3: "colour"}

@@ -25,6 +25,7 @@ from unnoise.ema import PowerEMA
 from unnoise.errors import UserError
 from unnoise.loss import diffusion_loss
 from unnoise.network import Unit
+from unnoise.network.blocks import Dropout
 from unnoise.plan import TrainingPlan
 from unnoise.precision import autocast
 from unnoise.processes import ALONE, Processes, whole
@@ -109,6 +110,7 @@ def train(training: Training, pictures: Pictures, plan: TrainingPlan, device: to
         training.total = budget.most
     wrapped = Replicated(model) if processes.count > 1 and not plan.sharded else model
     parameters, statistics = list(model.parameters()), list(model.buffers())
+    drops = any(isinstance(m, Dropout) and m.least for m in model.modules())
     parts, bad = plan.parts, 0
     while training.total is None or training.step < training.total:
         rate = plan.rate_at(training.step, training.total)
@@ -117,7 +119,7 @@ def train(training: Training, pictures: Pictures, plan: TrainingPlan, device: to
         before = [b.clone() for b in statistics]  # which a forward pass changes
         batch = fetch(training.step)
 
-        with dropout_seeded(plan.seed, training.step, processes.rank):
+        with dropout_seeded(plan.seed, training.step, processes.rank) if drops else nullcontext():
             loss, parts = gradients(wrapped, batch, plan, bf16, parts, processes)
         norm = clip(parameters, plan.clip)
 
@@ -130,7 +132,8 @@ def train(training: Training, pictures: Pictures, plan: TrainingPlan, device: to
             optimizer.step()
             for average in averages:
                 average.update(training.step)
-        optimizer.zero_grad()
+        for p in parameters:
+            p.grad = None
         if bad == MOST_BAD:
             raise UserError(f"the gradient was not finite in {MOST_BAD} steps up to {training.step} (loss {float(loss):.3g}): "
                             "lower --training.learning-rate, or train with --training.precision fp32")  # fmt: skip
@@ -190,7 +193,7 @@ def adding_up(model: nn.Module, more: bool) -> AbstractContextManager[None]:
 def clip(parameters: list[nn.Parameter], most: float) -> float:
     """The norm of all gradients together, which are made as long as `most` where it is more (0: left as they are)."""
     found = [p.grad for p in parameters if p.grad is not None]
-    norm = float(whole(nn.utils.get_total_norm(found, foreach=True)))
+    norm = float(whole(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(found)))))
     if most and most < norm < math.inf:
         torch._foreach_mul_(found, most / norm)
     return norm

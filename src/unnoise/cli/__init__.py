@@ -11,16 +11,15 @@ from collections.abc import Callable
 
 import tyro
 
-from unnoise.cli.drawing import figure, restore, sample
+from unnoise.cli.drawing import figure, morph, restore, sample
 from unnoise.cli.exchange import average, export, import_
 from unnoise.cli.looking import data, doctor, info, runs
 from unnoise.cli.options import say, take_dotted
 from unnoise.cli.training import demo, train
 from unnoise.errors import UserError, nearest
 
-VERBS: dict[str, Callable[..., int]] = {
-    f.__name__.rstrip("_"): f for f in (demo, train, sample, restore, figure, data, runs, info, average, import_, export, doctor)
-}
+_VERBS = (demo, train, sample, morph, restore, figure, data, runs, info, average, import_, export, doctor)
+VERBS: dict[str, Callable[..., int]] = {verb.__name__.rstrip("_"): verb for verb in _VERBS}
 
 USAGE = "unnoise: train a diffusion model on your own pictures, and draw new ones from it.\n\n" + "\n".join(
     f"  unnoise {name:8}{(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items()

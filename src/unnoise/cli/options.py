@@ -1,6 +1,7 @@
 """What the verbs share: words on the screen, and options as changes to a recipe."""
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from unnoise.errors import UserError
@@ -22,6 +23,28 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return [_value(t) for t in text.split(",")] if "," in text else text
+
+
+def to_name(part: object) -> str:
+    """The name by which a part is chosen."""
+    from unnoise.recipe import to_json
+
+    name: str = to_json(part)["name"]
+    return name
+
+
+def progress(done: Iterator[int], total: int, what: str, shown: bool = True) -> Iterator[int]:
+    """The same counts, with a bar of speed and time left while they come, in a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console()
+    columns = (MofNCompleteColumn(), TextColumn(what), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
+        task = bar.add_task(what, total=total)
+        for count in done:
+            bar.update(task, completed=count)
+            yield count
 
 
 def whole_number(text: str, wanted: str) -> int:
