@@ -77,6 +77,27 @@ def test_from_a_picture_and_between_two(trained: Path, tmp_path: Path, monkeypat
     assert np.array_equal(np.asarray(Image.open(again)), np.asarray(Image.open(tmp_path / "all" / "000007.png")))
 
 
+TASKS = [
+    ["denoise", "--noise", "poisson:30"], ["denoise", "--noise", "camera:0.01,0.02"], ["salt-and-pepper"], ["inpaint"],
+    ["upscale", "--factor", "2"], ["deblur", "--blur", "0.8"], ["deblur", "--motion", "3,30"], ["dejpeg", "--quality", "20"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", TASKS, ids=lambda w: "-".join(w[::2]))
+def test_every_task(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    """A folder in, a folder out: the picture, what it looked like before, where it is in doubt, and a strip."""
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(90, 160, (12, 20), dtype=np.uint8)).save(tmp_path / "in" / "p.png")
+    Image.fromarray(np.pad(np.full((4, 6), 255, np.uint8), ((2, 6), (3, 11)))).save(tmp_path / "mask.png")
+    more = ["--mask", tmp_path / "mask.png"] if words[0] == "inpaint" else []
+    damage = ["--add-noise", "0"] if "--noise" not in words else ["--add-noise", "1"]
+    assert run(monkeypatch, "restore", trained, tmp_path / "in", "--task", *words, *more, *damage, "--samples", "2",
+               "--out", tmp_path / "out", "--sampling.steps", "3") == 0  # fmt: skip
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {f"p{end}.png" for end in ("", "-noisy", "-spread", "-strip")}
+    assert Image.open(tmp_path / "out" / "p.png").size == (20, 12)
+    assert "restored from" in Image.open(tmp_path / "out" / "p.png").info["unnoise"]
+
+
 def test_every_figure(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind, what in (("data", "digits"), ("forward", "digits"), ("schedules", ""), ("reverse", trained), ("loss", trained)):
         to = tmp_path / f"{kind}.png"
@@ -92,7 +113,8 @@ def test_restore(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert run(monkeypatch, *words) == 0
     assert "(estimated)" in capsys.readouterr().out
     assert run(monkeypatch, *words, "--add-noise", 20) == 0
-    assert "sigma 20.0 of 255; PSNR" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "sigma 20.0 of 255; " in said and "PSNR " in said and " dB before, " in said
     assert run(monkeypatch, *words, "--sigma", 20, "--mode", "sample", "--sampling.steps", 5) == 0
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"p.png", "p-noisy.png"}
     assert Image.open(tmp_path / "out" / "p.png").size == (24, 16)
@@ -225,7 +247,15 @@ def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
         (["restore", trained, grey, "--sampling.steps", "5"], "add --mode sample"),
         (["restore", trained, grey, "--mode", "sample", "--sampling.stpes", "5"], "did you mean 'steps'"),
         (["restore", trained, grey], "no noise to speak of"),
-        (["restore", trained, large, "--sigma", "9"], "more than 16 times the pixels"),
+        (["restore", trained, empty, "--sigma", "9"], "no pictures in"),
+        (["restore", trained, grey, "--task", "inpaint"], "needs --mask"),
+        (["restore", trained, grey, "--task", "inpaint", "--mask", large], "make them the same size"),
+        (["restore", trained, grey, "--task", "colourise"], "trained on grey"),
+        (["restore", trained, grey, "--task", "dejpeg"], "is no JPEG file"),
+        (["restore", trained, grey, "--task", "deblur", "--motion", "9"], "LENGTH,DEGREES"),
+        (["restore", trained, grey, "--noise", "poison:3"], "did you mean 'poisson'"),
+        (["restore", trained, grey, "--noise", "camera:x"], "a name and its numbers"),
+        (["restore", trained, grey, "--task", "upscale", "--method", "mpms"], "did you mean 'mmps'"),
         (["import", np_file, "--run", out, "--root", empty], "add --data"),
         (["sample", trained, "--label", "eight"], "unknown label 'eight'"),
         (["sample", trained, "--guidance", "-1"], "at least 0"),

@@ -47,6 +47,7 @@ MAY = {
         "restore",
         "sampler",
         "solvers",
+        "training",
     },
     "gallery": {"figures", "model", "processes", "recipe", "sampler"},
     "run": {

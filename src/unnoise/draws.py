@@ -43,3 +43,8 @@ class PictureNoise:
         if len(x) != len(self._streams):
             raise ValueError(f"noise for {len(self._streams)} pictures was asked to fill a batch of {len(x)}")
         return torch.stack([normal(s, x.shape[1:]) for s in self._streams]).to(x)
+
+    def poisson(self, mean: Tensor) -> Tensor:
+        """Counts with these means (B, ...)."""
+        found = [s.poisson(m.double().cpu().numpy()) for s, m in zip(self._streams, mean, strict=True)]
+        return torch.from_numpy(np.stack(found)).to(mean)

@@ -1,6 +1,7 @@
 """A trained model, ready for use: `Model.open("runs/digits").draw(16)`."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +21,16 @@ from unnoise.gaussian import Moments
 from unnoise.precision import autocast
 from unnoise.processes import choose_device
 from unnoise.recipe import RunInfo, load_run
-from unnoise.restore.posterior import denoise, denoise_by_sampling
+from unnoise.restore.noise_level import refine_sigma
+from unnoise.restore.operators import Operator
+from unnoise.restore.posterior import Posterior, denoise, denoise_by_sampling
+from unnoise.restore.restoring import Restored, cropped, fitted, restore
+from unnoise.restore.tiles import Tiled
 from unnoise.sampler import Sampling, SamplingRecord, starting_point, trajectory
 from unnoise.solvers import DDIM
+from unnoise.training import held_out_loss
 
-MOST_LARGER = 16  # times the pixels trained on: attention's memory grows with their square
+MOST_LARGER = 4  # times the pixels trained on: larger pictures are taken a tile at a time
 
 
 @dataclass(frozen=True)
@@ -156,10 +162,10 @@ class Model:
         """What picture `number` begins from, (C, H, W)."""
         return self._noise_at_1(PictureNoise(seed, [number]), 1, "noise")[0]
 
-    def read_picture(self, path: Path, fitted: bool = False) -> Tensor:
+    def read_picture(self, path: Path, fitted: bool = False, any_channels: bool = False) -> Tensor:
         """A picture file as (1, C, H, W) on [-1, 1], `fitted` to the size trained on as the training pictures were.
 
-        Raises UserError if it can't be read or its channels don't fit.
+        Raises UserError if it can't be read or its channels don't fit, unless `any_channels` will do.
         """
         data = self.info.recipe.data
         try:
@@ -168,7 +174,7 @@ class Model:
             raise UserError(f"'{path}' can't be read as a picture ({e or type(e).__name__})") from e
         kinds = {1: "grey", 3: "colour"}
         own, has = self.info.shape[0], len(picture.getbands())
-        if own != has:
+        if own != has and not any_channels:
             raise UserError(f"'{path}' is {kinds[has]} and this run was trained on {kinds.get(own, own)} pictures: "
                             "convert it first, or take another run")  # fmt: skip
         pixels = np.asarray(picture).reshape(picture.height, picture.width, has)
@@ -177,21 +183,66 @@ class Model:
     def denoise(self, y: Tensor, sigma: float, sampling: Sampling | None = None, seed: int = 0) -> Tensor:
         """Clean y (B, C, H, W) on [-1, 1] with noise of `sigma` in it: the mean of what it can have been or, given a
         `sampling`, one draw from it. Edges are mirrored outwards to a size that the network takes.
-
-        Raises UserError for pictures of more than `MOST_LARGER` times the pixels of those trained on.
         """
         h, w = y.shape[2:]
-        trained = self.info.shape[1:]
-        if h * w > MOST_LARGER * trained[0] * trained[1]:
-            raise UserError(f"a picture of {h}x{w} has more than {MOST_LARGER} times the pixels that this run was trained on "
-                            f"({trained[0]}x{trained[1]}): cut it into parts or make it smaller")  # fmt: skip
-        multiple = self.info.recipe.network.multiple
-        wider = np.pad(y.cpu().numpy(), [(0, 0), (0, 0), (0, -h % multiple), (0, -w % multiple)], mode="symmetric")
+        high, wide = fitted((h, w), (1, 1), self.info.recipe.network.multiple)
+        wider = np.pad(y.cpu().numpy(), [(0, 0), (0, 0), (0, high - h), (0, wide - w)], mode="symmetric")
         padded = torch.from_numpy(wider).to(self.info.device)
+        denoiser = self._of_size((high, wide))
         with autocast(self.info.device, self.info.bf16):
             if sampling is None:
-                x = denoise(self.denoiser, padded, sigma)
+                x = denoise(denoiser, padded, sigma)
             else:
                 noise = PictureNoise(seed, range(len(y)), "restore")
-                x = denoise_by_sampling(self.denoiser, padded, sigma, sampling, noise)
+                x = denoise_by_sampling(denoiser, padded, sigma, sampling, noise)
         return x[..., :h, :w].cpu()
+
+    def _of_size(self, size: tuple[int, int]) -> Denoiser:
+        """The denoiser, taking pictures much larger than those trained on a tile at a time."""
+        h, w = self.info.shape[1:]
+        if size[0] * size[1] <= MOST_LARGER * h * w or size[0] < h or size[1] < w:
+            return self.denoiser
+        return Tiled(self.denoiser, (h, w))
+
+    def refined_sigma(self, y: Tensor, guess: float) -> float:
+        """The noise in y (1, C, H, W), from a guess, by what the denoiser leaves of it; both on [-1, 1]."""
+        most = float(self.denoiser.schedule.ratio(torch.ones((), dtype=torch.float64)))
+        return min(most, refine_sigma(y, min(most, max(guess, 0.002)), self.denoise))
+
+    def restore(self, y: Tensor, operator: Operator, variance: Tensor | float, size: tuple[int, int], samples: int = 8,
+                method: Posterior | None = None, sampling: Sampling | None = None, seed: int = 0,
+                each: Callable[[int], None] = lambda done: None) -> Restored:  # fmt: skip
+        """What the pictures of `size` (height, width) may have been of which `operator` gave y, with noise of `variance`.
+
+        As `unnoise.restore.restoring.restore`, for a picture of any size: beyond its edges it is drawn until it fits.
+        """
+        (c, *trained), multiple = self.info.shape, self.info.recipe.network.multiple
+        whole = fitted(size, (trained[0], trained[1]), multiple)
+        sees = operator if whole == size else cropped(operator, size)
+        sampling = replace(sampling or self.info.recipe.sampling, clamp_estimate=False)
+        device = self.info.device
+        with autocast(device, self.info.bf16):
+            found = restore(self._of_size(whole), y.to(device), sees, torch.as_tensor(variance).to(device), (c, *whole),
+                            method, sampling, samples, seed, each=each)  # fmt: skip
+        return Restored(found.samples[..., : size[0], : size[1]].float().cpu())
+
+    def strangeness(self, x: Tensor) -> float | None:
+        """The loss on the middle of pictures x (B, C, H, W) over that on held-out ones: much above 1 is another kind of picture.
+
+        None where the run has no held-out loss or x is smaller than what was trained on.
+        """
+        losses = None if self.folder is None else read_last_loss(self.folder)
+        h, w = self.info.shape[1:]
+        top, left = (x.shape[2] - h) // 2, (x.shape[3] - w) // 2
+        if losses is None or top < 0 or left < 0:
+            return None
+        pictures = Pictures(figures.to_uint8(x[..., top : top + h, left : left + w]))
+        plan, info = self.info.recipe.training, self.info
+        return float(np.mean(held_out_loss(self.denoiser, pictures, plan, info.device, info.bf16))) / losses
+
+
+def read_last_loss(run: Path) -> float | None:
+    """The last held-out loss of a run."""
+    path = run / "held-out.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return float(json.loads(lines[-1])["loss"]) if lines else None

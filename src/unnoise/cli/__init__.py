@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 import tyro
 
-from unnoise.cli.drawing import figure, morph, restore, sample
+from unnoise.cli.drawing import figure, morph, sample
 from unnoise.cli.exchange import average, export, import_
 from unnoise.cli.looking import data, doctor, info, runs
 from unnoise.cli.options import say, take_dotted
+from unnoise.cli.restoring import restore
 from unnoise.cli.training import demo, train
 from unnoise.errors import UserError, nearest
 

@@ -1,4 +1,4 @@
-"""`unnoise sample`, `figure` and `restore`: what a trained model is good for."""
+"""`unnoise sample`, `morph` and `figure`: pictures out of a trained model."""
 
 import time
 from pathlib import Path
@@ -11,8 +11,6 @@ from unnoise.cli.options import Changes, data_changes, progress, sampling_asked,
 from unnoise.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from unnoise.model import Model
     from unnoise.sampler import Sampling
 
@@ -264,79 +262,3 @@ def _figure_of_run(kind: str, to: Path, run: Path, changes: Changes | None, n: i
         figures.reverse_strip(stages, model.info.recipe.schedule, to)
     else:
         figures.animation(model.trajectory(range(n), seed, sampling), to, every=every)
-
-
-def restore(
-    run: Annotated[Positional[Path], arg(help="folder of a run")],
-    pictures: Annotated[Positional[tuple[Path, ...]], arg(help="one or more pictures")],
-    task: Annotated[str, arg(help="denoise")] = "denoise",
-    sigma: Annotated[float | None, arg(help="the noise's standard deviation in 1/255; estimated if not given")] = None,
-    mode: Annotated[str, arg(help="mean: least squared error; sample: a sharper draw")] = "mean",
-    add_noise: Annotated[float | None, arg(help="try it out: first add noise of this sigma, then say the PSNR")] = None,
-    out: Annotated[Path, arg(help="folder for the results")] = Path("restored"),
-    seed: Annotated[int, arg(help="of added noise and of samples")] = 0,
-    *,
-    changes: tyro.conf.Suppress[Changes | None] = None,
-) -> int:
-    """Clean noisy pictures with a trained model.
-
-    Examples: unnoise restore runs/photos noisy.png
-              unnoise restore runs/photos noisy.png --sigma 25 --mode sample
-              unnoise restore runs/photos clean.png --add-noise 25
-    """
-    from unnoise.model import Model
-
-    for name, value, valid in (("task", task, ("denoise",)), ("mode", mode, ("mean", "sample"))):
-        if value not in valid:
-            raise UserError(f"unknown {name} '{value}': {nearest(value, valid)}")
-    for option, level in (("--sigma", sigma), ("--add-noise", add_noise)):
-        if level is not None and not 0 < level < float("inf"):
-            raise UserError(f"{option} must be greater than 0, not {level}")
-    if changes and mode != "sample":
-        raise UserError(f"--{next(iter(changes))} is about sampling: add --mode sample")
-    if not pictures:
-        raise UserError("give at least one picture to restore")
-    targets = [out / f"{p.stem}{end}.png" for p in pictures for end in ([""] if add_noise is None else ["", "-noisy"])]
-    places = [p.resolve() for p in (*targets, *pictures)]
-    if len(set(places)) < len(places):
-        twice = next(p for p in places if places.count(p) > 1)
-        raise UserError(f"'{twice.name}' would be written over: choose another --out, or restore pictures of one name apart")
-    model = Model.open(run)
-    sampling = sampling_asked(model, None, None, changes) if mode == "sample" else None
-    read = [model.read_picture(path) for path in pictures]  # all of them, before anything is written
-    for number, (path, clean) in enumerate(zip(pictures, read, strict=True)):
-        _denoise_one(model, path, clean, sigma, add_noise, sampling, out, seed, number)
-    return 0
-
-
-LEAST_SIGMA = 1e-3  # on [-1, 1]: an eighth of a grey level is no noise
-
-
-def _denoise_one(
-    model: "Model", path: Path, clean: "Tensor", sigma: float | None, add_noise: float | None, sampling: "Sampling | None",
-    out: Path, seed: int, number: int,
-) -> None:  # fmt: skip
-    from skimage.metrics import peak_signal_noise_ratio
-
-    from unnoise import figures
-    from unnoise.draws import PictureNoise
-    from unnoise.restore.noise_level import estimate_sigma
-
-    noisy = clean
-    if add_noise is not None:
-        noisy = clean + add_noise / 127.5 * PictureNoise(seed, [number], "added").normal_like(clean)
-        sigma = sigma or add_noise
-    level = sigma / 127.5 if sigma else estimate_sigma(noisy[0])
-    said = f"sigma {127.5 * level:.1f} of 255" + ("" if sigma else " (estimated)")
-    if not level > LEAST_SIGMA:
-        raise UserError(f"no noise to speak of in '{path}' (sigma {127.5 * level:.2g} of 255): say how much with --sigma")
-    x = model.denoise(noisy, level, sampling, seed)
-    try:
-        figures.save(figures.to_image(figures.to_uint8(x)[0]), out / f"{path.stem}.png")
-        if add_noise is not None:
-            figures.save(figures.to_image(figures.to_uint8(noisy)[0]), out / f"{path.stem}-noisy.png")
-            before, after = (peak_signal_noise_ratio(clean.numpy(), y.clamp(-1, 1).numpy(), data_range=2) for y in (noisy, x))
-            said += f"; PSNR {before:.2f} dB before, {after:.2f} dB after"
-    except OSError as e:
-        raise UserError(f"can't write to '{out}' ({e.strerror or e}): choose another --out") from e
-    say(f"{out / path.stem}.png: {said}")

@@ -1,8 +1,19 @@
-r"""The clean picture behind a noisy one, y = x + sigma n, n ~ N(0, I).
+r"""The clean picture behind what is seen of it, y = A(x) + n, n ~ N(0, Sigma).
 
-A noised picture of the diffusion is alpha x + sigma_t z = alpha (x + (sigma_t / alpha) z): so alpha y is what the denoiser
-knows at the time at which sigma_t / alpha equals sigma, found between its discrete steps too.
+Noise alone is a special case: alpha y is a noised picture of the diffusion, at the time at which sigma_t / alpha_t is the
+noise's, found between discrete steps too; one call of the denoiser there is E[x | y].
+
+For all else the denoiser of p(x) becomes one of p(x | y), and every sampler draws from it:
+
+    E[x | x_t, y] = x_hat + V A^T (Sigma + A V A^T)^-1 (y - A x_hat)          if p(x | x_t) is N(x_hat, V)
+
+V is sigma_t^2 / alpha_t times the Jacobian of x_hat in x_t (Tweedie's second formula), or a multiple of the identity.
 """
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +22,10 @@ from unnoise.denoiser import Denoiser
 from unnoise.draws import PictureNoise
 from unnoise.errors import UserError
 from unnoise.noise import Schedule
+from unnoise.restore.operators import Operator
 from unnoise.sampler import Sampling, trajectory
+
+Linear = Callable[[Tensor], Tensor]
 
 
 def matching_time(schedule: Schedule, sigma: float) -> Tensor:
@@ -43,3 +57,166 @@ def denoise_by_sampling(
     for record in trajectory(denoiser, x, sampling, noise, label, begin=float(t)):
         x = record.x
     return x
+
+
+@dataclass(frozen=True)
+class Observation:
+    """y, how it came about, and the variance of the noise in it: one number, or one for each value of y."""
+
+    y: Tensor
+    operator: Operator
+    variance: Tensor
+
+    def __post_init__(self) -> None:
+        if not torch.isfinite(self.y).all():
+            raise UserError("what is seen of the picture has values that are not finite: mend it, or mask them out")
+        if (self.variance < 0).any():
+            raise UserError(f"the noise's variance must be at least 0, not {float(self.variance.min()):.3g}")
+
+
+class Posterior(ABC):
+    """A way to turn the denoiser of p(x) into one of p(x | y)."""
+
+    calibrated: ClassVar[bool] = False  # whether the spread of its samples is that of p(x | y), nearly
+    linear_only: ClassVar[bool] = True
+
+    @abstractmethod
+    def estimate(self, denoiser: Denoiser, seen: Observation, x_t: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        """E[x | x_t, y], (B, C, H, W)."""
+
+    def wrap(self, denoiser: Denoiser, seen: Observation) -> "Conditioned":
+        """The denoiser of p(x | y). Raises UserError for an operator that it can't do."""
+        if self.linear_only and not seen.operator.linear:
+            raise UserError("this method is for linear operators: choose dps")
+        return Conditioned(denoiser, seen, self)
+
+
+class Conditioned(Denoiser):
+    """A denoiser that knows what is seen of the picture."""
+
+    def __init__(self, denoiser: Denoiser, seen: Observation, how: Posterior) -> None:
+        super().__init__()
+        self.denoiser, self.schedule, self.seen, self.how = denoiser, denoiser.schedule, seen, how
+
+    def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        return self.how.estimate(self.denoiser, self.seen, x_t, t, label)
+
+
+def conjugate_gradients(matrix: Linear, b: Tensor, rounds: int) -> Tensor:
+    """u with matrix(u) = b, nearly, for a symmetric positive matrix, each picture of b (B, ...) by itself.
+
+    Hestenes & Stiefel 1952. Where products are inexact, as with a network's Jacobian, many rounds would follow their error.
+    """
+    u, r = torch.zeros_like(b), b
+    p, norm = r, _dot(r, r)
+    for _ in range(rounds):
+        product = matrix(p)
+        step = norm / _dot(p, product).clamp(min=1e-30)
+        u, r = u + step * p, r - step * product
+        before, norm = norm, _dot(r, r)
+        p = r + norm / before.clamp(min=1e-30) * p
+    return u
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """(B, ...) x (B, ...) -> (B, 1, ...)."""
+    return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))
+
+
+@dataclass(frozen=True)
+class MMPS(Posterior):
+    """Moment matching posterior sampling (Rozet et al. 2024, equations 15 to 18): V from the denoiser's own Jacobian.
+
+    `rounds` of conjugate gradients, each a vector-Jacobian product of the network: about a step of training.
+    """
+
+    calibrated: ClassVar[bool] = True
+    rounds: int = 2
+
+    def estimate(self, denoiser: Denoiser, seen: Observation, x_t: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        alpha, sigma = denoiser.schedule.alpha(t), denoiser.schedule.sigma(t)
+        a, scale = seen.operator, (sigma.square() / alpha).to(x_t)
+        if alpha == 0:  # pure noise says nothing of the picture, and V is not finite
+            return Isotropic().estimate(denoiser, seen, x_t, t, label)
+        with torch.enable_grad():
+            x_t = x_t.detach().requires_grad_()
+            x_hat = denoiser(x_t, t, label)
+
+        def v_at(u: Tensor) -> Tensor:
+            """V A^T u"""
+            (product,) = torch.autograd.grad(x_hat, x_t, a.adjoint(u, x_t), retain_graph=True)
+            return scale * product
+
+        u = conjugate_gradients(lambda u: seen.variance * u + a(v_at(u)), seen.y - a(x_hat.detach()), self.rounds)
+        out: Tensor = x_hat.detach() + v_at(u)
+        return out
+
+
+@dataclass(frozen=True)
+class Isotropic(Posterior):
+    """V = s^2 sigma^2 / (alpha^2 s^2 + sigma^2), as if pixels were independent and of spread s (Song et al. 2023, PiGDM).
+
+    No gradient of the network is needed.
+    """
+
+    spread: float = 0.5
+    rounds: int = 10
+
+    def variance(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return (self.spread * sigma).square() / ((self.spread * alpha).square() + sigma.square())
+
+    @torch.no_grad()
+    def estimate(self, denoiser: Denoiser, seen: Observation, x_t: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        a, x_hat = seen.operator, denoiser(x_t, t, label)
+        v = self.variance(denoiser.schedule.alpha(t), denoiser.schedule.sigma(t)).to(x_t)
+        noise = seen.variance.clamp(min=1e-6 * v)  # without any, the answer is of least change
+        u = conjugate_gradients(lambda u: noise * u + v * a(a.adjoint(u, x_hat)), seen.y - a(x_hat), self.rounds)
+        out: Tensor = x_hat + v * a.adjoint(u, x_hat)
+        return out
+
+
+@dataclass(frozen=True)
+class DiffPIR(Isotropic):
+    """The nearest picture to the estimate that explains y (Zhu et al. 2023, equation 12): V = (sigma / alpha)^2 / strength."""
+
+    strength: float = 7.0
+
+    def variance(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return (sigma / alpha).square().clamp(max=1e4) / self.strength
+
+
+@dataclass(frozen=True)
+class DDNM(Isotropic):
+    """The estimate with its seen part replaced by y (Wang et al. 2023, equation 13): for pictures without noise."""
+
+    rounds: int = 30
+
+    def variance(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return torch.full_like(sigma, 1e4)
+
+
+@dataclass(frozen=True)
+class DPS(Posterior):
+    """A step down the gradient of |y - A(x_hat)|^2 (Chung et al. 2023, algorithm 1), weighted as if pixels were independent.
+
+    For operators that are not linear. Experimental: `scale` may need a value of its own for each task.
+    """
+
+    linear_only: ClassVar[bool] = False
+    scale: float = 1.0
+    spread: float = 0.5
+
+    def estimate(self, denoiser: Denoiser, seen: Observation, x_t: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        alpha, sigma = denoiser.schedule.alpha(t), denoiser.schedule.sigma(t)
+        v = Isotropic(self.spread).variance(alpha, sigma).to(x_t)
+        with torch.enable_grad():
+            x_t = x_t.detach().requires_grad_()
+            x_hat = denoiser(x_t, t, label)
+            wrong = ((seen.y - seen.operator(x_hat)).square() / (seen.variance + v)).sum() / 2
+        (gradient,) = torch.autograd.grad(wrong, x_t)
+        weight = self.scale * sigma.square() / alpha.clamp(min=1e-3)
+        out: Tensor = x_hat.detach() - weight.to(x_t) * gradient
+        return out
+
+
+POSTERIORS: dict[str, type[Posterior]] = {"mmps": MMPS, "pigdm": Isotropic, "diffpir": DiffPIR, "ddnm": DDNM, "dps": DPS}

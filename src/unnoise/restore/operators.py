@@ -1,0 +1,223 @@
+r"""What was done to a picture: y = A(x) + noise. Operators take (B, C, H, W) on [-1, 1] and are composed with `@`.
+
+The adjoint of a linear one, <A x, y> = <x, A^T y>, is its vector-Jacobian product, exact and by automatic differentiation; so
+a user's own callable is an operator too.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unnoise import draws
+from unnoise.errors import UserError
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+class Operator(ABC):
+    """One way in which a picture is seen."""
+
+    linear: ClassVar[bool] = True
+
+    @abstractmethod
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> what is seen of it, (B, ...)."""
+
+    def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
+        """A^T y, in the shape of `like` (B, C, H, W)."""
+        with torch.enable_grad():
+            x = torch.zeros_like(like, requires_grad=True)
+            return torch.autograd.grad(self(x), x, y)[0]
+
+    def __matmul__(self, inner: "Operator") -> "Operator":
+        return Composed(self, inner)
+
+
+class Composed(Operator):
+    """outer(inner(x))."""
+
+    def __init__(self, outer: Operator, inner: Operator) -> None:
+        self.outer, self.inner = outer, inner
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.outer(self.inner(x))
+
+
+class Identity(Operator):
+    """The picture itself."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Custom(Operator):
+    """A user's own callable of torch operations. Only linear ones have posteriors in closed form; for others there is DPS."""
+
+    def __init__(self, call: Callable[[Tensor], Tensor], linear: bool = True) -> None:
+        self.call, self.linear = call, linear  # type: ignore[misc]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.call(x)
+
+
+class Crop(Operator):
+    """The upper left (height, width): what is beyond was never seen, as where a picture is made larger to fit a network."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x[..., : self.size[0], : self.size[1]]
+
+
+class Mask(Operator):
+    """Only some pixels: `kept` (H, W) is 1 where a pixel is seen, 0 where it is missing."""
+
+    def __init__(self, kept: Tensor) -> None:
+        self.kept = kept.float()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.kept.shape[-2:] != x.shape[-2:]:
+            raise UserError(f"the mask has {self.kept.shape[-2]}x{self.kept.shape[-1]} pixels and the picture "
+                            f"{x.shape[-2]}x{x.shape[-1]}: make them the same size")  # fmt: skip
+        return x * self.kept.to(x)
+
+    @classmethod
+    def random(cls, size: tuple[int, int], missing: float, seed: int = 0) -> "Mask":
+        """A share `missing` of all pixels is not seen."""
+        u = draws.uniform(draws.stream(seed, "mask"), size[0] * size[1]).reshape(size)
+        return cls(u >= missing)
+
+    @classmethod
+    def box(cls, size: tuple[int, int], top: int, left: int, height: int, width: int) -> "Mask":
+        """A rectangle is not seen."""
+        kept = torch.ones(size)
+        kept[top : top + height, left : left + width] = 0
+        return cls(kept)
+
+
+KINDS = ("box", "bicubic")
+
+
+class Downsample(Operator):
+    """A picture `factor` times smaller on each side: means of boxes, or antialiased bicubic as Pillow does it."""
+
+    def __init__(self, factor: int, kind: str = "box") -> None:
+        if factor < 1 or kind not in KINDS:
+            raise UserError(f"down-sampling needs a factor of at least 1 and a kind of {' or '.join(KINDS)}, "
+                            f"not {factor} and '{kind}'")  # fmt: skip
+        self.factor, self.kind = factor, kind
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.kind == "box":
+            return functional.avg_pool2d(x, self.factor)
+        size = x.shape[-2] // self.factor, x.shape[-1] // self.factor
+        return functional.interpolate(x, size, mode="bicubic", antialias=True)
+
+
+class Blur(Operator):
+    """Convolution with a kernel (k, k), k odd, that sums to 1; edges are mirrored."""
+
+    def __init__(self, kernel: Tensor) -> None:
+        self.kernel = kernel / kernel.sum()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        k, channels = self.kernel.shape[-1] // 2, x.shape[1]
+        weight = self.kernel.to(x).expand(channels, 1, *self.kernel.shape)
+        return functional.conv2d(functional.pad(x, (k, k, k, k), mode="reflect"), weight, groups=channels)
+
+    @classmethod
+    def gaussian(cls, sigma: float) -> "Blur":
+        """Of standard deviation `sigma` pixels."""
+        if not sigma > 0:
+            raise UserError(f"the width of a blur must be greater than 0 pixels, not {sigma}")
+        reach = math.ceil(3 * sigma)
+        line = torch.exp(-torch.arange(-reach, reach + 1).double().square() / (2 * sigma**2))
+        return cls(torch.outer(line, line).float())
+
+    @classmethod
+    def motion(cls, length: float, degrees: float) -> "Blur":
+        """Along a line of `length` pixels, at `degrees` from the horizontal, counter-clockwise."""
+        reach = max(1, math.ceil(length / 2))
+        places = torch.linspace(-length / 2, length / 2, 16 * reach + 1, dtype=torch.float64)
+        angle = math.radians(degrees)
+        x, y = places * math.cos(angle) + reach, -places * math.sin(angle) + reach
+        kernel = torch.zeros(2 * reach + 1, 2 * reach + 1, dtype=torch.float64)
+        for dy in (0, 1):  # each place shared among its four neighbours
+            for dx in (0, 1):
+                row, column = y.floor() + dy, x.floor() + dx
+                share = (1 - (y - row).abs()) * (1 - (x - column).abs())
+                inside = (row <= 2 * reach) & (column <= 2 * reach)
+                kernel.index_put_((row[inside].long(), column[inside].long()), share[inside], accumulate=True)
+        return cls(kernel.float())
+
+
+class Grey(Operator):
+    """A colour picture's luma, one channel (ITU-R BT.601)."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.shape[1] != 3:
+            raise UserError(f"only colour pictures can be seen as grey, and this one has {x.shape[1]} channels")
+        return (x * torch.tensor(LUMA).to(x)[:, None, None]).sum(1, keepdim=True)
+
+
+class Signs(Operator):
+    """Each pixel times 1 or -1, by chance: `Downsample(4) @ Signs(seed)` is a camera with a coded mask."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def __call__(self, x: Tensor) -> Tensor:
+        h, w = x.shape[-2:]
+        signs = draws.stream(self.seed, "signs").integers(0, 2, (h, w)) * 2 - 1
+        return x * torch.from_numpy(signs).to(x)
+
+
+def _dct() -> Tensor:
+    """The orthonormal cosine transform of 8 values, (8, 8) float64."""
+    k, n = torch.arange(8).double()[:, None], torch.arange(8).double()
+    matrix = torch.cos(math.pi * (2 * n + 1) * k / 16) / 2
+    matrix[0] /= math.sqrt(2)
+    return matrix
+
+
+class BlockDCT(Operator):
+    """Luma and chroma in blocks of 8x8 cosine coefficients, as JPEG keeps them, chroma halved if `subsampled`.
+
+    In JPEG's units (pixels 0 to 255): what is seen is a flat (B, N) of all coefficients, luma's first. Sides must be multiples
+    of 8, or of 16 if `subsampled`.
+    """
+
+    def __init__(self, subsampled: bool = True) -> None:
+        self.subsampled = subsampled
+
+    def __call__(self, x: Tensor) -> Tensor:
+        planes = [127.5 * x]
+        if x.shape[1] == 3:
+            r, g, b = (127.5 * x).unbind(1)
+            luma = LUMA[0] * r + LUMA[1] * g + LUMA[2] * b
+            planes = [p[:, None] for p in (luma, (b - luma) / 1.772, (r - luma) / 1.402)]
+            if self.subsampled:
+                planes[1:] = [functional.avg_pool2d(p, 2) for p in planes[1:]]
+        return torch.cat([self._blocks(p).flatten(1) for p in planes], dim=1)
+
+    def _blocks(self, plane: Tensor) -> Tensor:
+        """(B, 1, H, W) -> (B, blocks, 8, 8) coefficients."""
+        b, _, h, w = plane.shape
+        blocks = plane.reshape(b, h // 8, 8, w // 8, 8).transpose(2, 3).reshape(b, -1, 8, 8)
+        matrix = _dct().to(plane)
+        return matrix @ blocks @ matrix.T
+
+    def steps(self, tables: list[np.ndarray], channels: int, size: tuple[int, int]) -> Tensor:
+        """The quantisation step of each coefficient, (N,): `tables` (8, 8) for luma and, in colour, chroma."""
+        luma = torch.from_numpy(tables[0]).float().flatten().repeat(size[0] * size[1] // 64)
+        if channels == 1:
+            return luma
+        count = size[0] * size[1] // (256 if self.subsampled else 64)
+        return torch.cat([luma, torch.from_numpy(tables[-1]).float().flatten().repeat(2 * count)])

@@ -1,0 +1,81 @@
+"""`restore`: what a picture may have been, given what is seen of it: mean, spread and samples."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from unnoise.denoiser import Denoiser
+from unnoise.draws import PictureNoise
+from unnoise.errors import UserError
+from unnoise.restore.operators import Crop, Identity, Operator
+from unnoise.restore.posterior import MMPS, Observation, Posterior
+from unnoise.restore.tiles import Tiled
+from unnoise.sampler import Sampling, starting_point, trajectory
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Mean and standard deviation of the samples, each (B, C, H, W) on [-1, 1]; the samples (K, B, C, H, W)."""
+
+    samples: Tensor
+    mean: Tensor = field(init=False)
+    std: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", self.samples.mean(0))
+        object.__setattr__(self, "std", self.samples.std(0, correction=min(1, len(self.samples) - 1)))
+
+
+def fitted(size: tuple[int, int], least: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """The smallest (height, width) that holds `size`, is at least `least`, and is made of multiples."""
+    high, wide = (max(low, -(-side // multiple) * multiple) for side, low in zip(size, least, strict=True))
+    return high, wide
+
+
+def restore(
+    denoiser: Denoiser,
+    y: Tensor,
+    operator: Operator | None = None,
+    variance: Tensor | float = 0.0,
+    shape: tuple[int, int, int] | None = None,
+    method: Posterior | None = None,
+    sampling: Sampling | None = None,
+    samples: int = 8,
+    seed: int = 0,
+    tile: tuple[int, int] | None = None,
+    label: Tensor | None = None,
+    each: Callable[[int], None] = lambda done: None,
+) -> Restored:
+    """Draw from p(x | y) for y = A(x) + n, y (B, ...) as `operator` gives it, `variance` of n on [-1, 1].
+
+    `shape` (C, H, W) is that of x, y's own by default. Where it must be larger than the picture, to fit a network, the operator
+    sees a part of it (`cropped`). `tile` is the size to which larger pictures are cut for the network.
+    Sample k of picture b depends on (seed, k, b) alone; `each` is told how many are done.
+    Raises UserError for values that are not finite, a negative variance, or an operator that the method can't do.
+    """
+    sampling, method = sampling or Sampling(), method or MMPS()
+    operator = operator or Identity()
+    channels, *size = shape or y.shape[1:]
+    if samples < 1:
+        raise UserError(f"at least 1 sample is needed, not {samples}")
+    seen = Observation(y, operator, torch.as_tensor(variance, dtype=y.dtype, device=y.device))
+    whole = denoiser if tile is None else Tiled(denoiser, tile)
+    posterior = method.wrap(whole, seen)
+
+    def draw() -> Iterator[Tensor]:
+        for k in range(samples):
+            noise = PictureNoise(seed, [len(y) * k + b for b in range(len(y))], "restore")
+            x = starting_point(denoiser, noise, y.new_empty(len(y), channels, *size))
+            for record in trajectory(posterior, x, sampling, noise, label):
+                x = record.x
+            each(k + 1)
+            yield x.clamp(-1, 1)
+
+    return Restored(torch.stack(list(draw())))
+
+
+def cropped(operator: Operator, size: tuple[int, int]) -> Operator:
+    """The operator on the upper left (height, width) of a larger picture."""
+    return operator @ Crop(size)

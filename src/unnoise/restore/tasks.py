@@ -1,0 +1,218 @@
+"""What people call it: denoise, inpaint, upscale, deblur, colourise, dejpeg. Each says what was done to the picture.
+
+A task gives, for what is seen, the operator, the values and the variance of their noise; and it can do the damage to a clean
+picture, to try restoring out.
+"""
+
+import io
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from unnoise.draws import PictureNoise
+from unnoise.errors import UserError
+from unnoise.restore.noise_level import GaussianNoise, Noise, salt_and_pepper, smoothed
+from unnoise.restore.operators import BlockDCT, Blur, Downsample, Grey, Identity, Mask, Operator
+
+ROUNDING = 0.5 / 127.5  # of 8 bits, generously: the least standard deviation that noise on [-1, 1] is given
+
+
+@dataclass(frozen=True)
+class Seen:
+    """y (1, ...), how it came about from a picture of `size` (height, width), and the variance of its noise."""
+
+    y: Tensor
+    operator: Operator
+    variance: Tensor
+    size: tuple[int, int]
+
+
+class Task(ABC):
+    """One kind of damage. `noise` is what was added after it."""
+
+    noise: Noise | None
+
+    @abstractmethod
+    def operator(self, size: tuple[int, int]) -> Operator:
+        """What a clean picture of `size` (height, width) went through."""
+
+    def clean_size(self, seen: tuple[int, int]) -> tuple[int, int]:
+        """Of the picture behind one of this (height, width)."""
+        return seen
+
+    def shown_size(self, seen: tuple[int, int]) -> tuple[int, int]:
+        """What to show of it: all, but for what was only added to fill blocks."""
+        return self.clean_size(seen)
+
+    def damage(self, x: Tensor, noise: PictureNoise) -> Tensor:
+        """A clean picture x (1, C, H, W), damaged; not clipped."""
+        y = self.operator((x.shape[2], x.shape[3]))(x)
+        return y if self.noise is None else self.noise.add(y, noise)
+
+    def see(self, y: Tensor) -> Seen:
+        """A damaged picture y (1, C, h, w) as what it says of the clean one."""
+        size = self.clean_size((y.shape[2], y.shape[3]))
+        variance = torch.full_like(y, ROUNDING**2)
+        if self.noise is not None:
+            variance = self.noise.variance(smoothed(y)).clamp(min=ROUNDING**2)
+        return Seen(y, self.operator(size), variance, size)
+
+
+@dataclass(frozen=True)
+class Denoise(Task):
+    """Noise alone, of one of the kinds in `NOISES`."""
+
+    noise: Noise | None = field(default_factory=GaussianNoise)
+
+    def operator(self, size: tuple[int, int]) -> Operator:
+        return Identity()
+
+
+@dataclass(frozen=True)
+class SaltAndPepper(Task):
+    """A `share` of all values is black or white instead; which ones is found, and they are filled in."""
+
+    share: float = 0.1
+    noise: Noise | None = None
+
+    def operator(self, size: tuple[int, int]) -> Operator:
+        return Identity()
+
+    def damage(self, x: Tensor, noise: PictureNoise) -> Tensor:
+        hit, up = (torch.special.ndtr(noise.normal_like(x)) for _ in range(2))
+        return torch.where(hit < self.share, torch.where(up < 0.5, -1.0, 1.0), x)
+
+    def see(self, y: Tensor) -> Seen:
+        whole = salt_and_pepper(y)
+        size = (y.shape[2], y.shape[3])
+        return Seen(y * whole, Mask(whole), torch.full_like(y, ROUNDING**2), size)
+
+
+@dataclass(frozen=True)
+class Inpaint(Task):
+    """Pixels are missing where `kept` (H, W) is 0."""
+
+    kept: Tensor
+    noise: Noise | None = None
+
+    def operator(self, size: tuple[int, int]) -> Operator:
+        return Mask(self.kept)
+
+    def see(self, y: Tensor) -> Seen:
+        seen = super().see(y)
+        return Seen(seen.operator(y), seen.operator, seen.variance, seen.size)
+
+
+@dataclass(frozen=True)
+class Upscale(Task):
+    """`factor` times fewer pixels on each side."""
+
+    factor: int = 4
+    kind: str = "bicubic"
+    noise: Noise | None = None
+
+    def operator(self, size: tuple[int, int]) -> Operator:
+        return Downsample(self.factor, self.kind)
+
+    def clean_size(self, seen: tuple[int, int]) -> tuple[int, int]:
+        return seen[0] * self.factor, seen[1] * self.factor
+
+
+@dataclass(frozen=True)
+class Deblur(Task):
+    """Blurred by a Gaussian of `width` pixels or, with `length`, along a line at `degrees`."""
+
+    width: float = 1.5
+    length: float = 0.0
+    degrees: float = 0.0
+    noise: Noise | None = None
+
+    def operator(self, size: tuple[int, int]) -> Operator:
+        return Blur.motion(self.length, self.degrees) if self.length else Blur.gaussian(self.width)
+
+
+@dataclass(frozen=True)
+class Colourise(Task):
+    """Only its luma is seen."""
+
+    noise: Noise | None = None
+
+    def operator(self, size: tuple[int, int]) -> Operator:
+        return Grey()
+
+
+@dataclass(frozen=True)
+class Dejpeg(Task):
+    """Coefficients were rounded to multiples of `tables` (8, 8), luma's first: uniform noise of variance step^2 / 12."""
+
+    tables: tuple[np.ndarray, ...] = ()
+    subsampled: bool = True
+    noise: Noise | None = None
+
+    @classmethod
+    def of_quality(cls, quality: int, colour: bool) -> "Dejpeg":
+        """The tables that libjpeg has for a quality from 1 to 95."""
+        if not 1 <= quality <= 95:
+            raise UserError(f"a JPEG's quality is a whole number from 1 to 95, not {quality}")
+        data = io.BytesIO()
+        Image.new("RGB" if colour else "L", (16, 16)).save(data, "jpeg", quality=quality)
+        return cls.of_file(data)
+
+    @classmethod
+    def of_file(cls, file: Path | io.BytesIO) -> "Dejpeg":
+        """The tables in a JPEG. Raises UserError for a file that is none."""
+        try:
+            with Image.open(file) as opened:
+                tables = tuple(np.array(t, dtype=np.float64).reshape(8, 8) for t in opened.quantization.values())  # type: ignore[attr-defined]
+                halved = len(opened.layer) > 1 and opened.layer[0][1] == 2  # type: ignore[attr-defined]
+        except (AttributeError, OSError) as e:
+            raise UserError(f"'{file}' is no JPEG file: it has no tables of how it was rounded; give --quality") from e
+        return cls(tables, halved)
+
+    def operator(self, size: tuple[int, int]) -> Operator:
+        return BlockDCT(self.subsampled)
+
+    def clean_size(self, seen: tuple[int, int]) -> tuple[int, int]:
+        unit = 16 if self.subsampled else 8
+        return -(-seen[0] // unit) * unit, -(-seen[1] // unit) * unit
+
+    def shown_size(self, seen: tuple[int, int]) -> tuple[int, int]:
+        return seen
+
+    def damage(self, x: Tensor, noise: PictureNoise) -> Tensor:
+        pixels = ((x[0].permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).round().byte().cpu().numpy()
+        tables = [[int(v) for v in t.ravel()] for t in self.tables]
+        data = io.BytesIO()
+        picture = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+        picture.save(data, "jpeg", qtables=tables, subsampling=2 if self.subsampled else 0)
+        back = np.asarray(Image.open(data)).reshape(pixels.shape)
+        return torch.from_numpy(back.astype(np.float32)).permute(2, 0, 1)[None].to(x) / 127.5 - 1
+
+    def see(self, y: Tensor) -> Seen:
+        h, w = y.shape[2:]
+        size = self.clean_size((h, w))
+        wider = functional.pad(y, (0, size[1] - w, 0, size[0] - h), mode="replicate")
+        operator = BlockDCT(self.subsampled)
+        steps = operator.steps(list(self.tables), y.shape[1], size).to(y)
+        # JPEG counts from 128, this from 127.5: half a level in the mean of each block of luma, which is 8 times a pixel.
+        shift = torch.zeros_like(steps)
+        shift[: size[0] * size[1] : 64] = 4
+        rounded = ((operator(wider) - shift) / steps).round() * steps + shift
+        return Seen(rounded, operator, (steps.square() / 12)[None], size)
+
+
+TASKS: dict[str, type[Task]] = {
+    "denoise": Denoise,
+    "salt-and-pepper": SaltAndPepper,
+    "inpaint": Inpaint,
+    "upscale": Upscale,
+    "deblur": Deblur,
+    "colourise": Colourise,
+    "dejpeg": Dejpeg,
+}
