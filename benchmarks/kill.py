@@ -22,9 +22,10 @@ from pathlib import Path
 import torch
 
 from unnoise import checkpoint, files
+from unnoise.files import read_records
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
-from unnoise.run import Run, read_metrics
+from unnoise.run import Run
 
 RECIPE = override(PRESETS["digits"], {
     "network.widths": [16, 32], "network.blocks": 1, "network.embedding": 32, "training.precision": "fp32",
@@ -98,7 +99,7 @@ def trial(folder: Path, prepare: Callable[[], None] | None, delay: float) -> tup
         time.sleep(delay)
         os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    reached = max((r["step"] for r in read_metrics(folder / "metrics.jsonl")), default=0)
+    reached = max((r["step"] for r in read_records(folder / "metrics.jsonl")), default=0)
     child = in_a_child(lambda: run(0))
     worked = os.waitpid(child, 0)[1] == 0
     lost = reached - int((folder / "from").read_text())

@@ -52,6 +52,16 @@ def test_train_leaves_a_run_folder(trained: Path) -> None:
     assert "checkpoints/000002/state.json" in names
 
 
+def test_lines_where_there_is_no_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("unnoise.cli.training.LINE_EVERY", 0.0)
+    assert run(monkeypatch, "train", "digits", "--run", tmp_path / "r", *QUICK) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(re.fullmatch(r"step 1 of 2: loss \d\.\d{4}, \d+ pictures/s, \d+\.\d minutes left", line) for line in lines), lines
+    assert re.search(r"trained 2 steps, loss \d\.\d{4}, \d+ pictures/s: ", lines[-1])
+
+
 def test_sample(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(monkeypatch, "sample", trained, "-n", 5, "--seed", 7, "--out", tmp_path / "s") == 0
     assert sorted(p.name for p in (tmp_path / "s").glob("*.png")) == [f"{k:06d}.png" for k in range(5)]
@@ -90,12 +100,11 @@ def test_every_task(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     Image.fromarray(np.random.default_rng(0).integers(90, 160, (12, 20), dtype=np.uint8)).save(tmp_path / "in" / "p.png")
     Image.fromarray(np.pad(np.full((4, 6), 255, np.uint8), ((2, 6), (3, 11)))).save(tmp_path / "mask.png")
     more = ["--mask", tmp_path / "mask.png"] if words[0] == "inpaint" else []
-    damage = ["--add-noise", "0"] if "--noise" not in words else ["--add-noise", "1"]
-    assert run(monkeypatch, "restore", trained, tmp_path / "in", "--task", *words, *more, *damage, "--samples", "2",
+    assert run(monkeypatch, "restore", trained, tmp_path / "in", "--task", *words, *more, "--add-noise", "0", "--samples", "2",
                "--out", tmp_path / "out", "--sampling.steps", "3") == 0  # fmt: skip
     assert {p.name for p in (tmp_path / "out").iterdir()} == {f"p{end}.png" for end in ("", "-noisy", "-spread", "-strip")}
     assert Image.open(tmp_path / "out" / "p.png").size == (20, 12)
-    assert "restored from" in Image.open(tmp_path / "out" / "p.png").info["unnoise"]
+    assert "restored from" in Image.open(tmp_path / "out" / "p.png").info["unnoise restore"]
 
 
 def test_every_figure(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,6 +264,10 @@ def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
         (["restore", trained, grey, "--task", "deblur", "--motion", "9"], "LENGTH,DEGREES"),
         (["restore", trained, grey, "--noise", "poison:3"], "did you mean 'poisson'"),
         (["restore", trained, grey, "--noise", "camera:x"], "a name and its numbers"),
+        (["restore", trained, grey, "--noise", "poisson:9", "--sigma", "9"], "leave --sigma away"),
+        (["restore", trained, grey, "--task", "deblur", "--blur", "9"], "too wide for a picture"),
+        (["restore", trained, grey, "--task", "deblur", "--motion", "-3,0"], "greater than 0 pixels"),
+        (["restore", trained, grey, "--task", "upscale", "--factor", "99", "--add-noise", "0"], "99 times smaller"),
         (["restore", trained, grey, "--task", "upscale", "--method", "mpms"], "did you mean 'mmps'"),
         (["import", np_file, "--run", out, "--root", empty], "add --data"),
         (["sample", trained, "--label", "eight"], "unknown label 'eight'"),

@@ -6,12 +6,16 @@ from torch import Tensor
 
 from unnoise.batches import Batch
 from unnoise.draws import PictureNoise
+from unnoise.explore import invert
+from unnoise.guidance import GUIDANCES
 from unnoise.loss import LOSSES
 from unnoise.noise import SAMPLING_TIMES, SCHEDULES, TRAINING_TIMES, LinearSchedule
 from unnoise.plan import TrainingPlan
 from unnoise.presets import PRESETS
 from unnoise.recipe import NETWORKS, Recipe, override
-from unnoise.restore.posterior import denoise, denoise_by_sampling
+from unnoise.restore.operators import BlockDCT, Blur, Downsample, Identity, Mask, Signs
+from unnoise.restore.posterior import POSTERIORS, Observation, denoise, denoise_by_sampling
+from unnoise.restore.tiles import Tiled
 from unnoise.sampler import Sampling, sample, starting_point, trajectory
 from unnoise.solvers import SAMPLERS
 from unnoise.training import gradients
@@ -58,6 +62,33 @@ def test_restoring(schedule: str) -> None:
     assert denoise(denoiser, pictures(), 0.3).device == META
     drawn = denoise_by_sampling(denoiser, pictures(), 0.3, Sampling(steps=3), PictureNoise(0, range(4)))
     assert drawn.device == META
+
+
+MASK = Mask(torch.ones(8, 8))
+OPERATORS = [Identity(), MASK, Downsample(2), Downsample(2, "bicubic") @ MASK, Blur.gaussian(0.8), Signs(), BlockDCT()]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("name", POSTERIORS)
+def test_every_posterior(name: str, schedule: str) -> None:
+    denoiser, noise = model(schedule=schedule).eval(), PictureNoise(0, range(4))
+    label = torch.zeros(4, dtype=torch.long, device=META)
+    for operator in OPERATORS:
+        y = operator(pictures())
+        posterior = POSTERIORS[name]().wrap(denoiser, Observation(y, operator, torch.empty((), device=META)))
+        x = starting_point(denoiser, noise, pictures())
+        assert all(r.x.device == META for r in trajectory(posterior, x, Sampling(steps=2), noise, label))
+
+
+@pytest.mark.parametrize("kind", GUIDANCES)
+def test_every_guidance(kind: str) -> None:
+    denoiser, noise = model().eval(), PictureNoise(0, range(4))
+    label = torch.zeros(4, dtype=torch.long, device=META)
+    guided = GUIDANCES[kind]().wrap(denoiser, denoiser)
+    x = starting_point(denoiser, noise, pictures())
+    assert all(r.x.device == META for r in trajectory(guided, x, Sampling(steps=2), noise, label))
+    tiled = Tiled(guided, (8, 8))(torch.empty(2, 1, 20, 12, device=META), torch.tensor(0.5), label[:2])
+    assert tiled.device == META and invert(denoiser, pictures(), Sampling(steps=4), label).device == META
 
 
 @pytest.mark.parametrize("name", TRAINING_TIMES)

@@ -42,7 +42,7 @@ def has_field(kind: object, names: list[str]) -> bool:
     """Whether a recipe's part of this type, or of one of its choices, has the field."""
     if not names:
         return True
-    kinds = TABLES[kind].values() if kind in TABLES else [kind]  # type: ignore[index]
+    kinds = TABLES[kind].values() if kind in TABLES else [kind]
     hints = [typing.get_type_hints(k) for k in kinds if dataclasses.is_dataclass(k)]
     return any(names[0] in h and has_field(h[names[0]], names[1:]) for h in hints)
 

@@ -81,6 +81,13 @@ def test_only_within_its_interval() -> None:
         assert torch.equal(got, plain) != guided
 
 
+def test_pure_noise_is_guided_too() -> None:
+    """Where sigma / alpha has no end, the default interval has none."""
+    one = torch.ones((), dtype=torch.float64)
+    denoiser = Labelled()
+    assert not torch.equal(ClassGuidance(3.0).wrap(denoiser)(X, one, LABEL), denoiser(X, one, LABEL))
+
+
 def test_autoguidance() -> None:
     better, worse = GaussianDenoiser(CosineSchedule()), GaussianDenoiser(CosineSchedule(), std=0.8)
     got = AutoGuidance(2.0).wrap(better, worse)(X, T)

@@ -314,7 +314,7 @@ def test_a_first_guess_is_refined() -> None:
     clean = moments.draw(PictureNoise(0, range(4)), torch.empty(4, 1, 16, 16))
     y = clean + 0.3 * PictureNoise(1, range(4)).normal_like(clean)
     for guess in (0.2, 0.45):
-        found = refine_sigma(y, guess, lambda y, sigma: denoise(denoiser, y, sigma), rounds=12)
+        found = refine_sigma(y, guess, lambda y, sigma: denoise(denoiser, y, sigma), 20.0, 12)
         assert found == pytest.approx(0.3, rel=0.05)
     assert GaussianNoise(25.0).variance(y).unique().numel() == 1 and estimate_sigma(y[0]) > 0
 

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +19,7 @@ from PIL import Image
 from tests.test_training import quiet, small
 from tests.worker import train_until
 from unnoise.batches import Ahead, Batches
+from unnoise.checkpoint import list_checkpoints
 from unnoise.data.sources import DataPlan
 from unnoise.errors import UserError
 from unnoise.noise import FlowSchedule
@@ -55,8 +58,10 @@ def test_one_then_two_then_one(tmp_path: Path, sharded: bool) -> None:
     list(whole.train())
     Run.begin(tmp_path / "broken", recipe, quiet)
     train_until(tmp_path / "broken", 4, ALONE)
-    said = finish(launch("tests.worker", str(tmp_path / "broken"), "8"))
-    assert "going on from step 4" in said
+    process = launch("tests.worker", str(tmp_path / "broken"), "8")
+    said = finish(process)
+    assert process.returncode == 0 and "going on from step 4" in said, said
+    assert list_checkpoints(tmp_path / "broken" / "checkpoints")[-1].name == "000008"
     train_until(tmp_path / "broken", 12, ALONE)
     expected, found = (read_losses(tmp_path / name) for name in ("whole", "broken"))
     assert expected is not None and found is not None and expected[0] == found[0] == list(range(1, 13))
@@ -80,20 +85,22 @@ def test_each_process_takes_its_part() -> None:
         for step in (0, 300):
             for mine, pieces in zip(whole(step), zip(*(p(step) for p in parts), strict=True), strict=True):
                 assert mine is not None and torch.equal(mine, torch.cat([p for p in pieces if p is not None]))
-    ahead = Ahead(whole)
-    for step in (0, 1, 2, 7):
-        assert all(torch.equal(a, b) for a, b in zip(ahead(step), whole(step), strict=True) if a is not None and b is not None)
-    ahead.close()
+    with ThreadPoolExecutor(1) as pool:
+        ahead = Ahead(whole, pool)
+        for step in (0, 1, 2, 7):
+            for mine, its in zip(ahead(step), whole(step), strict=True):
+                assert mine is not None and its is not None and torch.equal(mine, its)
 
 
 def test_a_lost_process_ends_all(tmp_path: Path) -> None:
     """Within 30 seconds, with a sentence, and what was done is kept."""
     Run.begin(tmp_path / "run", small(training__steps=100_000), quiet)
-    process = launch("tests.worker", str(tmp_path / "run"), "100000")
+    process = launch("unnoise", "train", "--resume", str(tmp_path / "run"))
     metrics = tmp_path / "run" / "metrics.jsonl"
     wait_for(metrics)
     begun = time.monotonic()
-    os.kill(int((tmp_path / "run" / "pid-1").read_text()), signal.SIGKILL)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    os.kill(next(w.pid for w in workers if w.environ().get("RANK") == "1"), signal.SIGKILL)
     said = finish(process, 40)
     assert time.monotonic() - begun < 30 and process.returncode != 0
     assert "has lost another one" in said and "--resume" in said

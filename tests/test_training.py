@@ -14,13 +14,14 @@ from unnoise.data.pictures import split
 from unnoise.data.sources import DataPlan
 from unnoise.denoiser import Denoiser
 from unnoise.errors import UserError
+from unnoise.files import read_records
 from unnoise.model import Model
 from unnoise.network.unet import UNetPlan
 from unnoise.noise import FlowSchedule
 from unnoise.plan import OPTIMIZERS, TrainingPlan
 from unnoise.presets import PRESETS
 from unnoise.recipe import Recipe, override, to_json
-from unnoise.run import Run, list_runs, read_losses, read_metrics
+from unnoise.run import Run, list_runs, read_losses
 from unnoise.training import LEVELS, Training, TrainingRecord, held_out_loss, train
 
 SMALL = {"network.widths": [16, 32], "network.blocks": 1, "network.embedding": 32, "training.precision": "fp32",
@@ -68,7 +69,7 @@ def test_resumed_equals_unbroken_bit_for_bit(tmp_path: Path, optimizer: str, sto
     assert len(names) >= 4 + 3 + 2
     for name in names:
         assert (whole / name).read_bytes() == (broken / name).read_bytes(), name
-    expected, found = ([r | {"pictures_per_second": 0} for r in read_metrics(p / "metrics.jsonl")] for p in (whole, broken))
+    expected, found = ([r | {"pictures_per_second": 0} for r in read_records(p / "metrics.jsonl")] for p in (whole, broken))
     assert expected == found
 
 

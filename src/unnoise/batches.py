@@ -1,7 +1,8 @@
 """What each step of training sees: pictures, times, noise, labels. All of it is a function of (seed, step)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -108,11 +109,24 @@ class Batches:
         return blocks[self.part.start - first * BLOCK : self.part.stop - first * BLOCK]
 
 
-class Ahead:
-    """Batches in order, the next one made by a thread while this one is computed on."""
+@contextmanager
+def reading(batches: Batches) -> Iterator[Callable[[int], Batch]]:
+    """Inside it, a batch for each step asked for; on a GPU a thread makes the next one while this one is computed on.
 
-    def __init__(self, batches: Batches) -> None:
-        self._batches, self._pool = batches, ThreadPoolExecutor(1)
+    On a CPU the thread that computes would only lose what the one that reads gains.
+    """
+    if torch.device(batches.device).type == "cpu":
+        yield batches
+        return
+    with ThreadPoolExecutor(1) as pool:
+        yield Ahead(batches, pool)
+
+
+class Ahead:
+    """Batches in order, each made by `pool` while the one before is used."""
+
+    def __init__(self, batches: Batches, pool: ThreadPoolExecutor) -> None:
+        self._batches, self._pool = batches, pool
         self._next: tuple[int, Future[Batch]] | None = None
 
     def __call__(self, step: int) -> Batch:
@@ -121,6 +135,3 @@ class Ahead:
         batch = self._next[1].result()
         self._next = step + 1, self._pool.submit(self._batches, step + 1)
         return batch
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)

@@ -89,14 +89,24 @@ def reconstruct(folder: Path, sigma_rel: float, step: int | None = None) -> dict
     least = min(width for _, width in found.values())
     if not least <= sigma_rel < 0.28:
         raise UserError(f"the stored averages make widths from {least:g} up to 0.28, not {sigma_rel:g}")
-    last = max(at for at, _ in found.values()) if step is None else step
+    ends = min(at for at, _ in found.values()), max(at for at, _ in found.values())
+    last = ends[1] if step is None else step
     usable = {path: at for path, at in found.items() if at[0] <= last}
+    if not ends[0] <= last <= ends[1] or len(usable) < 2:
+        raise UserError(f"averages are stored of steps {ends[0]} to {ends[1]}, and step {last} needs two of them up to there")
     weights = combination(list(usable.values()), last, sigma_rel)
     mixed: dict[str, Tensor] = {}
     for path, weight in zip(usable, weights, strict=True):
-        for name, value in load_file(path).items():
+        for name, value in _load(path).items():
             if value.is_floating_point():
                 mixed[name] = mixed.get(name, torch.zeros_like(value, dtype=torch.float64)) + weight * value.double()
             else:
                 mixed[name] = value  # a count: the last one's
     return {name: value.float() if value.is_floating_point() else value for name, value in mixed.items()}
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except Exception as e:  # safetensors raises its own kinds
+        raise UserError(f"'{path}' is damaged ({e}): remove it, and the others will do") from e

@@ -53,6 +53,12 @@ def write_json(path: Path, value: Any) -> None:
     write(path, lambda p: p.write_text(text, encoding="utf-8"))
 
 
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a file of JSON lines, none if there is no such file; a last line that a crash cut short is left out."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+
 def flush(path: Path) -> None:
     """Force a file or a folder's entries to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -8,7 +8,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +97,15 @@ def _name(number: int) -> str:
 
 
 def _prepare(parts: Path, drawing: Drawing) -> None:
-    """Keep what the same drawing left there; forget what another did."""
+    """Forget what another drawing left there."""
     key = parts / "drawing.json"
     own = json.loads(json.dumps(asdict(drawing)))
     if key.is_file():
         before = json.loads(key.read_text())
-        if before | {"count": 0} == own | {"count": 0}:
-            return
-        for old in [*parts.glob("[0-9]*.png"), *parts.glob("[0-9]*.npy")]:
-            old.unlink()
+        if before | {"count": 0} != own | {"count": 0}:
+            for number in range(before["count"]):
+                (parts / _name(number)).unlink(missing_ok=True)
+                (parts / f"{number:06d}.npy").unlink(missing_ok=True)
     parts.mkdir(parents=True, exist_ok=True)
     files.write_json(key, own)
 
@@ -114,7 +114,8 @@ def _is_done(parts: Path, drawing: Drawing, k: int, arrays: bool) -> bool:
     if arrays:
         path = parts / f"{k:06d}.npy"
         return path.is_file() and len(np.load(path, mmap_mode="r")) == len(drawing.numbers(k))
-    return all((parts / _name(n)).is_file() for n in drawing.numbers(k))
+    told = ((n, _told(parts / _name(n))) for n in drawing.numbers(k))
+    return all(t is not None and (replace(t[0], count=drawing.count), t[1]) == (drawing, n) for n, t in told)
 
 
 def _keep(parts: Path, drawing: Drawing, k: int, pixels: np.ndarray, arrays: bool) -> None:
@@ -124,6 +125,17 @@ def _keep(parts: Path, drawing: Drawing, k: int, pixels: np.ndarray, arrays: boo
     for number, picture in zip(drawing.numbers(k), pixels, strict=True):
         text = json.dumps({**asdict(drawing), "number": number})
         figures.save(figures.to_image(picture), parts / _name(number), {KEY: text})
+
+
+def _told(picture: Path) -> tuple[Drawing, int] | None:
+    """How a PNG says that it was drawn, and its number; None where it says nothing of the kind."""
+    try:
+        with Image.open(picture) as opened:
+            told = json.loads(opened.info.get(KEY, "null"))
+        number = told.pop("number")
+        return Drawing(**told), int(number)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def _join(parts: Path, batches: range, path: Path) -> None:
@@ -143,19 +155,13 @@ def redraw(model: Model, picture: Path) -> tuple[np.ndarray, bool]:
     Its whole batch is drawn, since sums in another order differ in the last bit. Raises UserError for a picture without
     that text, or of other weights.
     """
-    try:
-        with Image.open(picture) as opened:
-            text, had = opened.info.get(KEY), np.asarray(opened)
-        told = json.loads(text) if text else None
-    except (OSError, ValueError) as e:
-        raise UserError(f"'{picture}' can't be read as a picture ({e})") from e
+    told = _told(picture)
     if told is None:
         raise UserError(f"'{picture}' does not say how it was drawn: give a PNG that 'unnoise sample' wrote")
-    number = told.pop("number")
-    drawing = Drawing(**told)
+    drawing, number = told
     assert model.folder is not None
     if drawing.weights != weights_of(model.folder):
         raise UserError(f"'{picture}' was drawn with other weights than '{model.folder}' has now: give the run that drew it")
     k = number // drawing.batch
     again = drawing.draw(model, k)[number - k * drawing.batch]
-    return again, np.array_equal(again.squeeze(), had.squeeze())
+    return again, np.array_equal(again.squeeze(), np.asarray(Image.open(picture)))

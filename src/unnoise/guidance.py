@@ -87,7 +87,7 @@ class _Guided(Denoiser):
         self.denoiser, self.schedule, self.how = denoiser, denoiser.schedule, how
 
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        ratio = self.schedule.ratio(t if t.ndim == 0 else t[0])  # a sampler's pictures are all at one time
+        ratio = self.schedule.ratio(t if t.ndim == 0 else t[0]).clamp(max=1e9)  # a sampler's pictures are all at one time
         if not self.how.low < ratio <= self.how.high:
             plain: Tensor = self.denoiser(x_t, t, label)
             return plain

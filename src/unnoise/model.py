@@ -1,6 +1,5 @@
 """A trained model, ready for use: `Model.open("runs/digits").draw(16)`."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unnoise import checkpoint, figures
+from unnoise import checkpoint, figures, files
 from unnoise.data.decode import Fit, decode
 from unnoise.data.pictures import Pictures
 from unnoise.denoiser import Denoiser
@@ -18,6 +17,7 @@ from unnoise.draws import PictureNoise, stream
 from unnoise.errors import UserError, nearest
 from unnoise.explore import begin_at, invert
 from unnoise.gaussian import Moments
+from unnoise.guidance import NoGuidance
 from unnoise.precision import autocast
 from unnoise.processes import choose_device
 from unnoise.recipe import RunInfo, load_run
@@ -56,7 +56,7 @@ class Model:
         device = device or choose_device()
         denoiser = info.recipe.build_denoiser(info.shape, len(info.classes))
         checkpoint.load_model(folder / "model.safetensors", denoiser)
-        info = replace(info, device=device, bf16=info.bf16 and device == info.device)
+        info = replace(info, device=device, bf16=info.bf16 and torch.device(device).type == torch.device(info.device).type)
         return cls(denoiser.eval().to(device), info, folder)
 
     @cached_property
@@ -152,8 +152,8 @@ class Model:
             return invert(self.denoiser, x.to(self.info.device), sampling or self.info.recipe.sampling, label)
 
     def follow(self, noise: Tensor, sampling: Sampling | None = None, label: Tensor | None = None) -> Tensor:
-        """The pictures (B, C, H, W) that noise (B, C, H, W) at t = 1 leads to, by DDIM at eta = 0 at the recipe's times."""
-        sampling = replace(sampling or self.info.recipe.sampling, sampler=DDIM(), clamp_estimate=False)
+        """The pictures (B, C, H, W) that noise (B, C, H, W) at t = 1 leads to, by DDIM without guidance: `invert` undone."""
+        sampling = replace(sampling or self.info.recipe.sampling, sampler=DDIM(), clamp_estimate=False, guidance=NoGuidance())
         for record in self._run(noise, sampling, PictureNoise(0, []), label):
             noise = record.x
         return noise.clamp(-1, 1)
@@ -207,7 +207,7 @@ class Model:
     def refined_sigma(self, y: Tensor, guess: float) -> float:
         """The noise in y (1, C, H, W), from a guess, by what the denoiser leaves of it; both on [-1, 1]."""
         most = float(self.denoiser.schedule.ratio(torch.ones((), dtype=torch.float64)))
-        return min(most, refine_sigma(y, min(most, max(guess, 0.002)), self.denoise))
+        return refine_sigma(y, max(guess, 0.002), self.denoise, most)
 
     def restore(self, y: Tensor, operator: Operator, variance: Tensor | float, size: tuple[int, int], samples: int = 8,
                 method: Posterior | None = None, sampling: Sampling | None = None, seed: int = 0,
@@ -231,18 +231,11 @@ class Model:
 
         None where the run has no held-out loss or x is smaller than what was trained on.
         """
-        losses = None if self.folder is None else read_last_loss(self.folder)
+        lines = [] if self.folder is None else files.read_records(self.folder / "held-out.jsonl")
         h, w = self.info.shape[1:]
         top, left = (x.shape[2] - h) // 2, (x.shape[3] - w) // 2
-        if losses is None or top < 0 or left < 0:
+        if not lines or top < 0 or left < 0:
             return None
         pictures = Pictures(figures.to_uint8(x[..., top : top + h, left : left + w]))
         plan, info = self.info.recipe.training, self.info
-        return float(np.mean(held_out_loss(self.denoiser, pictures, plan, info.device, info.bf16))) / losses
-
-
-def read_last_loss(run: Path) -> float | None:
-    """The last held-out loss of a run."""
-    path = run / "held-out.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return float(json.loads(lines[-1])["loss"]) if lines else None
+        return float(np.mean(held_out_loss(self.denoiser, pictures, plan, info.device, info.bf16))) / float(lines[-1]["loss"])

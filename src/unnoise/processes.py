@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from torch import Tensor, distributed, nn
 from unnoise.errors import UserError
 
 T = TypeVar("T")
+PATIENCE = timedelta(hours=12)  # for others: one machine may decode pictures for long while another has them
 SIGNS = ("closed by peer", "reset by peer", "gloo", "nccl")  # in the messages of a connection that was lost
 
 
@@ -50,8 +52,8 @@ class Processes:
             return cls(device=choose_device())
         from accelerate import PartialState
 
-        state = PartialState(cpu=choose_device() == "cpu")
-        return cls(state.process_index, state.num_processes, state.device.type)
+        state = PartialState(cpu=choose_device() == "cpu", timeout=PATIENCE)
+        return cls(state.process_index, state.num_processes, str(state.device))
 
     @property
     def first(self) -> bool:
@@ -81,17 +83,17 @@ class Processes:
         return [bool(f) for f in told.tolist()]
 
     def decide(self, make: Callable[[], T]) -> T:
-        """What the first process makes, told to all; a UserError of its is raised by all."""
+        """What the first process makes, told to all; what the user can mend (UserError, OSError) is raised by all."""
         if self.count == 1:
             return make()
         told: list[Any] = [None]
         if self.first:
             try:
                 told = [make()]
-            except UserError as e:
+            except (UserError, OSError) as e:
                 told = [e]
         distributed.broadcast_object_list(told)
-        if isinstance(told[0], UserError):
+        if isinstance(told[0], UserError | OSError):
             raise told[0]
         answer: T = told[0]
         return answer

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ class Run:
         self.sharded = info.recipe.training.sharded and processes.count > 1
         self.training = info.recipe.build_training(info.shape, len(info.classes), info.device, self.sharded)
         self._board: SummaryWriter | None = None
+        self._parts, self._guided = info.recipe.training.parts, False
 
     @classmethod
     def begin(cls, folder: Path, recipe: Recipe, say: Say, strict: bool = False, cache: Path | None = None,
@@ -138,14 +139,17 @@ class Run:
         """Forget the lines of steps that will be done again."""
         for name in ("metrics.jsonl", "held-out.jsonl"):
             path = self.folder / name
-            kept = [r for r in read_metrics(path) if r["step"] <= self.training.step]
+            kept = [r for r in files.read_records(path) if r["step"] <= self.training.step]
             text = "".join(json.dumps(r) + "\n" for r in kept)
             files.write(path, lambda p, text=text: p.write_text(text))  # type: ignore[misc]
 
     def save(self) -> None:
         """A checkpoint, and the averaged weights for use; tried `TRIES` times. Raises UserError if the disk won't take it."""
-        contents = checkpoint.collect(self.training.models, self.training.optimizer)
-        self.processes.decide(lambda: self._write(contents))
+        if self.sharded:
+            contents = checkpoint.collect(self.training.models, self.training.optimizer)
+            self.processes.decide(lambda: self._write(contents))
+        else:
+            self.processes.decide(lambda: self._write(checkpoint.collect(self.training.models, self.training.optimizer)))
 
     def _write(self, contents: checkpoint.Contents) -> None:
         t, plan = self.training, self.info.recipe.training
@@ -167,12 +171,15 @@ class Run:
     def _store(self, total: int) -> None:
         """Averages for later: an early one, which guides the last when sampling, and those asked for."""
         t, plan, guide = self.training, self.info.recipe.training, self.folder / "guide.safetensors"
-        if t.step >= GUIDE * total and not self.processes.any(guide.exists()):
+        if t.step >= GUIDE * total and not self._guided:
+            self._guided = True
             tensors = checkpoint.state_of(t.average)
-            if self.processes.first:
+            if self.processes.first and not guide.exists():
                 checkpoint.save_tensors(guide, tensors)
         if t.step * plan.snapshots // total > (t.step - 1) * plan.snapshots // total:
             for width, average in {plan.ema: t.average, **t.more}.items():
+                if not width:
+                    continue  # the weights themselves are no average to make others from
                 tensors = checkpoint.state_of(average)
                 if self.processes.first:
                     checkpoint.save_tensors(self.folder / "snapshots" / snapshot_name(t.step, width), tensors)
@@ -211,8 +218,11 @@ class Run:
                 for k, level in enumerate(levels):
                     self._board.add_scalar(f"held-out loss/level {k}", level, step)
 
-    def train(self) -> Generator[TrainingRecord, None, None]:
-        """Train, logging each step, drawing and saving now and then; saved whenever the loop ends or is left."""
+    def train(self, stop: Callable[[], object] = lambda: False) -> Generator[TrainingRecord, None, None]:
+        """Train, logging each step, drawing and saving now and then; saved whenever the loop ends or is left.
+
+        `stop` is asked after each step; where one of several processes says so, all end after that step.
+        """
         plan, recipe, team = self.info.recipe.training, self.info.recipe, self.processes
         records = train(self.training, self.split.train, plan, self.info.device, self.info.bf16, recipe.data.flip,
                         recipe.data.augment, team)  # fmt: skip
@@ -225,18 +235,10 @@ class Run:
                 self.say(f"drawing {plan.sample_count} pictures before the first step")
                 self._show()
             saved = time.perf_counter()
-            draw_at, parts = saved + plan.sample_every, plan.parts
+            draw_at = saved + plan.sample_every
             try:
                 for record in records:
-                    if log is not None:
-                        self._log(record, log)
-                    if record.total:
-                        self._store(record.total)
-                    if record.parts > parts:
-                        parts = record.parts
-                        self.say(f"memory ran out: a batch of {plan.batch} is now taken in {parts} parts, its gradient the same")
-                    if record.skipped:
-                        self.say(f"step {record.step} had no finite gradient (loss {record.loss:.3g}) and changed nothing")
+                    self._note(record, log)
                     now = time.perf_counter()
                     draw, save = team.follow(now > draw_at, now - saved > plan.save_every)
                     if draw:
@@ -247,14 +249,26 @@ class Run:
                         self.save()
                         saved = time.perf_counter()
                     yield record
-            except GeneratorExit:  # the loop was left, by all processes after the same step
-                self.save()
-                raise
-            except BaseException:  # what befalls one process must not make it wait for the others
+                    if team.any(stop()):
+                        break
+            except (GeneratorExit, UserError):  # between two steps; the others may be anywhere, so nothing is asked of them
                 if team.first and not self.sharded:
                     self._write(checkpoint.collect(self.training.models, self.training.optimizer))
                 raise
             self.save()
+
+    def _note(self, record: TrainingRecord, log: TextIO | None) -> None:
+        """Write a step down and say what is unusual in it."""
+        plan = self.info.recipe.training
+        if log is not None:
+            self._log(record, log)
+        if record.total:
+            self._store(record.total)
+        if record.parts > self._parts:
+            self._parts = record.parts
+            self.say(f"memory ran out: a batch of {plan.batch} is now taken in {record.parts} parts, its gradient the same")
+        if record.skipped:
+            self.say(f"step {record.step} had no finite gradient (loss {record.loss:.3g}) and changed nothing")
 
     def _show(self) -> None:
         self.measure()
@@ -317,10 +331,10 @@ def tuned(info: RunInfo, pictures: Pictures, say: Say, processes: int) -> RunInf
         found = find_batch(trial(), pictures, plan, device, bf16, say)
         plan = replace(plan, batch=found * processes)
         say(f"batch {plan.batch}{f', {found} for each process' if processes > 1 else ''}: a larger one is hardly faster")
-    worth = plan.minutes is not None and plan.minutes >= COMPILING[device]
-    compiled = (plan.compile == "on" or (plan.compile == "auto" and worth)) and compiling_pays(
-        trial(), pictures, plan, device, bf16, say
-    )
+    own = replace(plan, batch=max(1, plan.batch // processes))  # what one of them computes
+    worth = plan.minutes is not None and plan.minutes >= COMPILING[torch.device(device).type]
+    tried = plan.compile == "on" or (plan.compile == "auto" and worth)
+    compiled = tried and compiling_pays(trial(), pictures, own, device, bf16, say)
     return replace(info, recipe=replace(info.recipe, training=plan), bf16=bf16, compiled=compiled)
 
 
@@ -341,7 +355,7 @@ def list_runs(root: Path) -> list[RunState]:
     found = []
     for path in sorted(root.glob("*/recipe.json"), key=lambda p: -p.stat().st_mtime):
         info, folder = load_run(path.parent), path.parent
-        records, held_out = read_metrics(folder / "metrics.jsonl"), read_losses(folder, "held-out.jsonl")
+        records, held_out = files.read_records(folder / "metrics.jsonl"), read_losses(folder, "held-out.jsonl")
         step = records[-1]["step"] if records else 0
         state = "done" if step and step == info.total_steps else "unfinished" if records else "no steps"
         loss = float(np.mean([r["loss"] for r in records[-50:]])) if records else None
@@ -351,14 +365,8 @@ def list_runs(root: Path) -> list[RunState]:
 
 def read_losses(folder: Path, name: str = "metrics.jsonl") -> tuple[list[int], list[float]] | None:
     """The steps of a run and their losses, from its metrics; None if there are none."""
-    records = read_metrics(folder / name)
+    records = files.read_records(folder / name)
     return ([r["step"] for r in records], [r["loss"] for r in records]) if records else None
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a file of JSON lines; a last line that a crash cut short is left out."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
 def measure_moments(pictures: Pictures, flip: bool = False, most: int = 2000, most_bytes: int = 2**29) -> Moments | None:

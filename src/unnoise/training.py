@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from unnoise import draws
-from unnoise.batches import Ahead, Batch, Batches
+from unnoise.batches import Batch, Batches, reading
 from unnoise.data.pictures import Pictures
 from unnoise.denoiser import Denoiser
 from unnoise.ema import PowerEMA
@@ -102,8 +102,6 @@ def train(training: Training, pictures: Pictures, plan: TrainingPlan, device: to
     averages = [PowerEMA(model, training.average, plan.ema, fresh)]
     averages += [PowerEMA(model, average, width, fresh) for width, average in training.more.items()]
     batches = Batches(pictures, plan, model.schedule, device, flip, moved, processes)
-    # On a CPU the thread that computes would only lose what the one that reads gains.
-    fetch = batches if torch.device(device).type == "cpu" else Ahead(batches)
     pictures_in_all = int(processes.sum(torch.tensor(float(len(pictures)), device=device))) if pictures.divided else len(pictures)
     budget = Budget(plan, training.step, plan.steps_asked(pictures_in_all))
     if plan.minutes is None and training.total is None:
@@ -112,41 +110,43 @@ def train(training: Training, pictures: Pictures, plan: TrainingPlan, device: to
     parameters, statistics = list(model.parameters()), list(model.buffers())
     drops = any(isinstance(m, Dropout) and m.least for m in model.modules())
     parts, bad = plan.parts, 0
-    while training.total is None or training.step < training.total:
-        rate = plan.rate_at(training.step, training.total)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        before = [b.clone() for b in statistics]  # which a forward pass changes
-        batch = fetch(training.step)
+    with reading(batches) as fetch:
+        while training.total is None or training.step < training.total:
+            rate = plan.rate_at(training.step, training.total)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            before = [b.clone() for b in statistics]  # which a forward pass changes
+            batch = fetch(training.step)
 
-        with dropout_seeded(plan.seed, training.step, processes.rank) if drops else nullcontext():
-            loss, parts = gradients(wrapped, batch, plan, bf16, parts, processes)
-        norm = clip(parameters, plan.clip)
+            with dropout_seeded(plan.seed, training.step, processes.rank, batch.x.device) if drops else nullcontext():
+                loss, parts = gradients(wrapped, batch, plan, bf16, parts, processes)
+            norm = clip(parameters, plan.clip)
 
-        training.step += 1
-        bad = 0 if math.isfinite(norm) else bad + 1
-        if bad:
-            for buffer, kept in zip(statistics, before, strict=True):
-                buffer.copy_(kept)
-        else:
-            optimizer.step()
-            for average in averages:
-                average.update(training.step)
-        for p in parameters:
-            p.grad = None
-        if bad == MOST_BAD:
-            raise UserError(f"the gradient was not finite in {MOST_BAD} steps up to {training.step} (loss {float(loss):.3g}): "
-                            "lower --training.learning-rate, or train with --training.precision fp32")  # fmt: skip
-        if training.total is None:
-            training.total = processes.decide(lambda: budget.steps_in_all(training.step))
-        speed = budget.speed(training.step)
-        yield TrainingRecord(training.step, training.total, float(loss), norm, rate, speed, parts, skipped=bad > 0)
+            step = training.step + 1
+            bad = 0 if math.isfinite(norm) else bad + 1
+            if bad:
+                for buffer, kept in zip(statistics, before, strict=True):
+                    buffer.copy_(kept)
+            else:
+                optimizer.step()
+                for average in averages:
+                    average.update(step)
+            training.step = step  # only now is all of it true
+            for p in parameters:
+                p.grad = None
+            if bad == MOST_BAD:
+                raise UserError(f"the gradient was not finite in {MOST_BAD} steps up to {step} (loss {float(loss):.3g}): "
+                                "lower --training.learning-rate, or train with --training.precision fp32")  # fmt: skip
+            if training.total is None:
+                training.total = processes.decide(partial(budget.steps_in_all, step))
+            speed = budget.speed(step)
+            yield TrainingRecord(step, training.total, float(loss), norm, rate, speed, parts, skipped=bad > 0)
 
 
 @contextmanager
-def dropout_seeded(seed: int, step: int, rank: int) -> Iterator[None]:
+def dropout_seeded(seed: int, step: int, rank: int, device: torch.device) -> Iterator[None]:
     """Inside it, torch's own draws, which only dropout makes, are a function of (seed, step, process); outside as before."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(int(draws.stream(seed, "dropout", step, rank).integers(2**63)))
         yield
 

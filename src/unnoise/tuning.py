@@ -26,9 +26,9 @@ def find_batch(training: Training, pictures: Pictures, plan: TrainingPlan, devic
     model, best, found = copy.deepcopy(training.model).train(), 0.0, SIZES[0]
     for size in SIZES:
         batch = Batches(pictures, replace(plan, batch=size), model.schedule, device)(0)
-        if gradients(model, batch, plan, bf16)[1] > 1:  # it had to be cut to fit in memory
+        if gradients(model, batch, plan, bf16, plan.parts)[1] > plan.parts:  # it had to be cut to fit in memory
             break
-        speed = size / fastest(lambda: float(gradients(model, batch, plan, bf16)[0]), 3)  # noqa: B023
+        speed = size / fastest(lambda: float(gradients(model, batch, plan, bf16, plan.parts)[0]), 3)  # noqa: B023
         say(f"batch {size}: {speed:.0f} pictures/s")
         if speed < ENOUGH * best:
             break
@@ -48,9 +48,9 @@ def compiling_pays(training: Training, pictures: Pictures, plan: TrainingPlan, d
     begun = time.perf_counter()
     try:
         compiled.compile_network()
-        gradients(compiled, batch, plan, bf16)
+        gradients(compiled, batch, plan, bf16, plan.parts)
         took = time.perf_counter() - begun
-        seconds = [fastest(lambda: float(gradients(m, batch, plan, bf16)[0]), 5) for m in (plain, compiled)]  # noqa: B023
+        seconds = [fastest(lambda: float(gradients(m, batch, plan, bf16, plan.parts)[0]), 5) for m in (plain, compiled)]  # noqa: B023
     except Exception as e:  # whatever a compiler may lack
         say(f"not compiled: {str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__}")
         return False

@@ -21,7 +21,7 @@ def sample(
     seed: Annotated[int, arg(help="another seed gives other pictures")] = 0,
     label: Annotated[str | None, arg(help="the name of a class, or all: one after the other")] = None,
     guidance: Annotated[float | None, arg(help="strength of guidance: by class, or by the run's early self")] = None,
-    out: Annotated[Path | None, arg(help="a folder for PNG files, or one .npz; RUN/drawn by default")] = None,
+    out: Annotated[Path | None, arg(help="a folder for PNG files, or one .npz; RUN/drawn (or varied) by default")] = None,
     steps: Annotated[int | None, arg(help="sampling steps; the recipe's by default")] = None,
     sampler: Annotated[str | None, arg(help="dpm++2m, unipc, heun, ddim, ddpm, ...: a wrong name is answered with all")] = None,
     batch: Annotated[int, arg(help="pictures drawn at once")] = 250,
@@ -52,14 +52,14 @@ def sample(
     team = Processes.join()
     model = Model.open(run, team.device)
     if redraw is not None:
-        return _redraw(model, redraw, out)
-    sampling = _with_guidance(model, sampling_asked(model, steps, sampler, changes), guidance)
+        return _redraw(model, redraw, out) if team.first else 0
+    sampling = sampling_asked(model, steps, sampler, changes, guidance)
     one = None if label is None else -1 if label == "all" and model.info.classes else model.label_of(label)
-    out = out or run / "drawn"
+    out = out or run / ("drawn" if from_ is None else "varied")
     if out.suffix not in ("", ".npz") or not out.name:
         raise UserError(f"--out must be a folder's name or end in .npz, not '{out}'")
     if from_ is not None:
-        return _vary(model, from_, strength, n or 8, seed, sampling, one, out)
+        return _vary(model, from_, strength, range(n or 8), seed, batch, sampling, one, out) if team.first else 0
     count = n or (len(model.info.classes) if one == -1 else 16)
     if team.first:
         how = f"{to_name(sampling.sampler)}, {sampling.steps} steps"
@@ -72,20 +72,6 @@ def sample(
         say(f"{count} pictures in {time.perf_counter() - begun:.1f} s: {out}{shown}")
     team.leave()
     return 0
-
-
-def _with_guidance(model: "Model", sampling: "Sampling", scale: float | None) -> "Sampling":
-    """Guidance of this strength, of the kind that the run can have, unless a kind was chosen."""
-    from dataclasses import replace
-
-    from unnoise.guidance import AutoGuidance, ClassGuidance
-
-    if scale is None:
-        return sampling
-    how = sampling.guidance
-    if isinstance(how, ClassGuidance | AutoGuidance):
-        return replace(sampling, guidance=replace(how, scale=scale))
-    return replace(sampling, guidance=ClassGuidance(scale) if model.info.classes else AutoGuidance(scale))
 
 
 def _redraw(model: "Model", picture: Path, out: Path | None) -> int:
@@ -101,24 +87,28 @@ def _redraw(model: "Model", picture: Path, out: Path | None) -> int:
     return 0
 
 
-def _vary(model: "Model", picture: Path, strength: float, n: int, seed: int, sampling: "Sampling", one: int | None,
-          out: Path) -> int:  # fmt: skip
+def _vary(model: "Model", picture: Path, strength: float, numbers: range, seed: int, batch: int, sampling: "Sampling",
+          one: int | None, out: Path) -> int:  # fmt: skip
     """Pictures like one, a PNG each and a grid that begins with it."""
     import numpy as np
     import torch
 
     from unnoise import figures
 
-    x = model.read_picture(picture, fitted=True)
-    label = None if one is None else (torch.arange(n) % len(model.info.classes) if one < 0 else torch.full((n,), one))
-    drawn = figures.to_uint8(model.vary(x, strength, range(n), seed, sampling, label))
-    sheet = out.with_name(f"{out.name}-grid.png")
     if out.suffix:
         raise UserError(f"with --from, --out is a folder's name, not '{out}'")
-    for k, pixels in enumerate(drawn):
-        figures.save(figures.to_image(pixels), out / f"{k:06d}.png")
-    figures.save(figures.grid(np.concatenate([figures.to_uint8(x), drawn])), sheet)
-    say(f"{n} pictures like '{picture}', strength {strength:g}: {out}/ and {sheet}")
+    x = model.read_picture(picture, fitted=True)
+    drawn = []
+    for first in range(0, len(numbers), batch):
+        some = numbers[first : first + batch]
+        every = torch.tensor(some, device=model.info.device)
+        label = None if one is None else every % len(model.info.classes) if one < 0 else torch.full_like(every, one)
+        drawn.append(figures.to_uint8(model.vary(x, strength, some, seed, sampling, label)))
+        for k, pixels in zip(some, drawn[-1], strict=True):
+            figures.save(figures.to_image(pixels), out / f"{k:06d}.png")
+    sheet = out.with_name(f"{out.name}-grid.png")
+    figures.save(figures.grid(np.concatenate([figures.to_uint8(x), *drawn])), sheet)
+    say(f"{len(numbers)} pictures like '{picture}', strength {strength:g}: {out}/ and {sheet}")
     return 0
 
 

@@ -99,10 +99,14 @@ def data_changes(data: str | None, root: str | None = None, download: bool = Fal
     return asked
 
 
-def sampling_asked(model: "Model", steps: int | None, sampler: str | None, changes: Changes | None) -> "Sampling":
-    """How to draw from this model: its recipe's way, but for what was asked."""
+def sampling_asked(model: "Model", steps: int | None, sampler: str | None, changes: Changes | None,
+                   guidance: float | None = None) -> "Sampling":  # fmt: skip
+    """How to draw from this model: its recipe's way, but for what was asked. `guidance` is by class where there are labels."""
     from unnoise.recipe import override
 
     asked: Changes = {f"sampling.{k}": v for k, v in (("steps", steps), ("sampler", sampler)) if v is not None}
+    if guidance is not None:
+        asked["sampling.guidance"] = "class" if model.info.classes else "auto"
+        asked["sampling.guidance.scale"] = guidance
     asked |= {k if k.startswith("sampling.") else f"sampling.{k}": v for k, v in (changes or {}).items()}
     return override(model.info.recipe, asked).sampling

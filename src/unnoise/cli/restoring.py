@@ -36,8 +36,8 @@ def restore(
     blur: Annotated[float, arg(help="deblur: the blur's standard deviation in pixels")] = 1.5,
     motion: Annotated[str | None, arg(help="deblur: LENGTH,DEGREES of a motion")] = None,
     quality: Annotated[int | None, arg(help="dejpeg: the JPEG's quality; read from the file if not given")] = None,
-    mode: Annotated[str | None, arg(help="mean: least error; sample: one sharper draw; average: of --samples draws")] = None,
-    samples: Annotated[int, arg(help="how many draws mean, spread and strip are made of, but for denoise")] = 8,
+    mode: Annotated[str | None, arg(help="mean: least error; sample: one sharper draw; average: the mean of draws")] = None,
+    samples: Annotated[int, arg(help="how many draws a mean, its spread and strip are made of")] = 8,
     method: Annotated[str, arg(help="mmps (calibrated), or faster: diffpir, ddnm, pigdm; dps for what is not linear")] = "mmps",
     add_noise: Annotated[float | None, arg(help="try it out: do the damage to clean pictures first; 0: no noise")] = None,
     out: Annotated[Path, arg(help="folder for the results")] = Path("restored"),
@@ -64,22 +64,30 @@ def restore(
     for name, value, valid in (("task", task, TASKS), ("mode", mode, MODES), ("method", method, POSTERIORS)):
         if value not in valid:
             raise UserError(f"unknown {name} '{value}': {nearest(value, valid)}")
-    for option, level, least in (("--sigma", sigma, 0.0), ("--add-noise", add_noise, 0.0 if task == "denoise" else -1e-9)):
-        if level is not None and not least < level < float("inf"):
+    own_noise = noise is not None or task == "salt-and-pepper"
+    least = 0.0 if task == "denoise" and not own_noise else -1e-9  # with the damage done first: 0 is no noise
+    for option, level, bound in (("--sigma", sigma, 0.0), ("--add-noise", add_noise, least)):
+        if level is not None and not bound < level < float("inf"):
             raise UserError(f"{option} must be greater than 0, not {level}")
     one_step = task == "denoise" and noise is None and mode == "mean"
+    draws = 1 if one_step or mode == "sample" else samples
+    if own_noise and (sigma is not None or add_noise):
+        raise UserError(f"{'--noise' if noise else task} says how strong its noise is: leave --sigma away, "
+                        "and give --add-noise 0")  # fmt: skip
+    if any("guidance" in name for name in changes or {}):
+        raise UserError("restoring is not guided: it follows what is seen of the picture")
     if changes and one_step:
         raise UserError(f"--{next(iter(changes))} is about sampling: add --mode sample")
     if samples < 1:
         raise UserError(f"--samples must be at least 1, not {samples}")
-    paths = _refuse_overwriting(_files(pictures), out, 1 if mode != "average" else samples, add_noise is not None)
+    paths = _refuse_overwriting(_files(pictures), out, draws, add_noise is not None)
     model = Model.open(run)
     sampling = None if one_step else sampling_asked(model, None, None, changes)
     read = [model.read_picture(path, any_channels=task == "colourise") for path in paths]  # all, before anything is written
     for number, (path, picture) in enumerate(zip(paths, read, strict=True)):
         harm, what = (_task(task, path, noise, level, mask, factor, blur, motion, quality, model)
                       for level in (add_noise, add_noise if sigma is None else sigma))  # fmt: skip
-        job = _Job(model, path, out, seed, number, mode, samples, POSTERIORS[method](), sampling)
+        job = _Job(model, path, out, seed, number, mode, draws, POSTERIORS[method](), sampling)
         known = (sigma, add_noise, noise) != (None, None, None)
         job.run(what, harm if add_noise is not None else None, picture, known)
     return 0
@@ -175,7 +183,7 @@ class _Job:
     def __init__(self, model: "Model", path: Path, out: Path, seed: int, number: int, mode: str, samples: int,
                  method: "Posterior", sampling: "Sampling | None") -> None:  # fmt: skip
         self.model, self.path, self.out, self.seed, self.number = model, path, out, seed, number
-        self.mode, self.samples, self.method, self.sampling = mode, samples if mode == "average" else 1, method, sampling
+        self.mode, self.samples, self.method, self.sampling = mode, samples, method, sampling
 
     def run(self, task: "Task", harm: "Task | None", picture: "Tensor", known: bool) -> None:
         """Restore one picture, or damage a clean one first by `harm`; `known` says whether the noise's level was given."""
@@ -239,7 +247,7 @@ class _Job:
 
         from unnoise import figures
 
-        told = {"unnoise": json.dumps({"restored from": self.path.name, "how": said, "run": str(self.model.folder)})}
+        told = {"unnoise restore": json.dumps({"restored from": self.path.name, "how": said, "run": str(self.model.folder)})}
         size = (x.shape[2], x.shape[3])
         try:
             figures.save(figures.to_image(figures.to_uint8(x)[0]), self.out / f"{self.path.stem}.png", told)

@@ -78,7 +78,9 @@ def train(
     from unnoise.run import Run
 
     if resume is not None:
-        return _follow(Run.resume(resume, say, cache, Processes.join()))
+        team = Processes.join()
+        with team.together():
+            return _follow(Run.resume(resume, say, cache, team))
     # Small square pictures, in which text may not be mirrored, are alike enough to share a preset.
     alike = {"mnist": "fashion-mnist", "cifar10": "fashion-mnist"}
     chosen = preset or (alike.get(data, data if data in PRESETS else "pictures") if data else "digits")
@@ -109,20 +111,17 @@ def begin(folder: Path, recipe: "Recipe", strict: bool = False, cache: Path | No
     from unnoise.run import Run
 
     team = Processes.join()
-    return _follow(Run.begin(folder, recipe, say, strict, cache, team))
+    with team.together():
+        return _follow(Run.begin(folder, recipe, say, strict, cache, team))
 
 
 def _follow(run: "Run") -> int:
     """Train with progress; on Ctrl-C keep everything and say how to go on."""
     from unnoise.run import Stop
 
-    last, asked = None, 0
     with Stop() as stop, Shown(run) as shown:
-        for last in (records := run.train()):
-            shown.update(last)
-            if run.processes.any(stop.asked):
-                break
-        records.close()  # saves
+        for record in run.train(lambda: stop.asked):
+            shown.update(record)
         asked = stop.asked
     if run.processes.any(asked):
         run.say(f"stopped at step {run.training.step}; all is kept. Go on with: unnoise train --resume {run.folder}")

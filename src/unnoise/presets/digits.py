@@ -13,6 +13,7 @@ from unnoise.noise import KarrasSchedule, KarrasSteps, LogNormalTimes
 from unnoise.plan import TrainingPlan
 from unnoise.recipe import Recipe
 from unnoise.sampler import Sampling
+from unnoise.solvers import DPMSolver2MSDE
 
 recipe = Recipe(
     data=DataPlan(source=Digits()),
@@ -20,5 +21,5 @@ recipe = Recipe(
     target=KarrasTarget(sigma_data=0.75),
     network=UNetPlan(widths=(64, 128)),
     training=TrainingPlan(minutes=1.0, batch=32, times=LogNormalTimes(mean=-0.4), sample_every=15.0),
-    sampling=Sampling(times=KarrasSteps(), steps=20),
+    sampling=Sampling(DPMSolver2MSDE(), KarrasSteps(), steps=15),
 )

@@ -12,6 +12,7 @@ from unnoise.noise import KarrasSchedule, KarrasSteps, LogNormalTimes
 from unnoise.plan import TrainingPlan
 from unnoise.recipe import Recipe
 from unnoise.sampler import Sampling
+from unnoise.solvers import DPMSolver2MSDE
 
 recipe = Recipe(
     data=DataPlan(source=FashionMnist()),
@@ -19,5 +20,5 @@ recipe = Recipe(
     target=KarrasTarget(sigma_data=0.71),
     network=UNetPlan(widths=(64, 128), patch=2),
     training=TrainingPlan(minutes=5.0, batch=32, times=LogNormalTimes(mean=-0.4), sample_every=60.0),
-    sampling=Sampling(times=KarrasSteps(), steps=20),
+    sampling=Sampling(DPMSolver2MSDE(), KarrasSteps(), steps=15),
 )

@@ -13,6 +13,7 @@ from unnoise.noise import KarrasSchedule, KarrasSteps, LogNormalTimes
 from unnoise.plan import TrainingPlan
 from unnoise.recipe import Recipe
 from unnoise.sampler import Sampling
+from unnoise.solvers import DPMSolver2MSDE
 
 recipe = Recipe(
     data=DataPlan(source=Folder(), size=(64, 64), flip=True),
@@ -20,5 +21,5 @@ recipe = Recipe(
     target=KarrasTarget(sigma_data=0.5),
     network=UNetPlan(widths=(64, 128, 192, 256), patch=2, style=Style(dropout=0.1)),
     training=TrainingPlan(minutes=60.0, batch=32, learning_rate=5e-4, times=LogNormalTimes(mean=-0.8), sample_every=120.0),
-    sampling=Sampling(times=KarrasSteps(), steps=20),
+    sampling=Sampling(DPMSolver2MSDE(), KarrasSteps(), steps=15),
 )

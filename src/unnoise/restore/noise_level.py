@@ -24,19 +24,20 @@ def estimate_sigma(y: Tensor) -> float:
     return float(by_wavelets(y.double().cpu().numpy(), average_sigmas=True, channel_axis=0))
 
 
-def refine_sigma(y: Tensor, sigma: float, denoise: Callable[[Tensor, float], Tensor], rounds: int = 4) -> float:
+def refine_sigma(y: Tensor, sigma: float, denoise: Callable[[Tensor, float], Tensor], most: float, rounds: int = 4) -> float:
     """A noise level that the denoiser's own residual agrees with, from a first guess `sigma`, for y (B, C, H, W).
 
     With E[x | y] the mean of |y - x_hat|^2 is sigma^2 (1 - div x_hat / N) (Stein 1981); the divergence is estimated with one
-    random direction. Solved for sigma a few times over.
+    random direction. Solved for sigma a few times over, never above `most`.
     """
     probe = PictureNoise(0, range(len(y)), "divergence").normal_like(y).sign()
     for _ in range(rounds):
+        sigma = min(sigma, most)
         x_hat, small = denoise(y, sigma), 0.1 * sigma
         divergence = float((probe * (denoise(y + small * probe, sigma) - x_hat)).mean()) / small
         found = float((y - x_hat).square().mean()) / max(0.05, 1 - divergence)
         sigma = 0.5 * sigma + 0.5 * found**0.5  # half way: the residual itself depends on sigma
-    return sigma
+    return min(sigma, most)
 
 
 class Noise(ABC):
@@ -138,7 +139,7 @@ def _positive(name: str, value: float) -> None:
 
 def smoothed(y: Tensor) -> Tensor:
     """A rough picture of what is below the noise, to read variances from."""
-    return Blur.gaussian(1.5)(y)
+    return Blur.gaussian(1.5)(y) if min(y.shape[-2:]) > 5 else y.mean((-2, -1), keepdim=True).expand_as(y)
 
 
 def salt_and_pepper(y: Tensor, least: float = 0.15) -> Tensor:

@@ -129,6 +129,8 @@ class Blur(Operator):
 
     def __call__(self, x: Tensor) -> Tensor:
         k, channels = self.kernel.shape[-1] // 2, x.shape[1]
+        if min(x.shape[-2:]) <= k:
+            raise UserError(f"a blur that reaches {k} pixels is too wide for a picture of {x.shape[-2]}x{x.shape[-1]}")
         weight = self.kernel.to(x).expand(channels, 1, *self.kernel.shape)
         return functional.conv2d(functional.pad(x, (k, k, k, k), mode="reflect"), weight, groups=channels)
 
@@ -144,6 +146,8 @@ class Blur(Operator):
     @classmethod
     def motion(cls, length: float, degrees: float) -> "Blur":
         """Along a line of `length` pixels, at `degrees` from the horizontal, counter-clockwise."""
+        if not length > 0:
+            raise UserError(f"the length of a motion must be greater than 0 pixels, not {length}")
         reach = max(1, math.ceil(length / 2))
         places = torch.linspace(-length / 2, length / 2, 16 * reach + 1, dtype=torch.float64)
         angle = math.radians(degrees)

@@ -67,12 +67,6 @@ class Observation:
     operator: Operator
     variance: Tensor
 
-    def __post_init__(self) -> None:
-        if not torch.isfinite(self.y).all():
-            raise UserError("what is seen of the picture has values that are not finite: mend it, or mask them out")
-        if (self.variance < 0).any():
-            raise UserError(f"the noise's variance must be at least 0, not {float(self.variance.min()):.3g}")
-
 
 class Posterior(ABC):
     """A way to turn the denoiser of p(x) into one of p(x | y)."""

@@ -61,12 +61,16 @@ def restore(
     if samples < 1:
         raise UserError(f"at least 1 sample is needed, not {samples}")
     seen = Observation(y, operator, torch.as_tensor(variance, dtype=y.dtype, device=y.device))
+    if not torch.isfinite(y).all():
+        raise UserError("what is seen of the picture has values that are not finite: mend it, or mask them out")
+    if (seen.variance < 0).any():
+        raise UserError(f"the noise's variance must be at least 0, not {float(seen.variance.min()):.3g}")
     whole = denoiser if tile is None else Tiled(denoiser, tile)
     posterior = method.wrap(whole, seen)
 
     def draw() -> Iterator[Tensor]:
         for k in range(samples):
-            noise = PictureNoise(seed, [len(y) * k + b for b in range(len(y))], "restore")
+            noise = PictureNoise(seed, range(len(y)), f"restore {k}")
             x = starting_point(denoiser, noise, y.new_empty(len(y), channels, *size))
             for record in trajectory(posterior, x, sampling, noise, label):
                 x = record.x

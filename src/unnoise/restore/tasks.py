@@ -20,6 +20,7 @@ from unnoise.errors import UserError
 from unnoise.restore.noise_level import GaussianNoise, Noise, salt_and_pepper, smoothed
 from unnoise.restore.operators import BlockDCT, Blur, Downsample, Grey, Identity, Mask, Operator
 
+ORIENTATION = 0x0112  # the EXIF tag
 ROUNDING = 0.5 / 127.5  # of 8 bits, generously: the least standard deviation that noise on [-1, 1] is given
 
 
@@ -60,7 +61,8 @@ class Task(ABC):
         size = self.clean_size((y.shape[2], y.shape[3]))
         variance = torch.full_like(y, ROUNDING**2)
         if self.noise is not None:
-            variance = self.noise.variance(smoothed(y)).clamp(min=ROUNDING**2)
+            rough = y if isinstance(self.noise, GaussianNoise) else smoothed(y)
+            variance = self.noise.variance(rough).clamp(min=ROUNDING**2)
         return Seen(y, self.operator(size), variance, size)
 
 
@@ -120,6 +122,11 @@ class Upscale(Task):
     def operator(self, size: tuple[int, int]) -> Operator:
         return Downsample(self.factor, self.kind)
 
+    def damage(self, x: Tensor, noise: PictureNoise) -> Tensor:
+        if min(x.shape[2:]) < self.factor:
+            raise UserError(f"a picture of {x.shape[2]}x{x.shape[3]} can't be made {self.factor} times smaller")
+        return super().damage(x, noise)
+
     def clean_size(self, seen: tuple[int, int]) -> tuple[int, int]:
         return seen[0] * self.factor, seen[1] * self.factor
 
@@ -146,6 +153,9 @@ class Colourise(Task):
     def operator(self, size: tuple[int, int]) -> Operator:
         return Grey()
 
+    def see(self, y: Tensor) -> Seen:
+        return super().see(Grey()(y) if y.shape[1] == 3 else y)
+
 
 @dataclass(frozen=True)
 class Dejpeg(Task):
@@ -170,10 +180,14 @@ class Dejpeg(Task):
         try:
             with Image.open(file) as opened:
                 tables = tuple(np.array(t, dtype=np.float64).reshape(8, 8) for t in opened.quantization.values())  # type: ignore[attr-defined]
-                halved = len(opened.layer) > 1 and opened.layer[0][1] == 2  # type: ignore[attr-defined]
+                factors = [tuple(part[1:3]) for part in opened.layer]  # type: ignore[attr-defined]
+                turned = opened.getexif().get(ORIENTATION, 1)
         except (AttributeError, OSError) as e:
             raise UserError(f"'{file}' is no JPEG file: it has no tables of how it was rounded; give --quality") from e
-        return cls(tables, halved)
+        if turned != 1 or factors[0] not in ((1, 1), (2, 2)) or any(f != (1, 1) for f in factors[1:]):
+            raise UserError(f"'{file}' is turned by its EXIF data or its colours are kept in another way than whole or halved on "
+                            "both sides: save it anew at quality 95, then give --quality with what it had")  # fmt: skip
+        return cls(tables, factors[0] == (2, 2))
 
     def operator(self, size: tuple[int, int]) -> Operator:
         return BlockDCT(self.subsampled)
