@@ -61,3 +61,12 @@ def test_imports_exist(page: Path) -> None:
             if isinstance(node, ast.ImportFrom) and node.module:
                 module = importlib.import_module(node.module)
                 assert all(hasattr(module, a.name) for a in node.names), node.module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_pages_are_whole(page: Path) -> None:
+    """No place is left to fill in, and what they link to is there."""
+    text = page.read_text()
+    assert not re.search(r"\b[A-Z]+TABLE\b|\bTODO\b", text)
+    for target in re.findall(r"\]\(([\w./-]+)\)", text):
+        assert (page.parent / target).exists(), target
