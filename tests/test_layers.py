@@ -42,6 +42,7 @@ MAY = {
         "explore",
         "figures",
         "gaussian",
+        "guidance",
         "processes",
         "recipe",
         "restore",

@@ -5,7 +5,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -223,39 +223,46 @@ class Run:
 
         `stop` is asked after each step; where one of several processes says so, all end after that step.
         """
-        plan, recipe, team = self.info.recipe.training, self.info.recipe, self.processes
-        records = train(self.training, self.split.train, plan, self.info.device, self.info.bf16, recipe.data.flip,
+        recipe, team = self.info.recipe, self.processes
+        records = train(self.training, self.split.train, recipe.training, self.info.device, self.info.bf16, recipe.data.flip,
                         recipe.data.augment, team)  # fmt: skip
-        with team.together(), ExitStack() as stack:
+        with ExitStack() as stack:
             log = None
             if team.first:
                 log = stack.enter_context((self.folder / "metrics.jsonl").open("a", buffering=1))
                 self._board = stack.enter_context(SummaryWriter(self.folder / "tensorboard", purge_step=self.training.step + 1))
-            if self.training.step == 0:
-                self.say(f"drawing {plan.sample_count} pictures before the first step")
-                self._show()
-            saved = time.perf_counter()
-            draw_at = saved + plan.sample_every
             try:
-                for record in records:
-                    self._note(record, log)
-                    now = time.perf_counter()
-                    draw, save = team.follow(now > draw_at, now - saved > plan.save_every)
-                    if draw:
-                        self._show()
-                        took = time.perf_counter() - now
-                        draw_at = now + took + max(plan.sample_every, 9 * took)
-                    if save:
-                        self.save()
-                        saved = time.perf_counter()
-                    yield record
-                    if team.any(stop()):
-                        break
+                with team.together():
+                    yield from self._follow(records, log, stop)
+                    self.save()
             except (GeneratorExit, UserError):  # between two steps; the others may be anywhere, so nothing is asked of them
                 if team.first and not self.sharded:
                     self._write(checkpoint.collect(self.training.models, self.training.optimizer))
                 raise
-            self.save()
+
+    def _follow(self, records: Iterable[TrainingRecord], log: TextIO | None,
+                stop: Callable[[], object]) -> Iterator[TrainingRecord]:  # fmt: skip
+        """The same records, and what is due after each."""
+        plan, team = self.info.recipe.training, self.processes
+        if self.training.step == 0:
+            self.say(f"drawing {plan.sample_count} pictures before the first step")
+            self._show()
+        saved = time.perf_counter()
+        draw_at = saved + plan.sample_every
+        for record in records:
+            self._note(record, log)
+            now = time.perf_counter()
+            draw, save = team.follow(now > draw_at, now - saved > plan.save_every)
+            if draw:
+                self._show()
+                took = time.perf_counter() - now
+                draw_at = now + took + max(plan.sample_every, 9 * took)
+            if save:
+                self.save()
+                saved = time.perf_counter()
+            yield record
+            if team.any(stop()):
+                return
 
     def _note(self, record: TrainingRecord, log: TextIO | None) -> None:
         """Write a step down and say what is unusual in it."""
