@@ -14,7 +14,8 @@ from tutorial import FAST, RUN, show, small_recipe, source
 
 from unnoise import figures
 from unnoise.model import Model
-from unnoise.run import Run, read_losses
+from unnoise.run import Run
+from unnoise.runs import read_losses
 from unnoise.training import train
 
 recipe = small_recipe()

@@ -25,7 +25,8 @@ from unnoise.errors import UserError
 from unnoise.noise import FlowSchedule
 from unnoise.plan import TrainingPlan
 from unnoise.processes import ALONE, Processes, cores
-from unnoise.run import Run, read_losses
+from unnoise.run import Run
+from unnoise.runs import read_losses
 from unnoise.training import train
 
 ROOT = Path(__file__).parents[1]

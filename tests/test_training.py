@@ -21,7 +21,8 @@ from unnoise.noise import FlowSchedule
 from unnoise.plan import OPTIMIZERS, TrainingPlan
 from unnoise.presets import PRESETS
 from unnoise.recipe import Recipe, override, to_json
-from unnoise.run import Run, list_runs, read_losses
+from unnoise.run import Run
+from unnoise.runs import list_runs, read_losses
 from unnoise.training import LEVELS, Training, TrainingRecord, held_out_loss, train
 
 SMALL = {"network.widths": [16, 32], "network.blocks": 1, "network.embedding": 32, "training.precision": "fp32",

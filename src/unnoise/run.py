@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -15,18 +15,17 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from unnoise import __version__, checkpoint, figures, files
+from unnoise import __version__, checkpoint, figures, files, runs
 from unnoise.data.pictures import Pictures, Split, split
 from unnoise.denoiser import NetworkDenoiser
 from unnoise.ema import snapshot_name
 from unnoise.errors import UserError
 from unnoise.gaussian import Moments
 from unnoise.model import Model
-from unnoise.precision import bf16_pays
 from unnoise.processes import ALONE, Processes
 from unnoise.recipe import Recipe, RunInfo, load_run
-from unnoise.training import Training, TrainingRecord, held_out_loss, train
-from unnoise.tuning import COMPILING, compiling_pays, find_batch
+from unnoise.training import TrainingRecord, held_out_loss, train
+from unnoise.tuning import tuned
 
 VERSIONS = f"unnoise {__version__}, torch {torch.__version__}"
 TRIES = 3
@@ -300,8 +299,8 @@ class Run:
         model = Model.open(self.folder) if self.sharded else self.model
         stages = figures.stages(model.trajectory([0], plan.seed))
         figures.reverse_strip(stages, self.info.recipe.schedule, self.folder / "strip.png")
-        if steps_and_losses := read_losses(self.folder):
-            figures.loss_curve(*steps_and_losses, self.folder / "loss.png", read_losses(self.folder, "held-out.jsonl"))
+        if steps_and_losses := runs.read_losses(self.folder):
+            figures.loss_curve(*steps_and_losses, self.folder / "loss.png", runs.read_losses(self.folder, "held-out.jsonl"))
 
 
 def _nothing(_: str) -> None:
@@ -321,59 +320,6 @@ def load_pictures(recipe: Recipe, cache: Path | None, processes: Processes) -> t
     if len(set(prints)) > 1:
         raise UserError(f"process {processes.rank} found other pictures than the first one: give all machines the same --data")
     return pictures, prints[0]
-
-
-def tuned(info: RunInfo, pictures: Pictures, say: Say, processes: int) -> RunInfo:
-    """What the recipe leaves to this machine, measured and said: precision, batch size, and whether to compile."""
-    plan, device = info.recipe.training, info.device
-    bf16 = plan.precision == "bf16"
-    if plan.precision == "auto":
-        bf16, times = bf16_pays(device)
-        say(f"precision: {'bf16' if bf16 else 'fp32'}, since bf16 measured {times:.1f} times as fast as fp32")
-
-    def trial() -> Training:
-        return info.recipe.build_training(info.shape, len(info.classes), device)
-
-    if plan.batch == 0:
-        found = find_batch(trial(), pictures, plan, device, bf16, say)
-        plan = replace(plan, batch=found * processes)
-        say(f"batch {plan.batch}{f', {found} for each process' if processes > 1 else ''}: a larger one is hardly faster")
-    own = replace(plan, batch=max(1, plan.batch // processes))  # what one of them computes
-    worth = plan.minutes is not None and plan.minutes >= COMPILING[torch.device(device).type]
-    tried = plan.compile == "on" or (plan.compile == "auto" and worth)
-    compiled = tried and compiling_pays(trial(), pictures, own, device, bf16, say)
-    return replace(info, recipe=replace(info.recipe, training=plan), bf16=bf16, compiled=compiled)
-
-
-@dataclass(frozen=True)
-class RunState:
-    """One run as `unnoise runs` shows it; `best` is the lowest held-out loss, None before the first."""
-
-    folder: Path
-    state: str
-    step: int
-    total: int | None
-    loss: float | None
-    best: float | None
-
-
-def list_runs(root: Path) -> list[RunState]:
-    """The runs in a folder, the last changed first."""
-    found = []
-    for path in sorted(root.glob("*/recipe.json"), key=lambda p: -p.stat().st_mtime):
-        info, folder = load_run(path.parent), path.parent
-        records, held_out = files.read_records(folder / "metrics.jsonl"), read_losses(folder, "held-out.jsonl")
-        step = records[-1]["step"] if records else 0
-        state = "done" if step and step == info.total_steps else "unfinished" if records else "no steps"
-        loss = float(np.mean([r["loss"] for r in records[-50:]])) if records else None
-        found.append(RunState(folder, state, step, info.total_steps, loss, min(held_out[1]) if held_out else None))
-    return found
-
-
-def read_losses(folder: Path, name: str = "metrics.jsonl") -> tuple[list[int], list[float]] | None:
-    """The steps of a run and their losses, from its metrics; None if there are none."""
-    records = files.read_records(folder / name)
-    return ([r["step"] for r in records], [r["loss"] for r in records]) if records else None
 
 
 def measure_moments(pictures: Pictures, flip: bool = False, most: int = 2000, most_bytes: int = 2**29) -> Moments | None:

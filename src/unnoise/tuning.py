@@ -5,16 +5,42 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import torch
+
 from unnoise.batches import Batches
 from unnoise.data.pictures import Pictures
 from unnoise.denoiser import NetworkDenoiser
 from unnoise.plan import TrainingPlan
+from unnoise.precision import bf16_pays
+from unnoise.recipe import RunInfo
 from unnoise.training import Training, gradients
 
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
 ENOUGH = 1.1  # times as many pictures/s, for which a batch twice as large is taken
 PAYS = 1.05  # times as fast, for which compiled code is kept
 COMPILING = {"cpu": 120.0, "cuda": 20.0}  # minutes of training from which trying to compile can pay
+
+
+def tuned(info: RunInfo, pictures: Pictures, say: Callable[[str], None], processes: int) -> RunInfo:
+    """What the recipe leaves to this machine, measured and said: precision, batch size, and whether to compile."""
+    plan, device = info.recipe.training, info.device
+    bf16 = plan.precision == "bf16"
+    if plan.precision == "auto":
+        bf16, times = bf16_pays(device)
+        say(f"precision: {'bf16' if bf16 else 'fp32'}, since bf16 measured {times:.1f} times as fast as fp32")
+
+    def trial() -> Training:
+        return info.recipe.build_training(info.shape, len(info.classes), device)
+
+    if plan.batch == 0:
+        found = find_batch(trial(), pictures, plan, device, bf16, say)
+        plan = replace(plan, batch=found * processes)
+        say(f"batch {plan.batch}{f', {found} for each process' if processes > 1 else ''}: a larger one is hardly faster")
+    own = replace(plan, batch=max(1, plan.batch // processes))  # what one of them computes
+    worth = plan.minutes is not None and plan.minutes >= COMPILING[torch.device(device).type]
+    tried = plan.compile == "on" or (plan.compile == "auto" and worth)
+    compiled = tried and compiling_pays(trial(), pictures, own, device, bf16, say)
+    return replace(info, recipe=replace(info.recipe, training=plan), bf16=bf16, compiled=compiled)
 
 
 def find_batch(training: Training, pictures: Pictures, plan: TrainingPlan, device: str, bf16: bool,

@@ -233,7 +233,7 @@ def _figure_of_data(kind: str, to: Path, asked: Changes, n: int, seed: int) -> N
 def _figure_of_run(kind: str, to: Path, run: Path, changes: Changes | None, n: int, seed: int, every: int | None) -> None:
     from unnoise import figures
     from unnoise.model import Model
-    from unnoise.run import read_losses
+    from unnoise.runs import read_losses
 
     if every is not None and every < 1:
         raise UserError(f"--every must be at least 1, not {every}")

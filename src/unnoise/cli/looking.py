@@ -81,7 +81,7 @@ def runs(folder: Annotated[Positional[Path], arg(help="the folder that holds run
 
     Example: unnoise runs
     """
-    from unnoise.run import list_runs
+    from unnoise.runs import list_runs
 
     found = list_runs(folder)
     if not found:
