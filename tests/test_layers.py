@@ -84,6 +84,7 @@ MAY = {
         "run",
         "sampler",
         "training",
+        "runs",
     },
 }
 
