@@ -14,7 +14,8 @@ from tutorial import show_figure, small_recipe, source
 from unnoise.data.sources import DataPlan
 from unnoise.gaussian import GaussianDenoiser, Moments
 from unnoise.loss import L1, diffusion_loss
-from unnoise.noise import DiscreteTimes, add_noise
+from unnoise.noise import add_noise
+from unnoise.times import DiscreteTimes
 
 source(diffusion_loss)
 

@@ -16,9 +16,10 @@ from unnoise import figures
 from unnoise.data.sources import DataPlan
 from unnoise.draws import PictureNoise
 from unnoise.gaussian import GaussianDenoiser, Moments
-from unnoise.noise import LinearSchedule, UniformSteps
+from unnoise.noise import LinearSchedule
 from unnoise.sampler import Sampling, sample, starting_point, trajectory
 from unnoise.solvers import DDIM, DDPM
+from unnoise.times import UniformSteps
 
 source(DDPM.step)
 

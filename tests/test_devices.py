@@ -9,7 +9,7 @@ from unnoise.draws import PictureNoise
 from unnoise.explore import invert
 from unnoise.guidance import GUIDANCES
 from unnoise.loss import LOSSES
-from unnoise.noise import SAMPLING_TIMES, SCHEDULES, TRAINING_TIMES, LinearSchedule
+from unnoise.noise import SCHEDULES, LinearSchedule
 from unnoise.plan import TrainingPlan
 from unnoise.presets import PRESETS
 from unnoise.recipe import NETWORKS, Recipe, override
@@ -18,6 +18,7 @@ from unnoise.restore.posterior import POSTERIORS, Observation, denoise, denoise_
 from unnoise.restore.tiles import Tiled
 from unnoise.sampler import Sampling, sample, starting_point, trajectory
 from unnoise.solvers import SAMPLERS
+from unnoise.times import SAMPLING_TIMES, TRAINING_TIMES
 from unnoise.training import gradients
 
 META = torch.device("meta")

@@ -10,10 +10,11 @@ from tests.test_restore import digits_run, psnr  # noqa: F401  (a trained model)
 from unnoise.draws import PictureNoise
 from unnoise.errors import UserError
 from unnoise.explore import begin_at, invert, path, slerp
-from unnoise.noise import CosineSchedule, FlowSchedule, KarrasSchedule, KarrasSteps, Schedule
+from unnoise.noise import CosineSchedule, FlowSchedule, KarrasSchedule, Schedule
 from unnoise.run import Run
 from unnoise.sampler import Sampling, trajectory
 from unnoise.solvers import DDIM
+from unnoise.times import KarrasSteps
 
 HUNDRED = Sampling(DDIM(), KarrasSteps(), 100, clamp_estimate=False)
 

@@ -6,10 +6,11 @@ import torch
 from unnoise.draws import PictureNoise
 from unnoise.errors import UserError
 from unnoise.gaussian import GaussianDenoiser, Moments
-from unnoise.noise import FlowSchedule, KarrasSchedule, LinearSchedule, Schedule, UniformSteps, add_noise
+from unnoise.noise import FlowSchedule, KarrasSchedule, LinearSchedule, Schedule, add_noise
 from unnoise.recipe import Recipe, override
 from unnoise.sampler import Sampling, sample, starting_point, trajectory
 from unnoise.solvers import DDIM, DDPM, Sampler
+from unnoise.times import UniformSteps
 
 
 def test_moments_of_known_pictures() -> None:

@@ -8,9 +8,10 @@ from tests.oracle import GaussianDenoiser
 from unnoise.denoiser import Denoiser
 from unnoise.errors import UserError
 from unnoise.guidance import GUIDANCES, AutoGuidance, ClassGuidance
-from unnoise.noise import SCHEDULES, CosineSchedule, FlowSchedule, KarrasSteps, LogSnrSteps, TrailingSteps
+from unnoise.noise import SCHEDULES, CosineSchedule, FlowSchedule
 from unnoise.sampler import Sampling, sample
 from unnoise.solvers import SAMPLERS
+from unnoise.times import KarrasSteps, LogSnrSteps, TrailingSteps
 
 MEANS = torch.tensor([-0.5, 0.1, 0.6, 0.3])  # of three classes, and of no class
 

@@ -2,15 +2,8 @@ import pytest
 import torch
 
 from unnoise.errors import UserError
-from unnoise.noise import (
-    SAMPLING_TIMES,
-    SCHEDULES,
-    TRAINING_TIMES,
-    LinearSchedule,
-    LogNormalTimes,
-    add_noise,
-    spread_uniform,
-)
+from unnoise.noise import SCHEDULES, LinearSchedule, add_noise
+from unnoise.times import SAMPLING_TIMES, TRAINING_TIMES, LogNormalTimes, spread_uniform
 
 schedules = pytest.mark.parametrize("schedule", [make() for make in SCHEDULES.values()], ids=list(SCHEDULES))
 

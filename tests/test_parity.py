@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from tests.test_sampler import Given
 from unnoise.denoiser import Denoiser, KarrasTarget, NetworkDenoiser
-from unnoise.noise import KarrasSchedule, KarrasSteps, LinearSchedule, Schedule, TrailingSteps
+from unnoise.noise import KarrasSchedule, LinearSchedule, Schedule
 from unnoise.sampler import ClampedEstimate
 from unnoise.solvers import DDIM, DDPM, DPMSolver2M, DPMSolver2MSDE, Euler, Heun, Sampler, UniPC
+from unnoise.times import KarrasSteps, TrailingSteps
 
 COUNTS = [(1000, 10), (1000, 25), (1000, 50), (300, 10), (300, 25), (300, 50)]
 BETAS = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", "timestep_spacing": "trailing"}

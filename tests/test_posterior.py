@@ -13,7 +13,7 @@ from unnoise.denoiser import Denoiser
 from unnoise.draws import PictureNoise
 from unnoise.errors import UserError
 from unnoise.gaussian import GaussianDenoiser, Moments
-from unnoise.noise import CosineSchedule, KarrasSchedule, KarrasSteps, LinearSchedule, Schedule
+from unnoise.noise import CosineSchedule, KarrasSchedule, LinearSchedule, Schedule
 from unnoise.restore.noise_level import NOISES, GaussianNoise, estimate_sigma, refine_sigma, salt_and_pepper
 from unnoise.restore.operators import (
     BlockDCT,
@@ -32,6 +32,7 @@ from unnoise.restore.restoring import cropped, fitted, restore
 from unnoise.restore.tiles import Tiled
 from unnoise.sampler import Sampling, sample
 from unnoise.solvers import DDIM, SAMPLERS
+from unnoise.times import KarrasSteps
 
 SIZE = (16, 16)
 OPERATORS: dict[str, tuple[Operator, int]] = {  # and the channels that they take

@@ -10,18 +10,10 @@ from torch import Tensor
 from tests.oracle import GaussianDenoiser, MixtureDenoiser
 from unnoise.denoiser import Denoiser
 from unnoise.draws import PictureNoise
-from unnoise.noise import (
-    SCHEDULES,
-    CosineSchedule,
-    FlowSchedule,
-    KarrasSchedule,
-    KarrasSteps,
-    LinearSchedule,
-    Schedule,
-    TrailingSteps,
-)
+from unnoise.noise import SCHEDULES, CosineSchedule, FlowSchedule, KarrasSchedule, LinearSchedule, Schedule
 from unnoise.sampler import ClampedEstimate, Sampling, sample, trajectory
 from unnoise.solvers import DDIM, DDPM, SAMPLERS, Euler, EulerAncestral, Heun, Sampler
+from unnoise.times import KarrasSteps, TrailingSteps
 
 
 class Given(PictureNoise):

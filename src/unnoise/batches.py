@@ -12,9 +12,10 @@ from torch import Tensor
 from unnoise import draws
 from unnoise.data.augment import NUMBERS, augment
 from unnoise.data.pictures import Pictures
-from unnoise.noise import Schedule, spread_uniform
+from unnoise.noise import Schedule
 from unnoise.plan import TrainingPlan
 from unnoise.processes import ALONE, Processes
+from unnoise.times import spread_uniform
 
 BLOCK = 16  # pictures that share a stream of noise: one for each would take as long as the noise, one for all must be drawn whole
 

@@ -11,7 +11,7 @@ from torch import nn
 from unnoise.errors import UserError, nearest
 from unnoise.loss import L2, Penalty
 from unnoise.muon import Muon, split_weights
-from unnoise.noise import LogNormalTimes, TrainingTimes
+from unnoise.times import LogNormalTimes, TrainingTimes
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,

@@ -21,19 +21,12 @@ from unnoise.loss import LOSSES, Penalty
 from unnoise.network import NetworkPlan, Unit
 from unnoise.network.simple_unet import SimpleUnetPlan
 from unnoise.network.unet import UNetPlan
-from unnoise.noise import (
-    SAMPLING_TIMES,
-    SCHEDULES,
-    TRAINING_TIMES,
-    KarrasSchedule,
-    SamplingTimes,
-    Schedule,
-    TrainingTimes,
-)
+from unnoise.noise import SCHEDULES, KarrasSchedule, Schedule
 from unnoise.plan import TrainingPlan
 from unnoise.processes import shard
 from unnoise.sampler import Sampling
 from unnoise.solvers import SAMPLERS, Sampler
+from unnoise.times import SAMPLING_TIMES, TRAINING_TIMES, SamplingTimes, TrainingTimes
 from unnoise.training import Training, recompute
 
 NETWORKS: dict[str, type[NetworkPlan]] = {"unet": UNetPlan, "simple-unet": SimpleUnetPlan}

@@ -14,8 +14,8 @@ from unnoise.draws import PictureNoise
 from unnoise.errors import UserError, nearest
 from unnoise.gaussian import Moments
 from unnoise.guidance import Guidance, NoGuidance
-from unnoise.noise import SamplingTimes, TrailingSteps
 from unnoise.solvers import DPMSolver2M, Sampler
+from unnoise.times import SamplingTimes, TrailingSteps
 
 
 class ClampedEstimate(Denoiser):

@@ -9,11 +9,12 @@ from unnoise.data.local import Digits
 from unnoise.data.sources import DataPlan
 from unnoise.denoiser import KarrasTarget
 from unnoise.network.unet import UNetPlan
-from unnoise.noise import KarrasSchedule, KarrasSteps, LogNormalTimes
+from unnoise.noise import KarrasSchedule
 from unnoise.plan import TrainingPlan
 from unnoise.recipe import Recipe
 from unnoise.sampler import Sampling
 from unnoise.solvers import DPMSolver2MSDE
+from unnoise.times import KarrasSteps, LogNormalTimes
 
 recipe = Recipe(
     data=DataPlan(source=Digits()),

@@ -13,11 +13,12 @@ from unnoise.data.torchvision_sets import FgvcAircraft
 from unnoise.denoiser import NoiseTarget
 from unnoise.loss import L1
 from unnoise.network.simple_unet import SimpleUnetPlan
-from unnoise.noise import DiscreteTimes, LinearSchedule, UniformSteps
+from unnoise.noise import LinearSchedule
 from unnoise.plan import TrainingPlan
 from unnoise.recipe import Recipe
 from unnoise.sampler import Sampling
 from unnoise.solvers import DDPM
+from unnoise.times import DiscreteTimes, UniformSteps
 
 recipe = Recipe(
     data=DataPlan(source=FgvcAircraft(), size=(64, 64), resize="squash", labels=False, flip=True),
