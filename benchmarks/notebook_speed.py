@@ -10,7 +10,7 @@ machine does meets both; the fastest round of each counts, and the ratio is what
 import argparse
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice, pairwise
 
 import numpy as np
@@ -90,6 +90,18 @@ def our_steps(pictures: Pictures, batch: int, bf16: bool) -> Iterator[float]:
         yield record.loss
 
 
+def take_turns(loops: Mapping[str, Iterator[float]], rounds: int) -> dict[str, float]:
+    """Seconds a step of each, in its fastest round of two steps, all taking turns; the first step of each is not typical."""
+    fastest = dict.fromkeys(loops, math.inf)
+    for k in range(rounds + 1):
+        for name, steps in loops.items():
+            begun = time.perf_counter()
+            list(islice(steps, 2 if k else 1))
+            if k:
+                fastest[name] = min(fastest[name], (time.perf_counter() - begun) / 2)
+    return fastest
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=16)
@@ -98,13 +110,7 @@ def main() -> None:
     pictures = Pictures(np.random.default_rng(0).integers(0, 256, (256, 64, 64, 3), dtype=np.uint8))
     bf16, gain = bf16_pays("cpu")
     loops = {"plain": plain_steps(pictures.tensor(), a.batch), "ours": our_steps(pictures, a.batch, bf16)}
-    fastest = dict.fromkeys(loops, math.inf)
-    for k in range(a.rounds + 1):
-        for name, steps in loops.items():
-            begun = time.perf_counter()
-            list(islice(steps, 1 if k == 0 else 2))  # the first step of each is not typical
-            if k:
-                fastest[name] = min(fastest[name], (time.perf_counter() - begun) / 2)
+    fastest = take_turns(loops, a.rounds)
     for name, seconds in fastest.items():
         print(f"{name:6} {a.batch / seconds:6.2f} pictures/s")
     print(

@@ -12,7 +12,6 @@ of a process of each contender's own.
 
 import argparse
 import json
-import math
 import resource
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from itertools import islice
 
 import numpy as np
 import torch
-from notebook_speed import our_steps, plain_steps
+from notebook_speed import our_steps, plain_steps, take_turns
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -184,13 +183,7 @@ def main() -> None:
         return
     memory = {name: peak_memory(name, a.size, a.batch) for name in found}
     loops = {name: make() for name, make in found.items()}
-    fastest = dict.fromkeys(loops, math.inf)
-    for k in range(a.rounds + 1):
-        for name, steps in loops.items():
-            begun = time.perf_counter()
-            list(islice(steps, 1 if k == 0 else 2))  # the first step of each is not typical
-            if k:
-                fastest[name] = min(fastest[name], (time.perf_counter() - begun) / 2)
+    fastest = take_turns(loops, a.rounds)
     sizes = {name: a.batch * (2 if "notebook's network" in name else 1) for name in found}
     for name, seconds in fastest.items():
         print(json.dumps({"loop": name, "batch": sizes[name], "pictures/s": round(sizes[name] / seconds, 2),

@@ -47,7 +47,7 @@ MAY = {
         "training",
     },
     "presets": {"data", "denoiser", "loss", "network", "noise", "plan", "recipe", "sampler", "solvers", "times"},
-    "restore": {"denoiser", "noise", "sampler"},
+    "restore": {"data", "denoiser", "figures", "noise", "sampler"},
     "explore": {"denoiser", "sampler", "solvers"},
     "model": {
         "precision",

@@ -1,6 +1,6 @@
 """A trained model, ready for use: `Model.open("runs/digits").draw(16)`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unnoise import checkpoint, figures, files
-from unnoise.data.decode import Fit, decode
+from unnoise.data.decode import Fit, decode_or_refuse
 from unnoise.data.pictures import Pictures
 from unnoise.denoiser import Denoiser
 from unnoise.draws import PictureNoise, stream
@@ -168,10 +168,7 @@ class Model:
         Raises UserError if it can't be read or its channels don't fit, unless `any_channels` will do.
         """
         data = self.info.recipe.data
-        try:
-            picture = decode(path, Fit(self.info.shape[1:], data.resize, data.background) if fitted else None)
-        except Exception as e:  # any decoder may fail in its own way on a broken file
-            raise UserError(f"'{path}' can't be read as a picture ({e or type(e).__name__})") from e
+        picture = decode_or_refuse(path, Fit(self.info.shape[1:], data.resize, data.background) if fitted else None)
         kinds = {1: "grey", 3: "colour"}
         own, has = self.info.shape[0], len(picture.getbands())
         if own != has and not any_channels:
@@ -210,8 +207,7 @@ class Model:
         return refine_sigma(y, max(guess, 0.002), self.denoise, most)
 
     def restore(self, y: Tensor, operator: Operator, variance: Tensor | float, size: tuple[int, int], samples: int = 8,
-                method: Posterior | None = None, sampling: Sampling | None = None, seed: int = 0,
-                each: Callable[[int], None] = lambda done: None) -> Restored:  # fmt: skip
+                method: Posterior | None = None, sampling: Sampling | None = None, seed: int = 0) -> Restored:  # fmt: skip
         """What the pictures of `size` (height, width) may have been of which `operator` gave y, with noise of `variance`.
 
         As `unnoise.restore.restoring.restore`, for a picture of any size: beyond its edges it is drawn until it fits.
@@ -223,7 +219,7 @@ class Model:
         device = self.info.device
         with autocast(device, self.info.bf16):
             found = restore(self._of_size(whole), y.to(device), sees, torch.as_tensor(variance).to(device), (c, *whole),
-                            method, sampling, samples, seed, each=each)  # fmt: skip
+                            method, sampling, samples, seed)  # fmt: skip
         return Restored(found.samples[..., : size[0], : size[1]].float().cpu())
 
     def strangeness(self, x: Tensor) -> float | None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -144,11 +145,13 @@ class Run:
 
     def save(self) -> None:
         """A checkpoint, and the averaged weights for use; tried `TRIES` times. Raises UserError if the disk won't take it."""
-        if self.sharded:
-            contents = checkpoint.collect(self.training.models, self.training.optimizer)
-            self.processes.decide(lambda: self._write(contents))
+        if self.sharded:  # its pieces come from all processes
+            self.processes.decide(partial(self._write, self._contents()))
         else:
-            self.processes.decide(lambda: self._write(checkpoint.collect(self.training.models, self.training.optimizer)))
+            self.processes.decide(lambda: self._write(self._contents()))
+
+    def _contents(self) -> checkpoint.Contents:
+        return checkpoint.collect(self.training.models, self.training.optimizer)
 
     def _write(self, contents: checkpoint.Contents) -> None:
         t, plan = self.training, self.info.recipe.training
@@ -236,7 +239,7 @@ class Run:
                     self.save()
             except (GeneratorExit, UserError):  # between two steps; the others may be anywhere, so nothing is asked of them
                 if team.first and not self.sharded:
-                    self._write(checkpoint.collect(self.training.models, self.training.optimizer))
+                    self._write(self._contents())
                 raise
 
     def _follow(self, records: Iterable[TrainingRecord], log: TextIO | None,

@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,12 +85,13 @@ def restore(
     model = Model.open(run)
     sampling = None if one_step else sampling_asked(model, None, None, changes)
     read = [model.read_picture(path, any_channels=task == "colourise") for path in paths]  # all, before anything is written
+    known = (sigma, add_noise, noise) != (None, None, None)
     for number, (path, picture) in enumerate(zip(paths, read, strict=True)):
-        harm, what = (_task(task, path, noise, level, mask, factor, blur, motion, quality, model)
-                      for level in (add_noise, add_noise if sigma is None else sigma))  # fmt: skip
+        as_asked = partial(_task, task, path, noise, mask, factor, blur, motion, quality, model)
+        harm = None if add_noise is None else as_asked(add_noise)
+        what = harm if harm is not None and sigma is None else as_asked(sigma)
         job = _Job(model, path, out, seed, number, mode, draws, POSTERIORS[method](), sampling)
-        known = (sigma, add_noise, noise) != (None, None, None)
-        job.run(what, harm if add_noise is not None else None, picture, known)
+        job.run(what, harm, picture, known)
     return 0
 
 
@@ -136,8 +138,8 @@ def _noise(text: str | None, sigma: float | None) -> "Noise | None":
         raise UserError(f"--noise is a name and its numbers, e.g. poisson:30 or camera:0.01,0.02, not '{text}'") from e
 
 
-def _task(name: str, path: Path, noise: str | None, sigma: float | None, mask: Path | None, factor: int, blur: float,
-          motion: str | None, quality: int | None, model: "Model") -> "Task":  # fmt: skip
+def _task(name: str, path: Path, noise: str | None, mask: Path | None, factor: int, blur: float, motion: str | None,
+          quality: int | None, model: "Model", sigma: float | None) -> "Task":  # fmt: skip
     from unnoise.restore import tasks
 
     kind, colour = _noise(noise, sigma), model.info.shape[0] == 3
@@ -168,12 +170,9 @@ def _kept(mask: Path) -> "Tensor":
     import numpy as np
     import torch
 
-    from unnoise.data.decode import decode
+    from unnoise.data.decode import decode_or_refuse
 
-    try:
-        grey = np.asarray(decode(mask).convert("L"))
-    except Exception as e:  # any decoder may fail in its own way on a broken file
-        raise UserError(f"'{mask}' can't be read as a picture ({e or type(e).__name__})") from e
+    grey = np.asarray(decode_or_refuse(mask).convert("L"))
     return torch.from_numpy((grey < 128).astype(np.float32))
 
 
@@ -188,11 +187,12 @@ class _Job:
     def run(self, task: "Task", harm: "Task | None", picture: "Tensor", known: bool) -> None:
         """Restore one picture, or damage a clean one first by `harm`; `known` says whether the noise's level was given."""
         from unnoise.draws import PictureNoise
+        from unnoise.restore.noise_level import GaussianNoise
         from unnoise.restore.tasks import Denoise
 
         y = picture if harm is None else harm.damage(picture, PictureNoise(self.seed, [self.number], "added"))
         begun = time.perf_counter()
-        if isinstance(task, Denoise) and self._is_white(task):
+        if isinstance(task, Denoise) and isinstance(task.noise, GaussianNoise | None):
             x, spread, said = self._denoised(task, y, known)
         else:
             x, spread, said = self._drawn(task, y)
@@ -204,11 +204,6 @@ class _Job:
             said += f"; unlike what the model was trained on ({strange:.1f} times the held-out loss): expect little"
         self._write(None if harm is None else y, y, x, spread, said)
         say(f"{self.out / self.path.stem}.png: {said}")
-
-    def _is_white(self, task: "Task") -> bool:
-        from unnoise.restore.noise_level import GaussianNoise
-
-        return task.noise is None or isinstance(task.noise, GaussianNoise)
 
     def _denoised(self, task: "Task", y: "Tensor", known: bool) -> tuple["Tensor", "Tensor | None", str]:
         import torch

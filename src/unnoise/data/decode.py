@@ -140,6 +140,14 @@ def decode(file: File, fit: Fit | None = None, cut: Callable[[Image.Image], Imag
     return upright(cut(_turn(picture, orientation)))
 
 
+def decode_or_refuse(path: Path, fit: Fit | None = None) -> Image.Image:
+    """The same for one picture that a user named. Raises UserError if it can't be read."""
+    try:
+        return decode(path, fit)
+    except Exception as e:  # any decoder may fail in its own way on a broken file
+        raise UserError(f"'{path}' can't be read as a picture ({e or type(e).__name__})") from e
+
+
 def _draft(opened: Image.Image, fit: Fit) -> tuple[float, float] | None:
     """Have a JPEG decoded small where that loses nothing: the part of the result, (width, height), that is picture."""
     if fit.size is None or opened.format not in ("JPEG", "MPO"):

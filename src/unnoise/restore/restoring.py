@@ -1,6 +1,5 @@
 """`restore`: what a picture may have been, given what is seen of it: mean, spread and samples."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +10,6 @@ from unnoise.draws import PictureNoise
 from unnoise.errors import UserError
 from unnoise.restore.operators import Crop, Identity, Operator
 from unnoise.restore.posterior import MMPS, Observation, Posterior
-from unnoise.restore.tiles import Tiled
 from unnoise.sampler import Sampling, starting_point, trajectory
 
 
@@ -44,15 +42,13 @@ def restore(
     sampling: Sampling | None = None,
     samples: int = 8,
     seed: int = 0,
-    tile: tuple[int, int] | None = None,
     label: Tensor | None = None,
-    each: Callable[[int], None] = lambda done: None,
 ) -> Restored:
     """Draw from p(x | y) for y = A(x) + n, y (B, ...) as `operator` gives it, `variance` of n on [-1, 1].
 
     `shape` (C, H, W) is that of x, y's own by default. Where it must be larger than the picture, to fit a network, the operator
-    sees a part of it (`cropped`). `tile` is the size to which larger pictures are cut for the network.
-    Sample k of picture b depends on (seed, k, b) alone; `each` is told how many are done.
+    sees a part of it (`cropped`). Where x is larger than the network takes, give a `Tiled` denoiser.
+    Sample k of picture b depends on (seed, k, b) alone.
     Raises UserError for values that are not finite, a negative variance, or an operator that the method can't do.
     """
     sampling, method = sampling or Sampling(), method or MMPS()
@@ -65,19 +61,16 @@ def restore(
         raise UserError("what is seen of the picture has values that are not finite: mend it, or mask them out")
     if (seen.variance < 0).any():
         raise UserError(f"the noise's variance must be at least 0, not {float(seen.variance.min()):.3g}")
-    whole = denoiser if tile is None else Tiled(denoiser, tile)
-    posterior = method.wrap(whole, seen)
+    posterior = method.wrap(denoiser, seen)
 
-    def draw() -> Iterator[Tensor]:
-        for k in range(samples):
-            noise = PictureNoise(seed, range(len(y)), f"restore {k}")
-            x = starting_point(denoiser, noise, y.new_empty(len(y), channels, *size))
-            for record in trajectory(posterior, x, sampling, noise, label):
-                x = record.x
-            each(k + 1)
-            yield x.clamp(-1, 1)
+    def draw(k: int) -> Tensor:
+        noise = PictureNoise(seed, range(len(y)), f"restore {k}")
+        x = starting_point(denoiser, noise, y.new_empty(len(y), channels, *size))
+        for record in trajectory(posterior, x, sampling, noise, label):
+            x = record.x
+        return x.clamp(-1, 1)
 
-    return Restored(torch.stack(list(draw())))
+    return Restored(torch.stack([draw(k) for k in range(samples)]))
 
 
 def cropped(operator: Operator, size: tuple[int, int]) -> Operator:

@@ -15,6 +15,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from unnoise import figures
+from unnoise.data.pictures import Pictures
 from unnoise.draws import PictureNoise
 from unnoise.errors import UserError
 from unnoise.restore.noise_level import GaussianNoise, Noise, salt_and_pepper, smoothed
@@ -200,13 +202,11 @@ class Dejpeg(Task):
         return seen
 
     def damage(self, x: Tensor, noise: PictureNoise) -> Tensor:
-        pixels = ((x[0].permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).round().byte().cpu().numpy()
+        pixels = figures.to_uint8(x)
         tables = [[int(v) for v in t.ravel()] for t in self.tables]
         data = io.BytesIO()
-        picture = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
-        picture.save(data, "jpeg", qtables=tables, subsampling=2 if self.subsampled else 0)
-        back = np.asarray(Image.open(data)).reshape(pixels.shape)
-        return torch.from_numpy(back.astype(np.float32)).permute(2, 0, 1)[None].to(x) / 127.5 - 1
+        figures.to_image(pixels[0]).save(data, "jpeg", qtables=tables, subsampling=2 if self.subsampled else 0)
+        return Pictures(np.asarray(Image.open(data)).reshape(pixels.shape)).tensor().to(x)
 
     def see(self, y: Tensor) -> Seen:
         h, w = y.shape[2:]
