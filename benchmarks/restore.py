@@ -1,10 +1,11 @@
 """Restoring pictures: a trained run beside the classical tools of scikit-image, in one run, on any folder of pictures.
 
-    python benchmarks/restore.py RUN PICTURES [-n 40] [--tasks denoise-25,upscale] [--samples 8]
+    python benchmarks/restore.py RUN PICTURES [-n 40] [--tasks denoise-25,upscale] [--samples 8] [--method mmps] [--steps 15]
 
 PICTURES are read as the run's training pictures were, and only those are used that the run held out (by content), so that none
-was trained on. Noise is not clipped; PSNR (dB) is averaged per picture. BM3D is measured where a package `bm3d` is installed.
-`coverage` is how often the clean value lies within the 5 % to 95 % of the samples' spread, mean and 1.645 standard deviations.
+was trained on. Noise is not clipped; PSNR (dB) is averaged per picture. BM3D is measured where a package `bm3d` is installed;
+`linear` is the best linear estimate, from the training pictures' mean and covariance.
+`coverage` is how often the clean value lies in the 90 % interval that the samples' mean and standard deviation give (Student's).
 """
 
 import argparse
@@ -12,10 +13,12 @@ import importlib.util
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import ndimage, stats
 from skimage import restoration
 from torch import Tensor
 from torch.nn import functional
@@ -23,10 +26,12 @@ from torch.nn import functional
 from unnoise.data.pictures import split
 from unnoise.data.sources import DataPlan, find_source
 from unnoise.draws import PictureNoise
+from unnoise.gaussian import GaussianDenoiser
 from unnoise.model import Model
 from unnoise.restore.noise_level import GaussianNoise, PoissonNoise, SpeckleNoise, estimate_sigma
 from unnoise.restore.operators import Blur, Mask
-from unnoise.restore.posterior import POSTERIORS
+from unnoise.restore.posterior import POSTERIORS, denoise
+from unnoise.restore.restoring import Restored
 from unnoise.restore.tasks import Deblur, Dejpeg, Denoise, Inpaint, SaltAndPepper, Task, Upscale
 
 Classical = Callable[[np.ndarray], np.ndarray]  # (H, W, C) on [0, 1]
@@ -37,11 +42,11 @@ def psnr(x: Tensor, y: Tensor, where: Tensor | None = None) -> float:
     error = (x.clamp(-1, 1) - y).square()
     if where is not None:
         error = error[..., where]
-    return float((10 * torch.log10(4 / error.flatten(1).mean(1))).mean())
+    return round(float((10 * torch.log10(4 / error.flatten(1).mean(1))).mean()), 2)
 
 
 def per_picture(y: Tensor, tool: Classical) -> Tensor:
-    """A tool of scikit-image on each of y (N, C, H, W)."""
+    """A classical tool on each of y (N, C, H, W)."""
     done = [tool((p.permute(1, 2, 0).double().numpy() + 1) / 2) for p in y]
     return torch.from_numpy(np.stack(done)).permute(0, 3, 1, 2).float() * 2 - 1
 
@@ -61,11 +66,20 @@ def bm3d(sigma: float) -> Classical | None:
 
 def wiener(blur: Blur) -> Classical:
     kernel = blur.kernel.double().numpy()
-    return lambda p: np.stack([restoration.wiener(p[..., c], kernel, 0.02, clip=False) for c in range(p.shape[2])], axis=2)
+    return lambda p: np.stack([restoration.wiener(p[..., c], kernel, 0.002, clip=False) for c in range(p.shape[2])], axis=2)
 
 
 def biharmonic(kept: Tensor) -> Classical:
     return lambda p: restoration.inpaint_biharmonic(p, kept.numpy() == 0, channel_axis=2)
+
+
+def median(p: np.ndarray) -> np.ndarray:
+    """Of 3x3, only where a value is black or white."""
+    return np.where((p <= 0) | (p >= 1), ndimage.median_filter(p, size=(3, 3, 1)), p)
+
+
+def total_variation(p: np.ndarray) -> np.ndarray:
+    return restoration.denoise_tv_chambolle(p, weight=0.03, channel_axis=2)
 
 
 def tasks(size: tuple[int, int], colour: bool) -> dict[str, tuple[Task, dict[str, Classical | None]]]:
@@ -73,7 +87,7 @@ def tasks(size: tuple[int, int], colour: bool) -> dict[str, tuple[Task, dict[str
     side = 3 * size[0] // 8
     box = Mask.box(size, (size[0] - side) // 2, (size[1] - side) // 2, side, side).kept
     found: dict[str, tuple[Task, dict[str, Classical | None]]] = {}
-    for level in (25, 50, 100):
+    for level in (15, 25, 50, 100):
         s = level / 255
         found[f"denoise-{level}"] = Denoise(GaussianNoise(level)), {"nlm": nlm(s), "bm3d": bm3d(s)}
     found["upscale"] = Upscale(4), {}
@@ -83,9 +97,43 @@ def tasks(size: tuple[int, int], colour: bool) -> dict[str, tuple[Task, dict[str
     found["deblur"] = Deblur(1.5, noise=GaussianNoise(2.55)), {"wiener": wiener(Blur.gaussian(1.5))}
     found["poisson"] = Denoise(PoissonNoise(30)), {"nlm": nlm(0.12)}
     found["speckle"] = Denoise(SpeckleNoise(0.2)), {"nlm": nlm(0.1)}
-    found["salt-and-pepper"] = SaltAndPepper(0.1), {}
-    found["jpeg-10"] = Dejpeg.of_quality(10, colour), {}
+    found["salt-and-pepper"] = SaltAndPepper(0.1), {"median": median}
+    found["jpeg-10"] = Dejpeg.of_quality(10, colour), {"total variation": total_variation}
     return found
+
+
+def restored(model: Model, task: Task, y: Tensor, a: argparse.Namespace) -> Restored:
+    """Draws for pictures y (N, C, h, w), all at once."""
+    seen = [task.see(p[None]) for p in y]
+    values, variance = (torch.cat([getattr(s, part).expand(1, *s.y.shape[1:]) for s in seen]) for part in ("y", "variance"))
+    masks = [s.operator.kept for s in seen if isinstance(s.operator, Mask) and s.operator.kept.ndim == 4]
+    operator = Mask(torch.cat(masks)) if masks else seen[0].operator  # found in each picture, or the same for all
+    sampling = model.info.recipe.sampling
+    sampling = replace(sampling, steps=a.steps or sampling.steps)
+    return model.restore(values, operator, variance, seen[0].size, a.samples, POSTERIORS[a.method](), sampling)
+
+
+def coverage(found: Restored, clean: Tensor, where: Tensor | None) -> float:
+    draws = len(found.samples)
+    reach = float(stats.t.ppf(0.95, draws - 1)) * (1 + 1 / draws) ** 0.5
+    inside = (found.mean - clean).abs() <= reach * found.std
+    return round(float((inside if where is None else inside[..., where]).float().mean()), 3)
+
+
+def ours(model: Model, task: Task, y: Tensor, clean: Tensor, where: Tensor | None, a: argparse.Namespace) -> dict[str, float]:
+    if not (isinstance(task, Denoise) and isinstance(task.noise, GaussianNoise)):
+        found = restored(model, task, y, a)
+        line = {"ours, mean": psnr(found.mean, clean, where), "ours, sample": psnr(found.samples[0], clean, where)}
+        return line if a.samples < 2 else {**line, "coverage": coverage(found, clean, where)}
+    sigma = task.noise.sigma / 127.5
+    line = {"ours": psnr(model.denoise(y, sigma), clean)}
+    unknown = [model.refined_sigma(p[None], estimate_sigma(p)) for p in y]
+    blind = torch.cat([model.denoise(p[None], s) for p, s in zip(y, unknown, strict=True)])
+    line["ours, sigma unknown"] = psnr(blind, clean)
+    line["sigma, mean estimate"] = round(127.5 * float(np.mean(unknown)), 2)
+    if model.moments is not None:
+        line["linear"] = psnr(denoise(GaussianDenoiser(model.denoiser.schedule, model.moments), y, sigma), clean)
+    return line
 
 
 def main() -> None:
@@ -109,39 +157,11 @@ def main() -> None:
         y = torch.cat([task.damage(x[None], PictureNoise(0, [k], "benchmark")) for k, x in enumerate(clean)])
         where = task.operator(size).kept == 0 if name == "box" and isinstance(task, Inpaint) else None
         line: dict[str, object] = {"task": name, "pictures": len(clean)}
-        if y.shape == clean.shape:
-            line["input"] = round(psnr(y, clean, where), 2)
+        line["input"] = psnr(y if y.shape == clean.shape else functional.interpolate(y, size, mode="bicubic"), clean, where)
         begun = time.perf_counter()
-        if isinstance(task, Denoise) and isinstance(task.noise, GaussianNoise):
-            sigma = task.noise.sigma / 127.5
-            line["ours"] = round(psnr(model.denoise(y, sigma), clean), 2)
-            blind = [model.denoise(p[None], model.refined_sigma(p[None], estimate_sigma(p))) for p in y]
-            line["ours, sigma unknown"] = round(psnr(torch.cat(blind), clean), 2)
-        else:
-            seen = [task.see(p[None]) for p in y]
-            values, variance = (
-                torch.cat([getattr(s, part).expand(1, *s.y.shape[1:]) for s in seen]) for part in ("y", "variance")
-            )
-            operator = seen[0].operator
-            if isinstance(operator, Mask) and operator.kept.ndim == 4:  # found in each picture
-                operator = Mask(torch.cat([s.operator.kept for s in seen]))  # type: ignore[attr-defined]
-            sampling = model.info.recipe.sampling
-            if a.steps:
-                from dataclasses import replace
-
-                sampling = replace(sampling, steps=a.steps)
-            found = model.restore(values, operator, variance, size, a.samples, POSTERIORS[a.method](), sampling)
-            line["ours, mean"] = round(psnr(found.mean, clean, where), 2)
-            line["ours, sample"] = round(psnr(found.samples[0], clean, where), 2)
-            spread = found.std * (1 + 1 / a.samples) ** 0.5
-            inside = (found.mean - clean).abs() <= 1.645 * spread
-            line["coverage"] = round(float((inside if where is None else inside[..., where]).float().mean()), 3)
+        line |= ours(model, task, y, clean, where, a)
         line["seconds a picture"] = round((time.perf_counter() - begun) / len(clean), 2)
-        if isinstance(task, Upscale):
-            line["bicubic"] = round(psnr(functional.interpolate(y, size, mode="bicubic"), clean), 2)
-        for tool, call in classical.items():
-            if call is not None:
-                line[tool] = round(psnr(per_picture(y, call), clean, where), 2)
+        line |= {tool: psnr(per_picture(y, call), clean, where) for tool, call in classical.items() if call is not None}
         print(json.dumps(line), flush=True)
 
 

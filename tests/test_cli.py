@@ -102,7 +102,9 @@ def test_every_task(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     more = ["--mask", tmp_path / "mask.png"] if words[0] == "inpaint" else []
     assert run(monkeypatch, "restore", trained, tmp_path / "in", "--task", *words, *more, "--add-noise", "0", "--samples", "2",
                "--out", tmp_path / "out", "--sampling.steps", "3") == 0  # fmt: skip
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {f"p{end}.png" for end in ("", "-noisy", "-spread", "-strip")}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"p.png", "details"}
+    details = {p.name for p in (tmp_path / "out" / "details").iterdir()}
+    assert details == {f"p-{what}.png" for what in ("damaged", "difference", "spread", "strip")}
     assert Image.open(tmp_path / "out" / "p.png").size == (20, 12)
     assert "restored from" in Image.open(tmp_path / "out" / "p.png").info["unnoise restore"]
 
@@ -125,7 +127,9 @@ def test_restore(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     said = capsys.readouterr().out
     assert "sigma 20.0 of 255; " in said and "PSNR " in said and " dB before, " in said
     assert run(monkeypatch, *words, "--sigma", 20, "--mode", "sample", "--sampling.steps", 5) == 0
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"p.png", "p-noisy.png"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"p.png", "details"}
+    details = {p.name for p in (tmp_path / "out" / "details").iterdir()}
+    assert details == {f"p-{what}.png" for what in ("damaged", "difference", "strip")}
     assert Image.open(tmp_path / "out" / "p.png").size == (24, 16)
 
 

@@ -38,6 +38,12 @@ class PictureNoise:
     def __init__(self, seed: int, numbers: Sequence[int], purpose: str = "sample") -> None:
         self._streams = [stream(seed, purpose, number) for number in numbers]
 
+    def __add__(self, other: "PictureNoise") -> "PictureNoise":
+        """That of these pictures and then of those."""
+        both = PictureNoise(0, [])
+        both._streams = self._streams + other._streams
+        return both
+
     def normal_like(self, x: Tensor) -> Tensor:
         """Standard normal noise in the shape (B, ...), dtype and device of `x`; B is the number of pictures."""
         if len(x) != len(self._streams):

@@ -1,6 +1,6 @@
 """A trained model, ready for use: `Model.open("runs/digits").draw(16)`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -207,7 +207,8 @@ class Model:
         return refine_sigma(y, max(guess, 0.002), self.denoise, most)
 
     def restore(self, y: Tensor, operator: Operator, variance: Tensor | float, size: tuple[int, int], samples: int = 8,
-                method: Posterior | None = None, sampling: Sampling | None = None, seed: int = 0) -> Restored:  # fmt: skip
+                method: Posterior | None = None, sampling: Sampling | None = None, seed: int = 0,
+                told: Callable[[float], None] | None = None) -> Restored:  # fmt: skip
         """What the pictures of `size` (height, width) may have been of which `operator` gave y, with noise of `variance`.
 
         As `unnoise.restore.restoring.restore`, for a picture of any size: beyond its edges it is drawn until it fits.
@@ -219,7 +220,7 @@ class Model:
         device = self.info.device
         with autocast(device, self.info.bf16):
             found = restore(self._of_size(whole), y.to(device), sees, torch.as_tensor(variance).to(device), (c, *whole),
-                            method, sampling, samples, seed)  # fmt: skip
+                            method, sampling, samples, seed, told=told)  # fmt: skip
         return Restored(found.samples[..., : size[0], : size[1]].float().cpu())
 
     def strangeness(self, x: Tensor) -> float | None:

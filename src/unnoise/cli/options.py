@@ -1,7 +1,9 @@
 """What the verbs share: words on the screen, and options as changes to a recipe."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from unnoise.errors import UserError
@@ -33,8 +35,9 @@ def to_name(part: object) -> str:
     return name
 
 
-def progress(done: Iterator[int], total: int, what: str, shown: bool = True) -> Iterator[int]:
-    """The same counts, with a bar of speed and time left while they come, in a terminal."""
+@contextmanager
+def advancing(total: int, what: str, shown: bool = True) -> Iterator[Callable[[float], None]]:
+    """A bar of how much is done and the time left, in a terminal; what it gives is called with each further amount."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -42,8 +45,16 @@ def progress(done: Iterator[int], total: int, what: str, shown: bool = True) -> 
     columns = (MofNCompleteColumn(), TextColumn(what), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
         task = bar.add_task(what, total=total)
+        yield partial(bar.advance, task)
+
+
+def progress(done: Iterator[int], total: int, what: str, shown: bool = True) -> Iterator[int]:
+    """The same counts, with a bar while they come."""
+    before = 0
+    with advancing(total, what, shown) as advance:
         for count in done:
-            bar.update(task, completed=count)
+            advance(count - before)
+            before = count
             yield count
 
 

@@ -2,14 +2,15 @@
 
 import json
 import time
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tyro.conf import Positional, arg
 
-from unnoise.cli.options import Changes, sampling_asked, say
+from unnoise.cli.options import Changes, advancing, sampling_asked, say
 from unnoise.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 LEAST_SIGMA = 1e-3  # on [-1, 1]: an eighth of a grey level is no noise
 STRANGE = 2.0  # times the held-out loss
 MODES = ("mean", "sample", "average")
+DETAILS = "details"  # a folder in --out
 
 
 def restore(
@@ -48,8 +50,8 @@ def restore(
 ) -> int:
     """Clean and mend pictures of any size with a trained model.
 
-    Each gets OUT/NAME.png and, where several draws are made, NAME-spread.png (bright: in doubt) and NAME-strip.png
-    (before, after, spread). Originals are never written over.
+    Each gets OUT/NAME.png and, in OUT/details, NAME-difference.png (grey: nothing changed), NAME-strip.png (before, after,
+    difference, spread) and, where several draws are made, NAME-spread.png (bright: in doubt). Originals are never written over.
 
     Examples: unnoise restore runs/photos noisy.png
               unnoise restore runs/photos noisy.png --sigma 25 --mode sample
@@ -65,33 +67,28 @@ def restore(
     for name, value, valid in (("task", task, TASKS), ("mode", mode, MODES), ("method", method, POSTERIORS)):
         if value not in valid:
             raise UserError(f"unknown {name} '{value}': {nearest(value, valid)}")
-    own_noise = noise is not None or task == "salt-and-pepper"
-    least = 0.0 if task == "denoise" and not own_noise else -1e-9  # with the damage done first: 0 is no noise
-    for option, level, bound in (("--sigma", sigma, 0.0), ("--add-noise", add_noise, least)):
-        if level is not None and not bound < level < float("inf"):
-            raise UserError(f"{option} must be greater than 0, not {level}")
+    damage = _Damage(task, noise, mask, factor, blur, motion, quality)
+    damage.check_levels(sigma, add_noise)
     one_step = task == "denoise" and noise is None and mode == "mean"
-    draws = 1 if one_step or mode == "sample" else samples
-    if own_noise and (sigma is not None or add_noise):
-        raise UserError(f"{'--noise' if noise else task} says how strong its noise is: leave --sigma away, "
-                        "and give --add-noise 0")  # fmt: skip
     if any("guidance" in name for name in changes or {}):
         raise UserError("restoring is not guided: it follows what is seen of the picture")
     if changes and one_step:
         raise UserError(f"--{next(iter(changes))} is about sampling: add --mode sample")
     if samples < 1:
         raise UserError(f"--samples must be at least 1, not {samples}")
-    paths = _refuse_overwriting(_files(pictures), out, draws, add_noise is not None)
+    paths = _files(pictures)
+    _refuse_overwriting(paths, out)
     model = Model.open(run)
     sampling = None if one_step else sampling_asked(model, None, None, changes)
     read = [model.read_picture(path, any_channels=task == "colourise") for path in paths]  # all, before anything is written
     known = (sigma, add_noise, noise) != (None, None, None)
-    for number, (path, picture) in enumerate(zip(paths, read, strict=True)):
-        as_asked = partial(_task, task, path, noise, mask, factor, blur, motion, quality, model)
-        harm = None if add_noise is None else as_asked(add_noise)
-        what = harm if harm is not None and sigma is None else as_asked(sigma)
-        job = _Job(model, path, out, seed, number, mode, draws, POSTERIORS[method](), sampling)
-        job.run(what, harm, picture, known)
+    draws = 1 if one_step or mode == "sample" else samples
+    with advancing(len(paths) * draws, "draws" if draws > 1 else "pictures") as advance:
+        for number, (path, picture) in enumerate(zip(paths, read, strict=True)):
+            harm = None if add_noise is None else damage.task(path, model, add_noise)
+            what = harm if harm is not None and sigma is None else damage.task(path, model, sigma)
+            job = _Job(model, path, out, seed, number, mode, draws, POSTERIORS[method](), sampling, advance)
+            job.run(what, harm, picture, known)
     return 0
 
 
@@ -113,14 +110,11 @@ def _files(given: tuple[Path, ...]) -> list[Path]:
     return found
 
 
-def _refuse_overwriting(paths: list[Path], out: Path, draws: int, damage: bool) -> list[Path]:
-    ends = ["", *(["-noisy"] if damage else []), *(["-spread", "-strip"] if draws > 1 else [])]
-    targets = [out / f"{p.stem}{end}.png" for p in paths for end in ends]
-    places = [p.resolve() for p in (*targets, *paths)]
+def _refuse_overwriting(paths: list[Path], out: Path) -> None:
+    places = [p.resolve() for p in (*paths, *(out / f"{p.stem}.png" for p in paths))]
     if len(set(places)) < len(places):
         twice = next(p for p in places if places.count(p) > 1)
         raise UserError(f"'{twice.name}' would be written over: choose another --out, or restore pictures of one name apart")
-    return paths
 
 
 def _noise(text: str | None, sigma: float | None) -> "Noise | None":
@@ -138,51 +132,87 @@ def _noise(text: str | None, sigma: float | None) -> "Noise | None":
         raise UserError(f"--noise is a name and its numbers, e.g. poisson:30 or camera:0.01,0.02, not '{text}'") from e
 
 
-def _task(name: str, path: Path, noise: str | None, mask: Path | None, factor: int, blur: float, motion: str | None,
-          quality: int | None, model: "Model", sigma: float | None) -> "Task":  # fmt: skip
-    from unnoise.restore import tasks
+@dataclass(frozen=True)
+class _Damage:
+    """What the options say of the damage."""
 
-    kind, colour = _noise(noise, sigma), model.info.shape[0] == 3
-    if name == "denoise":
-        return tasks.Denoise(kind)
-    if name == "salt-and-pepper":
-        return tasks.SaltAndPepper()
-    if name == "inpaint":
-        if mask is None:
-            raise UserError("inpaint needs --mask: a picture of the same size that is white where pixels are missing")
-        return tasks.Inpaint(_kept(mask), kind)
-    if name == "upscale":
-        return tasks.Upscale(factor, noise=kind)
-    if name == "deblur":
-        try:
-            length, degrees = (float(n) for n in motion.split(",")) if motion else (0.0, 0.0)
-        except ValueError as e:
-            raise UserError(f"--motion is LENGTH,DEGREES, e.g. 9,30, not '{motion}'") from e
-        return tasks.Deblur(blur, length, degrees, kind)
-    if name == "colourise":
-        if not colour:
+    name: str
+    noise: str | None
+    mask: Path | None
+    factor: int
+    blur: float
+    motion: str | None
+    quality: int | None
+
+    def check_levels(self, sigma: float | None, add_noise: float | None) -> None:
+        """Raises UserError for levels of noise that can't be, or are said twice."""
+        own_noise = self.noise is not None or self.name == "salt-and-pepper"
+        least = 0.0 if self.name == "denoise" and not own_noise else -1e-9  # with the damage done first: 0 is no noise
+        for option, level, bound in (("--sigma", sigma, 0.0), ("--add-noise", add_noise, least)):
+            if level is not None and not bound < level < float("inf"):
+                raise UserError(f"{option} must be greater than 0, not {level}")
+        if own_noise and (sigma is not None or add_noise):
+            raise UserError(f"{'--noise' if self.noise else self.name} says how strong its noise is: leave --sigma away, "
+                            "and give --add-noise 0")  # fmt: skip
+
+    def task(self, path: Path, model: "Model", sigma: float | None) -> "Task":
+        """For the picture in `path`, with noise of `sigma`."""
+        from unnoise.restore import tasks
+
+        kind, colour = _noise(self.noise, sigma), model.info.shape[0] == 3
+        if self.name == "colourise" and not colour:
             raise UserError("this run was trained on grey pictures: it can't colour any")
-        return tasks.Colourise(kind)
-    return tasks.Dejpeg.of_file(path) if quality is None else tasks.Dejpeg.of_quality(quality, colour)
+        match self.name:
+            case "salt-and-pepper":
+                return tasks.SaltAndPepper()
+            case "inpaint":
+                return tasks.Inpaint(_kept(self.mask), kind)
+            case "upscale":
+                return tasks.Upscale(self.factor, noise=kind)
+            case "deblur":
+                return tasks.Deblur(self.blur, *_motion(self.motion), kind)
+            case "colourise":
+                return tasks.Colourise(kind)
+            case "dejpeg":
+                return tasks.Dejpeg.of_file(path) if self.quality is None else tasks.Dejpeg.of_quality(self.quality, colour)
+        return tasks.Denoise(kind)
 
 
-def _kept(mask: Path) -> "Tensor":
+def _motion(text: str | None) -> tuple[float, float]:
+    """Length and degrees; a length of 0 where there is no motion."""
+    try:
+        length, degrees = (float(n) for n in text.split(",")) if text else (0.0, 0.0)
+    except ValueError as e:
+        raise UserError(f"--motion is LENGTH,DEGREES, e.g. 9,30, not '{text}'") from e
+    return length, degrees
+
+
+def _kept(mask: Path | None) -> "Tensor":
     import numpy as np
     import torch
 
     from unnoise.data.decode import decode_or_refuse
 
+    if mask is None:
+        raise UserError("inpaint needs --mask: a picture of the same size that is white where pixels are missing")
     grey = np.asarray(decode_or_refuse(mask).convert("L"))
     return torch.from_numpy((grey < 128).astype(np.float32))
 
 
+@dataclass(frozen=True)
 class _Job:
     """One picture to restore."""
 
-    def __init__(self, model: "Model", path: Path, out: Path, seed: int, number: int, mode: str, samples: int,
-                 method: "Posterior", sampling: "Sampling | None") -> None:  # fmt: skip
-        self.model, self.path, self.out, self.seed, self.number = model, path, out, seed, number
-        self.mode, self.samples, self.method, self.sampling = mode, samples, method, sampling
+    model: "Model"
+    path: Path
+    out: Path
+    seed: int
+    number: int
+    mode: str
+    samples: int
+    method: "Posterior"
+    sampling: "Sampling | None"
+    advance: Callable[[float], None]
 
     def run(self, task: "Task", harm: "Task | None", picture: "Tensor", known: bool) -> None:
         """Restore one picture, or damage a clean one first by `harm`; `known` says whether the noise's level was given."""
@@ -202,7 +232,7 @@ class _Job:
         strange = self.model.strangeness(x)
         if strange is not None and strange > STRANGE:
             said += f"; unlike what the model was trained on ({strange:.1f} times the held-out loss): expect little"
-        self._write(None if harm is None else y, y, x, spread, said)
+        self._write(y, x, spread, said, harm is not None)
         say(f"{self.out / self.path.stem}.png: {said}")
 
     def _denoised(self, task: "Task", y: "Tensor", known: bool) -> tuple["Tensor", "Tensor | None", str]:
@@ -220,15 +250,17 @@ class _Job:
                 )
             level = self.model.refined_sigma(y, level)
         said = f"sigma {127.5 * level:.1f} of 255" + ("" if known else " (estimated)")
-        if self.mode == "mean":
-            return self.model.denoise(y, level), None, said
-        draws = torch.stack([self.model.denoise(y, level, self.sampling, self.seed + k) for k in range(self.samples)])
-        return draws.mean(0), draws.std(0) if self.samples > 1 else None, said
+        draws = []
+        for k in range(self.samples):
+            draws.append(self.model.denoise(y, level, self.sampling, self.seed + k))
+            self.advance(1)
+        found = torch.stack(draws)
+        return found.mean(0), found.std(0) if self.samples > 1 else None, said
 
     def _drawn(self, task: "Task", y: "Tensor") -> tuple["Tensor", "Tensor | None", str]:
         seen = task.see(y)
         found = self.model.restore(seen.y, seen.operator, seen.variance, seen.size, self.samples, self.method, self.sampling,
-                                   self.seed)  # fmt: skip
+                                   self.seed, self.advance)  # fmt: skip
         h, w = task.shown_size((y.shape[2], y.shape[3]))
         several = self.samples > 1
         said = f"{'mean of ' if several else ''}{self.samples} draw{'s' * several}"
@@ -236,24 +268,25 @@ class _Job:
             said += ", their spread not calibrated"
         return found.mean[..., :h, :w], found.std[..., :h, :w] if several else None, said
 
-    def _write(self, noisy: "Tensor | None", y: "Tensor", x: "Tensor", spread: "Tensor | None", said: str) -> None:
+    def _write(self, y: "Tensor", x: "Tensor", spread: "Tensor | None", said: str, damaged: bool) -> None:
         import torch
         from torch.nn import functional
 
         from unnoise import figures
 
         told = {"unnoise restore": json.dumps({"restored from": self.path.name, "how": said, "run": str(self.model.folder)})}
-        size = (x.shape[2], x.shape[3])
+        before = y if y.shape[2:] == x.shape[2:] else functional.interpolate(y, (x.shape[2], x.shape[3]), mode="nearest")
+        details = {"damaged": y} if damaged else {}
+        details["difference"] = (x - before) / 2  # grey: nothing changed
+        if spread is not None:
+            details["spread"] = 4 * spread.mean(1, keepdim=True) - 1  # white: half of all there is between black and white
+        shown = (before, x, *(details[k] for k in ("difference", "spread") if k in details))
+        strip = figures.to_uint8(torch.cat([p.expand_as(x) for p in shown]))
         try:
+            for name, part in details.items():
+                figures.save(figures.to_image(figures.to_uint8(part)[0]), self.out / DETAILS / f"{self.path.stem}-{name}.png")
+            figures.save(figures.grid(strip, len(shown), least=256), self.out / DETAILS / f"{self.path.stem}-strip.png")
             figures.save(figures.to_image(figures.to_uint8(x)[0]), self.out / f"{self.path.stem}.png", told)
-            if noisy is not None:
-                figures.save(figures.to_image(figures.to_uint8(noisy)[0]), self.out / f"{self.path.stem}-noisy.png")
-            if spread is not None:
-                doubt = (4 * spread.mean(1, keepdim=True) - 1).clamp(-1, 1)  # white: half of all there is between black and white
-                figures.save(figures.to_image(figures.to_uint8(doubt)[0]), self.out / f"{self.path.stem}-spread.png")
-                shown = [functional.interpolate(y, size, mode="nearest") if y.shape[2:] != x.shape[2:] else y, x, doubt]
-                row = torch.cat([p.expand(1, x.shape[1], *size) for p in shown])
-                figures.save(figures.grid(figures.to_uint8(row), 3, least=256), self.out / f"{self.path.stem}-strip.png")
         except OSError as e:
             raise UserError(f"can't write to '{self.out}' ({e.strerror or e}): choose another --out") from e
 

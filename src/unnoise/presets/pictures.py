@@ -20,7 +20,7 @@ recipe = Recipe(
     data=DataPlan(source=Folder(), size=(64, 64), flip=True),
     schedule=KarrasSchedule(sigma_max=80.0),
     target=KarrasTarget(sigma_data=0.5),
-    network=UNetPlan(widths=(64, 128, 192, 256), patch=2, style=Style(dropout=0.1)),
-    training=TrainingPlan(minutes=60.0, batch=32, learning_rate=5e-4, times=LogNormalTimes(mean=-0.8), sample_every=120.0),
+    network=UNetPlan(widths=(64, 128, 192), blocks=1, patch=2, style=Style(dropout=0.1)),
+    training=TrainingPlan(minutes=60.0, batch=32, learning_rate=1.5e-3, times=LogNormalTimes(mean=-1.2), sample_every=120.0),
     sampling=Sampling(DPMSolver2MSDE(), KarrasSteps(), steps=15),
 )

@@ -49,6 +49,16 @@ class Composed(Operator):
         return self.outer(self.inner(x))
 
 
+class Several(Operator):
+    """The operator on each of `count` batches in a row: (count B, C, H, W) -> (count B, ...)."""
+
+    def __init__(self, operator: Operator, count: int) -> None:
+        self.operator, self.count, self.linear = operator, count, operator.linear  # type: ignore[misc]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.cat([self.operator(batch) for batch in x.chunk(self.count)])
+
+
 class Identity(Operator):
     """The picture itself."""
 

@@ -22,7 +22,7 @@ from unnoise.denoiser import Denoiser
 from unnoise.draws import PictureNoise
 from unnoise.errors import UserError
 from unnoise.noise import Schedule
-from unnoise.restore.operators import Operator
+from unnoise.restore.operators import Operator, Several
 from unnoise.sampler import Sampling, trajectory
 
 Linear = Callable[[Tensor], Tensor]
@@ -66,6 +66,13 @@ class Observation:
     y: Tensor
     operator: Operator
     variance: Tensor
+
+    def repeated(self, count: int) -> "Observation":
+        """The same `count` times in a row."""
+        y, variance = (
+            v.expand_as(self.y).repeat(count, *[1] * (self.y.ndim - 1)) if v.ndim else v for v in (self.y, self.variance)
+        )
+        return Observation(y, Several(self.operator, count), variance)
 
 
 class Posterior(ABC):

@@ -1,6 +1,9 @@
 """`restore`: what a picture may have been, given what is seen of it: mean, spread and samples."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor
@@ -11,6 +14,8 @@ from unnoise.errors import UserError
 from unnoise.restore.operators import Crop, Identity, Operator
 from unnoise.restore.posterior import MMPS, Observation, Posterior
 from unnoise.sampler import Sampling, starting_point, trajectory
+
+AT_ONCE = 64 * 64 * 64  # pixels of all the pictures in a call of the network
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,13 @@ def restore(
     samples: int = 8,
     seed: int = 0,
     label: Tensor | None = None,
+    told: Callable[[float], None] | None = None,
 ) -> Restored:
     """Draw from p(x | y) for y = A(x) + n, y (B, ...) as `operator` gives it, `variance` of n on [-1, 1].
 
     `shape` (C, H, W) is that of x, y's own by default. Where it must be larger than the picture, to fit a network, the operator
     sees a part of it (`cropped`). Where x is larger than the network takes, give a `Tiled` denoiser.
-    Sample k of picture b depends on (seed, k, b) alone.
+    Sample k of picture b depends on (seed, k, b) alone. `told` is called after each step with how many samples it was worth.
     Raises UserError for values that are not finite, a negative variance, or an operator that the method can't do.
     """
     sampling, method = sampling or Sampling(), method or MMPS()
@@ -61,16 +67,21 @@ def restore(
         raise UserError("what is seen of the picture has values that are not finite: mend it, or mask them out")
     if (seen.variance < 0).any():
         raise UserError(f"the noise's variance must be at least 0, not {float(seen.variance.min()):.3g}")
-    posterior = method.wrap(denoiser, seen)
 
-    def draw(k: int) -> Tensor:
-        noise = PictureNoise(seed, range(len(y)), f"restore {k}")
-        x = starting_point(denoiser, noise, y.new_empty(len(y), channels, *size))
-        for record in trajectory(posterior, x, sampling, noise, label):
+    def draw(ks: range) -> Tensor:
+        """(len(ks), B, C, H, W)"""
+        count = len(ks)
+        posterior = method.wrap(denoiser, seen.repeated(count))
+        noise = reduce(add, (PictureNoise(seed, range(len(y)), f"restore {k}") for k in ks))
+        x = starting_point(denoiser, noise, y.new_empty(count * len(y), channels, *size))
+        for record in trajectory(posterior, x, sampling, noise, None if label is None else label.repeat(count)):
             x = record.x
-        return x.clamp(-1, 1)
+            if told is not None:
+                told(count / record.steps)
+        return x.clamp(-1, 1).reshape(count, len(y), channels, *size)
 
-    return Restored(torch.stack([draw(k) for k in range(samples)]))
+    each = max(1, AT_ONCE // (len(y) * size[0] * size[1]))
+    return Restored(torch.cat([draw(range(k, min(k + each, samples))) for k in range(0, samples, each)]))
 
 
 def cropped(operator: Operator, size: tuple[int, int]) -> Operator:
