@@ -28,7 +28,8 @@ from unnoise.restore.operators import (
     Signs,
 )
 from unnoise.restore.posterior import DPS, MMPS, POSTERIORS, Observation, conjugate_gradients, denoise
-from unnoise.restore.restoring import cropped, fitted, restore
+from unnoise.restore.restoring import fitted, restore
+from unnoise.restore.tasks import Dejpeg, Inpaint
 from unnoise.restore.tiles import Tiled
 from unnoise.sampler import Sampling, sample
 from unnoise.solvers import DDIM, SAMPLERS
@@ -86,26 +87,26 @@ def test_operators_are_what_they_say() -> None:
 
 def test_jpeg_is_pillows() -> None:
     """Quantised with a file's own tables, our coefficients give the picture that Pillow decodes, to its rounding."""
-    import io
-
-    from PIL import Image
-
     rng = np.random.default_rng(0)
-    smooth = np.clip(np.cumsum(np.cumsum(rng.normal(size=(16, 16)), 0), 1) * 3 + 120, 0, 255).astype(np.uint8)
-    data = io.BytesIO()
-    Image.fromarray(smooth).save(data, "jpeg", quality=30)
-    opened = Image.open(data)
-    tables = [np.array(table, dtype=np.float64) for table in opened.quantization.values()]  # type: ignore[attr-defined]
-    operator = BlockDCT()
-    steps = operator.steps(tables, 1, SIZE).double()
-    x = torch.from_numpy(smooth.astype(np.float64))[None, None] / 127.5 - 1
-    # JPEG takes 128 off, ours 127.5: half a level in the first coefficient of each block, 8 times as much there.
-    shift = torch.zeros(4, 8, 8).double()
-    shift[:, 0, 0] = 4
-    kept = ((operator(x) - shift.reshape(1, -1)) / steps).round() * steps + shift.reshape(1, -1)
-    decoded = operator.adjoint(kept / 127.5**2, x)  # orthonormal: the adjoint is the inverse
-    pixels = ((decoded + 1) * 127.5).round().clamp(0, 255)[0, 0]
-    assert float((pixels - torch.from_numpy(np.asarray(opened).astype(np.float64))).abs().max()) <= 1
+    smooth = np.clip(np.cumsum(np.cumsum(rng.normal(size=(16, 16)), 0), 1) * 3 + 120, 0, 255)
+    x = torch.from_numpy(smooth.round()).float()[None, None] / 127.5 - 1
+    task = Dejpeg.of_quality(30, colour=False)
+    decoded = task.damage(x, PictureNoise(0, [0]))
+    operator, seen = BlockDCT(), task.see(x)  # x itself, rounded as the encoder does it
+    ours = operator.adjoint(seen.y, x)  # orthonormal: the adjoint is the inverse
+    assert float((ours.clamp(-1, 1) - decoded).abs().max()) * 127.5 <= 1.5
+
+
+@pytest.mark.parametrize("quality", [20, 75, 90])
+def test_what_a_file_kept_is_found(quality: int) -> None:
+    """The coefficients read from a decoded colour file are the encoder's to half a step, nearly: uniform within it."""
+    torch.manual_seed(0)
+    x = (0.3 * torch.randn(1, 3, 1, 1) + Blur.gaussian(3.0)(torch.randn(1, 3, 64, 64)) * 2).clamp(-0.8, 0.8)
+    task = Dejpeg.of_quality(quality, colour=True)
+    seen = task.see(task.damage(x, PictureNoise(0, [0])))
+    error = (seen.y - seen.operator(x)) / (12 * seen.variance).sqrt()  # in steps
+    for part in (error[:, : 64 * 64], error[:, 64 * 64 :]):  # luma, chroma
+        assert float(part.abs().quantile(0.999)) < 0.9 and float(part.square().mean().sqrt()) < 1.1 / 12**0.5
 
 
 def prior(seed: int = 0, size: int = 4, rank: int = 6) -> tuple[Moments, Tensor, Tensor]:
@@ -292,7 +293,7 @@ def test_a_part_of_a_larger_picture() -> None:
     moments, _, _ = prior()
     y = moments.draw(PictureNoise(0, range(3)), torch.empty(3, 1, 4, 4)).clamp(-1, 1)[..., :3, :3]
     sampling = Sampling(times=KarrasSteps(), steps=30, clamp_estimate=False)
-    found = restore(GaussianDenoiser(KarrasSchedule(20.0), moments), y, cropped(Identity(), (3, 3)), 1e-6, (1, 4, 4),
+    found = restore(GaussianDenoiser(KarrasSchedule(20.0), moments), y, Identity() @ Crop((3, 3)), 1e-6, (1, 4, 4),
                     method=MMPS(rounds=8), sampling=sampling, samples=1)  # fmt: skip
     assert found.mean.shape == (3, 1, 4, 4) and float((found.mean[..., :3, :3] - y).abs().max()) < 0.02
 
@@ -341,3 +342,72 @@ def test_bad_observations() -> None:
     ):
         with pytest.raises(UserError, match=hint):
             call()
+
+
+def test_a_composition_is_linear_only_if_both_are() -> None:
+    bent = Custom(lambda x: x.square(), linear=False)
+    assert not (bent @ Crop((4, 4))).linear and not (Crop((4, 4)) @ bent).linear and (Grey() @ Crop((4, 4))).linear
+
+
+def test_samples_do_not_depend_on_their_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sample k of picture b is a function of (seed, k, b), however many are drawn at once; variances and masks go with them."""
+    moments, _, _ = prior()
+    denoiser = GaussianDenoiser(KarrasSchedule(20.0), moments)
+    y = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(2)) * 0.3
+    operator, variance = Mask((y > -0.2).float()), 0.01 + y.square()  # of each picture its own
+    sampling = Sampling(times=KarrasSteps(), steps=8, clamp_estimate=False)
+    told: list[float] = []
+    at_once = restore(denoiser, operator(y), operator, variance, sampling=sampling, samples=4, told=told.append)
+    assert sum(told) == pytest.approx(4)
+    monkeypatch.setattr("unnoise.restore.restoring.AT_ONCE", 1)
+    apart = restore(denoiser, operator(y), operator, variance, sampling=sampling, samples=5)
+    torch.testing.assert_close(at_once.samples, apart.samples[:4], rtol=1e-4, atol=1e-5)
+
+
+def test_noise_of_very_different_strength_is_weighed() -> None:
+    """Values a thousand times less noisy than others do not hide those from a few conjugate gradients."""
+    moments, mean, covariance = prior()
+    denoiser = GaussianDenoiser(KarrasSchedule(20.0), moments)
+    variance = torch.logspace(-4, -1, 16).reshape(1, 1, 4, 4)
+    sigma_t, y = 0.1, mean.float().reshape(1, 1, 4, 4) + 0.3
+    x_t = y + 0.05
+    t = denoiser.schedule.time_at(torch.tensor(sigma_t, dtype=torch.float64))
+    got = MMPS(rounds=3).wrap(denoiser, Observation(y, Identity(), variance))(x_t, t).flatten().double()
+    precision = torch.linalg.inv(covariance) + sigma_t**-2 * torch.eye(16) + variance.flatten().double().reciprocal().diag()
+    spread = torch.linalg.inv(precision)
+    told = x_t.flatten().double() / sigma_t**2 + y.flatten().double() / variance.flatten()
+    truth = spread @ (torch.linalg.solve(covariance, mean) + told)
+    assert float(((got - truth) / spread.diagonal().sqrt()).square().mean().sqrt()) < 0.3
+
+
+def test_tiles_with_what_is_seen() -> None:
+    """A posterior through tiles is that of the whole: the gradient passes through the blending."""
+    y = torch.randn(1, 1, 20, 27, generator=torch.Generator().manual_seed(1)) * 0.3
+    sampling = Sampling(times=KarrasSteps(), steps=6, clamp_estimate=False)
+    denoisers = Tiled(Local(), (16, 16)), Local()
+    one, other = (restore(d, y, Downsample(1), 0.01, sampling=sampling, samples=1).mean for d in denoisers)
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+
+
+def test_noise_beside_a_hole_is_read_from_what_is_there() -> None:
+    kept = torch.ones(16, 16)
+    kept[:, 8:] = 0
+    y = torch.where(kept > 0, 0.6, -1.0).reshape(1, 1, 16, 16)
+    seen = Inpaint(kept, NOISES["poisson"]()).see(y)
+    assert seen.variance[0, 0, 8, 7].item() == pytest.approx(seen.variance[0, 0, 8, 0].item(), rel=1e-3)
+
+
+def test_smaller_pictures_keep_their_places() -> None:
+    ramp = torch.linspace(-1, 1, 15).expand(1, 1, 15, 15)
+    torch.testing.assert_close(Downsample(4, "bicubic")(ramp), Downsample(4, "bicubic")(ramp[..., :12, :12]))
+
+
+@pytest.mark.parametrize("sigma", [25.0, 50.0])
+def test_a_clipped_pictures_noise(sigma: float) -> None:
+    """Estimated from where nothing was cut."""
+    ramp = torch.linspace(-1, 1, 128).expand(3, 128, 128)
+    y = ramp + sigma / 127.5 * PictureNoise(0, range(3)).normal_like(ramp)
+    assert 127.5 * estimate_sigma(y) == pytest.approx(sigma, rel=0.05)
+    assert 127.5 * estimate_sigma(y.clamp(-1, 1)) == pytest.approx(sigma, rel=0.05)
+    with pytest.raises(UserError, match="too small"):
+        estimate_sigma(y[:, :5])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +22,28 @@ from unnoise.precision import autocast
 from unnoise.processes import choose_device
 from unnoise.recipe import RunInfo, load_run
 from unnoise.restore.noise_level import refine_sigma
-from unnoise.restore.operators import Operator
+from unnoise.restore.operators import Crop, Operator
 from unnoise.restore.posterior import Posterior, denoise, denoise_by_sampling
-from unnoise.restore.restoring import Restored, cropped, fitted, restore
+from unnoise.restore.restoring import Restored, fitted, restore
 from unnoise.restore.tiles import Tiled
 from unnoise.sampler import Sampling, SamplingRecord, starting_point, trajectory
-from unnoise.solvers import DDIM
+from unnoise.solvers import DDIM, DDPM
 from unnoise.training import held_out_loss
 
 MOST_LARGER = 4  # times the pixels trained on: larger pictures are taken a tile at a time
+
+
+class InPrecision(Denoiser):
+    """The denoiser in bfloat16 where that pays, and in nothing else: what is seen of a picture is compared in float32."""
+
+    def __init__(self, denoiser: Denoiser, device: str, bf16: bool) -> None:
+        super().__init__()
+        self.denoiser, self.schedule, self.device, self.bf16 = denoiser, denoiser.schedule, device, bf16
+
+    def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        with autocast(self.device, self.bf16):
+            x_hat: Tensor = self.denoiser(x_t, t, label)
+        return x_hat
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,7 @@ class Model:
         denoiser = info.recipe.build_denoiser(info.shape, len(info.classes))
         checkpoint.load_model(folder / "model.safetensors", denoiser)
         info = replace(info, device=device, bf16=info.bf16 and torch.device(device).type == torch.device(info.device).type)
-        return cls(denoiser.eval().to(device), info, folder)
+        return cls(denoiser.eval().requires_grad_(False).to(device), info, folder)
 
     @cached_property
     def guide(self) -> Denoiser | None:
@@ -168,7 +181,7 @@ class Model:
         Raises UserError if it can't be read or its channels don't fit, unless `any_channels` will do.
         """
         data = self.info.recipe.data
-        picture = decode_or_refuse(path, Fit(self.info.shape[1:], data.resize, data.background) if fitted else None)
+        picture = decode_or_refuse(path, Fit(self.info.shape[1:] if fitted else None, data.resize, data.background))
         kinds = {1: "grey", 3: "colour"}
         own, has = self.info.shape[0], len(picture.getbands())
         if own != has and not any_channels:
@@ -177,50 +190,88 @@ class Model:
         pixels = np.asarray(picture).reshape(picture.height, picture.width, has)
         return Pictures(pixels[None]).tensor()
 
-    def denoise(self, y: Tensor, sigma: float, sampling: Sampling | None = None, seed: int = 0) -> Tensor:
-        """Clean y (B, C, H, W) on [-1, 1] with noise of `sigma` in it: the mean of what it can have been or, given a
-        `sampling`, one draw from it. Edges are mirrored outwards to a size that the network takes.
+    def denoise(self, y: Tensor, sigma: float, label: str | None = None) -> Tensor:
+        """E[x | y] for y (B, C, H, W) on [-1, 1] with noise of `sigma` in it, by one call of the network.
+
+        Edges are mirrored outwards to a size that the network takes. Raises UserError for noise beyond the schedule's, values
+        that are not finite, and pictures smaller than the network's multiple.
         """
+        denoiser, wider = self._widened(y)
+        x = denoise(denoiser, wider, sigma, self._all_of(label, len(y)))
+        return x[..., : y.shape[2], : y.shape[3]].cpu()
+
+    def draw_clean(self, y: Tensor, sigma: float, samples: int = 8, sampling: Sampling | None = None, seed: int = 0,
+                   label: str | None = None, told: Callable[[float], None] | None = None) -> Restored:  # fmt: skip
+        """Draws from p(x | y), sharper than its mean: the sampler goes on from y's own time. As `denoise` for the rest."""
+        denoiser, wider = self._widened(y)
+        sampling = replace(sampling or self.info.recipe.sampling, clamp_estimate=False)
+        draws = []
+        for k in range(samples):
+            noise = PictureNoise(seed, range(len(y)), f"restore {k}")
+            draws.append(denoise_by_sampling(denoiser, wider, sigma, sampling, noise, self._all_of(label, len(y))))
+            if told is not None:
+                told(1)
+        return Restored(torch.stack(draws)[..., : y.shape[2], : y.shape[3]].float().cpu())
+
+    def _widened(self, y: Tensor) -> tuple[Denoiser, Tensor]:
+        """The denoiser for y, and y made to fit it."""
+        if not torch.isfinite(y).all():
+            raise UserError("the picture has values that are not finite: mend it first")
         h, w = y.shape[2:]
-        high, wide = fitted((h, w), (1, 1), self.info.recipe.network.multiple)
+        high, wide = fitted((h, w), (1, 1), self._least((h, w)))
         wider = np.pad(y.cpu().numpy(), [(0, 0), (0, 0), (0, high - h), (0, wide - w)], mode="symmetric")
-        padded = torch.from_numpy(wider).to(self.info.device)
-        denoiser = self._of_size((high, wide))
-        with autocast(self.info.device, self.info.bf16):
-            if sampling is None:
-                x = denoise(denoiser, padded, sigma)
-            else:
-                noise = PictureNoise(seed, range(len(y)), "restore")
-                x = denoise_by_sampling(denoiser, padded, sigma, sampling, noise)
-        return x[..., :h, :w].cpu()
+        return self._of_size((high, wide)), torch.from_numpy(wider).to(self.info.device)
+
+    def check_restoring(self, size: tuple[int, int], label: str | None) -> None:
+        """Raises UserError where pictures of this size, or of this class, can't be restored."""
+        self._least(size)
+        self._all_of(label, 1)
+
+    def _least(self, size: tuple[int, int]) -> int:
+        """The network's multiple. Raises UserError for pictures below it."""
+        multiple = self.info.recipe.network.multiple
+        if min(size) < multiple:
+            raise UserError(
+                f"this run's network needs pictures of at least {multiple}x{multiple} pixels, not {size[0]}x{size[1]}"
+            )
+        return multiple
+
+    def _all_of(self, label: str | None, count: int) -> Tensor | None:
+        """Raises UserError where the network was never trained without a label, and none is given."""
+        if label is not None:
+            return torch.full((count,), self.label_of(label), device=self.info.device)
+        if self.info.classes and not self.info.recipe.training.label_dropout:
+            raise UserError("this run always saw labels in training (label_dropout 0): say which one with --label")
+        return None
 
     def _of_size(self, size: tuple[int, int]) -> Denoiser:
         """The denoiser, taking pictures much larger than those trained on a tile at a time."""
-        h, w = self.info.shape[1:]
+        denoiser, (h, w) = InPrecision(self.denoiser, self.info.device, self.info.bf16), self.info.shape[1:]
         if size[0] * size[1] <= MOST_LARGER * h * w or size[0] < h or size[1] < w:
-            return self.denoiser
-        return Tiled(self.denoiser, (h, w))
+            return denoiser
+        return Tiled(denoiser, (h, w))
 
-    def refined_sigma(self, y: Tensor, guess: float) -> float:
+    def refined_sigma(self, y: Tensor, guess: float, label: str | None = None) -> float:
         """The noise in y (1, C, H, W), from a guess, by what the denoiser leaves of it; both on [-1, 1]."""
         most = float(self.denoiser.schedule.ratio(torch.ones((), dtype=torch.float64)))
-        return refine_sigma(y, max(guess, 0.002), self.denoise, most)
+        return refine_sigma(y, max(guess, 0.002), partial(self.denoise, label=label), most)
 
     def restore(self, y: Tensor, operator: Operator, variance: Tensor | float, size: tuple[int, int], samples: int = 8,
-                method: Posterior | None = None, sampling: Sampling | None = None, seed: int = 0,
+                method: Posterior | None = None, sampling: Sampling | None = None, seed: int = 0, label: str | None = None,
                 told: Callable[[float], None] | None = None) -> Restored:  # fmt: skip
         """What the pictures of `size` (height, width) may have been of which `operator` gave y, with noise of `variance`.
 
-        As `unnoise.restore.restoring.restore`, for a picture of any size: beyond its edges it is drawn until it fits.
+        As `unnoise.restore.restoring.restore`, for a picture of any size: beyond its edges it is drawn until it fits. Nothing
+        is cut to [-1, 1] on the way, and it begins from noise, whatever the recipe says of sampling.
         """
-        (c, *trained), multiple = self.info.shape, self.info.recipe.network.multiple
-        whole = fitted(size, (trained[0], trained[1]), multiple)
-        sees = operator if whole == size else cropped(operator, size)
-        sampling = replace(sampling or self.info.recipe.sampling, clamp_estimate=False)
-        device = self.info.device
-        with autocast(device, self.info.bf16):
-            found = restore(self._of_size(whole), y.to(device), sees, torch.as_tensor(variance).to(device), (c, *whole),
-                            method, sampling, samples, seed, told=told)  # fmt: skip
+        (c, *trained), device = self.info.shape, self.info.device
+        whole = fitted(size, (trained[0], trained[1]), self._least(size))
+        sampling = sampling or self.info.recipe.sampling
+        sampler = replace(sampling.sampler, clamp=False) if isinstance(sampling.sampler, DDPM) else sampling.sampler
+        found = restore(self._of_size(whole), y.to(device), operator if whole == size else operator @ Crop(size),
+                        torch.as_tensor(variance).to(device), (c, *whole), method,
+                        replace(sampling, sampler=sampler, clamp_estimate=False), samples, seed, self._all_of(label, len(y)),
+                        told)  # fmt: skip
         return Restored(found.samples[..., : size[0], : size[1]].float().cpu())
 
     def strangeness(self, x: Tensor) -> float | None:

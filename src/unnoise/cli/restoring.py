@@ -3,28 +3,27 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tyro.conf import Positional, arg
 
-from unnoise.cli.options import Changes, advancing, sampling_asked, say
-from unnoise.errors import UserError, nearest
+from unnoise.cli.options import Changes, advancing, sampling_asked, say, to_name
+from unnoise.cli.restore_options import Damage, How, parse_noise
+from unnoise.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from unnoise.model import Model
-    from unnoise.restore.noise_level import Noise
-    from unnoise.restore.posterior import Posterior
+    from unnoise.restore.restoring import Restored
     from unnoise.restore.tasks import Task
     from unnoise.sampler import Sampling
 
 LEAST_SIGMA = 1e-3  # on [-1, 1]: an eighth of a grey level is no noise
 STRANGE = 2.0  # times the held-out loss
-MODES = ("mean", "sample", "average")
 DETAILS = "details"  # a folder in --out
 
 
@@ -35,13 +34,14 @@ def restore(
     sigma: Annotated[float | None, arg(help="the noise's standard deviation in 1/255; denoise: estimated if not given")] = None,
     noise: Annotated[str | None, arg(help="other noise: poisson:PEAK, speckle:SIGMA or camera:GAIN,READ")] = None,
     mask: Annotated[Path | None, arg(help="inpaint: a picture that is white where pixels are missing")] = None,
-    factor: Annotated[int, arg(help="upscale: how many times")] = 4,
-    blur: Annotated[float, arg(help="deblur: the blur's standard deviation in pixels")] = 1.5,
+    factor: Annotated[int | None, arg(help="upscale: how many times; 4 by default")] = None,
+    blur: Annotated[float | None, arg(help="deblur: the blur's standard deviation in pixels; 1.5 by default")] = None,
     motion: Annotated[str | None, arg(help="deblur: LENGTH,DEGREES of a motion")] = None,
     quality: Annotated[int | None, arg(help="dejpeg: the JPEG's quality; read from the file if not given")] = None,
     mode: Annotated[str | None, arg(help="mean: least error; sample: one sharper draw; average: the mean of draws")] = None,
-    samples: Annotated[int, arg(help="how many draws a mean, its spread and strip are made of")] = 8,
-    method: Annotated[str, arg(help="mmps (calibrated), or faster: diffpir, ddnm, pigdm; dps for what is not linear")] = "mmps",
+    samples: Annotated[int | None, arg(help="how many draws an average and its spread are made of; 8 by default")] = None,
+    method: Annotated[str | None, arg(help="mmps if not given; faster: diffpir, ddnm, isotropic; experimental: dps")] = None,
+    label: Annotated[str | None, arg(help="the pictures' class, if the run was trained with labels")] = None,
     add_noise: Annotated[float | None, arg(help="try it out: do the damage to clean pictures first; 0: no noise")] = None,
     out: Annotated[Path, arg(help="folder for the results")] = Path("restored"),
     seed: Annotated[int, arg(help="of added noise and of samples")] = 0,
@@ -60,46 +60,37 @@ def restore(
               unnoise restore runs/photos clean.png --task deblur --blur 1.5 --add-noise 2
     """
     from unnoise.model import Model
-    from unnoise.restore.posterior import POSTERIORS
-    from unnoise.restore.tasks import TASKS
+    from unnoise.restore.noise_level import GaussianNoise
 
-    mode = mode or ("mean" if task == "denoise" and noise is None else "average")
-    for name, value, valid in (("task", task, TASKS), ("mode", mode, MODES), ("method", method, POSTERIORS)):
-        if value not in valid:
-            raise UserError(f"unknown {name} '{value}': {nearest(value, valid)}")
-    damage = _Damage(task, noise, mask, factor, blur, motion, quality)
-    damage.check_levels(sigma, add_noise)
-    one_step = task == "denoise" and noise is None and mode == "mean"
-    if any("guidance" in name for name in changes or {}):
-        raise UserError("restoring is not guided: it follows what is seen of the picture")
-    if changes and one_step:
-        raise UserError(f"--{next(iter(changes))} is about sampling: add --mode sample")
-    if samples < 1:
-        raise UserError(f"--samples must be at least 1, not {samples}")
-    paths = _files(pictures)
-    _refuse_overwriting(paths, out)
+    damage = Damage(task, noise, mask, factor, blur, motion, quality)
+    damage.check(sigma, add_noise)
+    if noise is not None and isinstance(kind := parse_noise(noise), GaussianNoise):  # the same as --sigma
+        damage, sigma, add_noise = replace(damage, noise=None), kind.sigma, kind.sigma if add_noise == 0 else add_noise
+    white = task == "denoise" and damage.noise is None
+    how = How(mode or ("mean" if white else "average"), samples, method, seed, label)
+    how.check(white, noisy=bool(sigma or add_noise or damage.noise) or task == "dejpeg", changes=changes or {})
+    paths = _files(pictures, out)
+    _refuse_overwriting(paths, mask, out)
     model = Model.open(run)
-    sampling = None if one_step else sampling_asked(model, None, None, changes)
-    read = [model.read_picture(path, any_channels=task == "colourise") for path in paths]  # all, before anything is written
-    known = (sigma, add_noise, noise) != (None, None, None)
-    draws = 1 if one_step or mode == "sample" else samples
-    with advancing(len(paths) * draws, "draws" if draws > 1 else "pictures") as advance:
-        for number, (path, picture) in enumerate(zip(paths, read, strict=True)):
-            harm = None if add_noise is None else damage.task(path, model, add_noise)
-            what = harm if harm is not None and sigma is None else damage.task(path, model, sigma)
-            job = _Job(model, path, out, seed, number, mode, draws, POSTERIORS[method](), sampling, advance)
-            job.run(what, harm, picture, known)
+    sampling = sampling_asked(model, None, None, changes)
+    with advancing(len(paths) * how.draws, "draws" if how.draws > 1 else "pictures") as advance:
+        restorer = _Restorer(model, damage, how, sampling, sigma, add_noise, out, advance)
+        for number, path in enumerate(paths):  # all, before anything is written
+            restorer.look(number, path)
+        for number, path in enumerate(paths):
+            restorer.run(number, path)
     return 0
 
 
-def _files(given: tuple[Path, ...]) -> list[Path]:
-    """Pictures as they were given, and those in folders."""
+def _files(given: tuple[Path, ...], out: Path) -> list[Path]:
+    """Pictures as they were given, and those in folders, but for results in `out`."""
     from unnoise.data.decode import EXTENSIONS
 
     found: list[Path] = []
     for path in given:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+            inside = [p for p in inside if path.resolve() == out.resolve() or out.resolve() not in p.resolve().parents]
             if not inside:
                 raise UserError(f"no pictures in '{path}': give files or a folder that holds some")
             found += inside
@@ -110,183 +101,143 @@ def _files(given: tuple[Path, ...]) -> list[Path]:
     return found
 
 
-def _refuse_overwriting(paths: list[Path], out: Path) -> None:
-    places = [p.resolve() for p in (*paths, *(out / f"{p.stem}.png" for p in paths))]
+def _refuse_overwriting(paths: list[Path], mask: Path | None, out: Path) -> None:
+    parts = ("damaged", "difference", "spread", "strip")
+    written = [w for p in paths for w in (out / f"{p.stem}.png", *(out / DETAILS / f"{p.stem}-{part}.png" for part in parts))]
+    places = [p.resolve() for p in (*paths, *([mask] if mask else []), *written)]
     if len(set(places)) < len(places):
         twice = next(p for p in places if places.count(p) > 1)
         raise UserError(f"'{twice.name}' would be written over: choose another --out, or restore pictures of one name apart")
 
 
-def _noise(text: str | None, sigma: float | None) -> "Noise | None":
-    """`poisson:30` and the like as noise; else Gaussian of `sigma`, None if there is none."""
-    from unnoise.restore.noise_level import NOISES, GaussianNoise
+@dataclass(frozen=True)
+class _Look:
+    """A picture y (1, C, h, w) to restore, what was done to it, the clean one if it is known, and the level of white noise."""
 
-    if text is None:
-        return GaussianNoise(sigma) if sigma else None
-    name, _, numbers = text.partition(":")
-    if name not in NOISES:
-        raise UserError(f"unknown noise '{name}': {nearest(name, NOISES)}")
-    try:
-        return NOISES[name](*(float(n) for n in numbers.split(",") if n))
-    except (TypeError, ValueError) as e:
-        raise UserError(f"--noise is a name and its numbers, e.g. poisson:30 or camera:0.01,0.02, not '{text}'") from e
+    y: "Tensor"
+    task: "Task"
+    clean: "Tensor | None"
+    sigma: float | None
+    estimated: bool
 
 
 @dataclass(frozen=True)
-class _Damage:
-    """What the options say of the damage."""
-
-    name: str
-    noise: str | None
-    mask: Path | None
-    factor: int
-    blur: float
-    motion: str | None
-    quality: int | None
-
-    def check_levels(self, sigma: float | None, add_noise: float | None) -> None:
-        """Raises UserError for levels of noise that can't be, or are said twice."""
-        own_noise = self.noise is not None or self.name == "salt-and-pepper"
-        least = 0.0 if self.name == "denoise" and not own_noise else -1e-9  # with the damage done first: 0 is no noise
-        for option, level, bound in (("--sigma", sigma, 0.0), ("--add-noise", add_noise, least)):
-            if level is not None and not bound < level < float("inf"):
-                raise UserError(f"{option} must be greater than 0, not {level}")
-        if own_noise and (sigma is not None or add_noise):
-            raise UserError(f"{'--noise' if self.noise else self.name} says how strong its noise is: leave --sigma away, "
-                            "and give --add-noise 0")  # fmt: skip
-
-    def task(self, path: Path, model: "Model", sigma: float | None) -> "Task":
-        """For the picture in `path`, with noise of `sigma`."""
-        from unnoise.restore import tasks
-
-        kind, colour = _noise(self.noise, sigma), model.info.shape[0] == 3
-        if self.name == "colourise" and not colour:
-            raise UserError("this run was trained on grey pictures: it can't colour any")
-        match self.name:
-            case "salt-and-pepper":
-                return tasks.SaltAndPepper()
-            case "inpaint":
-                return tasks.Inpaint(_kept(self.mask), kind)
-            case "upscale":
-                return tasks.Upscale(self.factor, noise=kind)
-            case "deblur":
-                return tasks.Deblur(self.blur, *_motion(self.motion), kind)
-            case "colourise":
-                return tasks.Colourise(kind)
-            case "dejpeg":
-                return tasks.Dejpeg.of_file(path) if self.quality is None else tasks.Dejpeg.of_quality(self.quality, colour)
-        return tasks.Denoise(kind)
-
-
-def _motion(text: str | None) -> tuple[float, float]:
-    """Length and degrees; a length of 0 where there is no motion."""
-    try:
-        length, degrees = (float(n) for n in text.split(",")) if text else (0.0, 0.0)
-    except ValueError as e:
-        raise UserError(f"--motion is LENGTH,DEGREES, e.g. 9,30, not '{text}'") from e
-    return length, degrees
-
-
-def _kept(mask: Path | None) -> "Tensor":
-    import numpy as np
-    import torch
-
-    from unnoise.data.decode import decode_or_refuse
-
-    if mask is None:
-        raise UserError("inpaint needs --mask: a picture of the same size that is white where pixels are missing")
-    grey = np.asarray(decode_or_refuse(mask).convert("L"))
-    return torch.from_numpy((grey < 128).astype(np.float32))
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One picture to restore."""
+class _Restorer:
+    """Restores one picture after the other."""
 
     model: "Model"
-    path: Path
+    damage: Damage
+    how: How
+    sampling: "Sampling"
+    sigma: float | None
+    add_noise: float | None
     out: Path
-    seed: int
-    number: int
-    mode: str
-    samples: int
-    method: "Posterior"
-    sampling: "Sampling | None"
     advance: Callable[[float], None]
 
-    def run(self, task: "Task", harm: "Task | None", picture: "Tensor", known: bool) -> None:
-        """Restore one picture, or damage a clean one first by `harm`; `known` says whether the noise's level was given."""
+    def look(self, number: int, path: Path) -> _Look:
+        """Raises UserError for whatever is wrong with this picture."""
         from unnoise.draws import PictureNoise
-        from unnoise.restore.noise_level import GaussianNoise
+        from unnoise.restore.noise_level import GaussianNoise, estimate_sigma
+        from unnoise.restore.posterior import matching_time
         from unnoise.restore.tasks import Denoise
 
-        y = picture if harm is None else harm.damage(picture, PictureNoise(self.seed, [self.number], "added"))
-        begun = time.perf_counter()
-        if isinstance(task, Denoise) and isinstance(task.noise, GaussianNoise | None):
-            x, spread, said = self._denoised(task, y, known)
+        picture = self.model.read_picture(path, any_channels=self.damage.task == "colourise")
+        task = self.damage.as_task(path, self.model, self.sigma if self.sigma is not None else self.add_noise)
+        y = picture
+        if self.add_noise is not None:
+            harm = self.damage.as_task(path, self.model, self.add_noise)
+            y = harm.damage(picture, PictureNoise(self.how.seed, [number], "added"))
+        clean = None if self.add_noise is None else picture
+        self.model.check_restoring(task.check(y), self.how.label)
+        if not isinstance(task, Denoise) or not isinstance(task.noise, GaussianNoise | None):
+            return _Look(y, task, clean, None, False)
+        sigma = estimate_sigma(y[0]) if task.noise is None else task.noise.sigma / 127.5
+        if not sigma > LEAST_SIGMA:
+            raise UserError(f"no noise to speak of in '{path}' (sigma {127.5 * sigma:.2g} of 255): say how much with --sigma")
+        matching_time(self.model.denoiser.schedule, sigma)
+        return _Look(y, task, clean, sigma, task.noise is None)
+
+    def run(self, number: int, path: Path) -> None:
+        """Restore the picture, write it, and say how it went."""
+        look, begun = self.look(number, path), time.perf_counter()
+        if look.sigma is None:
+            x, spread, said = self._drawn(look)
         else:
-            x, spread, said = self._drawn(task, y)
-        said += f"; {time.perf_counter() - begun:.1f} s"
-        if harm is not None:
-            said += f"; {_decibels(y, x, picture)}"
+            x, spread, said = self._cleaned(look, look.sigma)
+        if look.clean is not None:
+            said += f"; {_decibels(look.y, x, look.clean)}"
         strange = self.model.strangeness(x)
         if strange is not None and strange > STRANGE:
             said += f"; unlike what the model was trained on ({strange:.1f} times the held-out loss): expect little"
-        self._write(y, x, spread, said, harm is not None)
-        say(f"{self.out / self.path.stem}.png: {said}")
+        self._write(path, look, x, spread, said)
+        say(f"{self.out / path.stem}.png: {said}; {time.perf_counter() - begun:.1f} s")
 
-    def _denoised(self, task: "Task", y: "Tensor", known: bool) -> tuple["Tensor", "Tensor | None", str]:
-        import torch
+    def _cleaned(self, look: _Look, sigma: float) -> tuple["Tensor", "Tensor | None", str]:
+        """Of white noise."""
+        if look.estimated:
+            sigma = self.model.refined_sigma(look.y, sigma, self.how.label)
+        said = f"sigma {127.5 * sigma:.1f} of 255" + " (estimated)" * look.estimated
+        if self.how.mode != "mean":
+            found = self.model.draw_clean(
+                look.y, sigma, self.how.draws, self.sampling, self.how.seed, self.how.label, self.advance
+            )
+            return *self._mean_and_spread(found), said
+        x = self.model.denoise(look.y, sigma, self.how.label)
+        self.advance(1)
+        return x, None, said
 
-        from unnoise.restore.noise_level import GaussianNoise, estimate_sigma
+    def _drawn(self, look: _Look) -> tuple["Tensor", "Tensor | None", str]:
+        """Of all else."""
+        from unnoise.restore.posterior import MMPS, POSTERIORS
 
-        if isinstance(task.noise, GaussianNoise) and known:
-            level = task.noise.sigma / 127.5
-        else:
-            level = estimate_sigma(y[0])
-            if not level > LEAST_SIGMA:
-                raise UserError(
-                    f"no noise to speak of in '{self.path}' (sigma {127.5 * level:.2g} of 255): say how much with --sigma"
-                )
-            level = self.model.refined_sigma(y, level)
-        said = f"sigma {127.5 * level:.1f} of 255" + ("" if known else " (estimated)")
-        draws = []
-        for k in range(self.samples):
-            draws.append(self.model.denoise(y, level, self.sampling, self.seed + k))
-            self.advance(1)
-        found = torch.stack(draws)
-        return found.mean(0), found.std(0) if self.samples > 1 else None, said
-
-    def _drawn(self, task: "Task", y: "Tensor") -> tuple["Tensor", "Tensor | None", str]:
-        seen = task.see(y)
-        found = self.model.restore(seen.y, seen.operator, seen.variance, seen.size, self.samples, self.method, self.sampling,
-                                   self.seed, self.advance)  # fmt: skip
-        h, w = task.shown_size((y.shape[2], y.shape[3]))
-        several = self.samples > 1
-        said = f"{'mean of ' if several else ''}{self.samples} draw{'s' * several}"
-        if several and not self.method.calibrated:
+        seen, method = look.task.see(look.y), POSTERIORS[self.how.method or "mmps"]()
+        found = self.model.restore(seen.y, seen.operator, seen.variance, seen.size, self.how.draws, method, self.sampling,
+                                   self.how.seed, self.how.label, self.advance)  # fmt: skip
+        h, w = look.task.shown_size((look.y.shape[2], look.y.shape[3]))
+        x, spread = self._mean_and_spread(found)
+        several = self.how.draws > 1
+        said = f"{'mean of ' if several else ''}{self.how.draws} draw{'s' * several}"
+        if several and not isinstance(method, MMPS):
             said += ", their spread not calibrated"
-        return found.mean[..., :h, :w], found.std[..., :h, :w] if several else None, said
+        return x[..., :h, :w], None if spread is None else spread[..., :h, :w], said
 
-    def _write(self, y: "Tensor", x: "Tensor", spread: "Tensor | None", said: str, damaged: bool) -> None:
+    def _mean_and_spread(self, found: "Restored") -> tuple["Tensor", "Tensor | None"]:
+        return found.mean, found.std if self.how.draws > 1 else None
+
+    def _told(self, path: Path, said: str) -> str:
+        """What was done, to be kept in the picture."""
+        options = {**asdict(self.damage), **asdict(self.how), "sigma": self.sigma, "add_noise": self.add_noise}
+        given = {name: str(value) for name, value in options.items() if value is not None}
+        sampler = None if self.how.mode == "mean" else f"{to_name(self.sampling.sampler)}, {self.sampling.steps} steps"
+        return json.dumps(
+            {"restored from": path.name, "run": str(self.model.folder), "options": given, "sampler": sampler, "how": said}
+        )
+
+    def _write(self, path: Path, look: _Look, x: "Tensor", spread: "Tensor | None", said: str) -> None:
         import torch
         from torch.nn import functional
 
         from unnoise import figures
 
-        told = {"unnoise restore": json.dumps({"restored from": self.path.name, "how": said, "run": str(self.model.folder)})}
-        before = y if y.shape[2:] == x.shape[2:] else functional.interpolate(y, (x.shape[2], x.shape[3]), mode="nearest")
-        details = {"damaged": y} if damaged else {}
-        details["difference"] = (x - before) / 2  # grey: nothing changed
+        y, size = look.y, (x.shape[2], x.shape[3])
+        before = y if y.shape[2:] == x.shape[2:] else functional.interpolate(y, size, mode="nearest")
+        details = {"difference": (x - before) / 2}  # grey: nothing changed
+        if look.clean is not None:
+            details["damaged"] = y
         if spread is not None:
-            details["spread"] = 4 * spread.mean(1, keepdim=True) - 1  # white: half of all there is between black and white
-        shown = (before, x, *(details[k] for k in ("difference", "spread") if k in details))
+            details["spread"] = 4 * spread.mean(1, keepdim=True) - 1  # white: a quarter of the way from black to white
+        shown = (before, x, *(details[part] for part in ("difference", "spread") if part in details))
         strip = figures.to_uint8(torch.cat([p.expand_as(x) for p in shown]))
         try:
-            for name, part in details.items():
-                figures.save(figures.to_image(figures.to_uint8(part)[0]), self.out / DETAILS / f"{self.path.stem}-{name}.png")
-            figures.save(figures.grid(strip, len(shown), least=256), self.out / DETAILS / f"{self.path.stem}-strip.png")
-            figures.save(figures.to_image(figures.to_uint8(x)[0]), self.out / f"{self.path.stem}.png", told)
+            for part in ("damaged", "difference", "spread"):
+                place = self.out / DETAILS / f"{path.stem}-{part}.png"
+                if part in details:
+                    figures.save(figures.to_image(figures.to_uint8(details[part])[0]), place)
+                else:
+                    place.unlink(missing_ok=True)  # of an earlier run
+            figures.save(figures.grid(strip, len(shown), least=256), self.out / DETAILS / f"{path.stem}-strip.png")
+            text = {"unnoise restore": self._told(path, said)}
+            figures.save(figures.to_image(figures.to_uint8(x)[0]), self.out / f"{path.stem}.png", text)
         except OSError as e:
             raise UserError(f"can't write to '{self.out}' ({e.strerror or e}): choose another --out") from e
 

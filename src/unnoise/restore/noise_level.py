@@ -12,31 +12,58 @@ from unnoise.draws import PictureNoise
 from unnoise.errors import UserError
 from unnoise.restore.operators import Blur
 
+ENOUGH = 0.1  # of a picture, to estimate its noise from
+
 
 def estimate_sigma(y: Tensor) -> float:
-    """Standard deviation of the white Gaussian noise in one picture y (C, H, W), in the units of y.
+    """Standard deviation of the white Gaussian noise in one picture y (C, H, W) on [-1, 1].
 
-    From the median of its finest wavelet coefficients (Donoho & Johnstone 1994), by scikit-image, averaged over channels.
-    It reads low on strong noise that was clipped, and on very small pictures what is estimated is a guess.
+    From the median size of its finest wavelet coefficients (Donoho & Johnstone 1994), of all channels. In a picture that was
+    clipped only those count that lie far from black and white, if there are enough of them. On small pictures it is a guess.
+    Raises UserError below 8 pixels.
     """
-    from skimage.restoration import estimate_sigma as by_wavelets
+    import pywt
 
-    return float(by_wavelets(y.double().cpu().numpy(), average_sigmas=True, channel_axis=0))
+    if min(y.shape[1:]) < 8:
+        raise UserError(f"a picture of {y.shape[1]}x{y.shape[2]} is too small to estimate its noise: say how much there is")
+    finest = torch.from_numpy(pywt.dwtn(y.double().cpu().numpy(), "db2", axes=(1, 2))["dd"])  # (C, about H/2, W/2)
+
+    def robust(coefficients: Tensor) -> float:
+        return float(coefficients[coefficients != 0].abs().nan_to_num().median()) / 0.6745 if coefficients.any() else 0.0
+
+    sigma = robust(finest)
+    for _ in range(3):
+        counts = functional.interpolate(inside(y[None], sigma), finest.shape[1:], mode="nearest")[0] > 0
+        if counts.float().mean() < ENOUGH:
+            break
+        sigma = robust(finest[counts])
+    return sigma
 
 
-def refine_sigma(y: Tensor, sigma: float, denoise: Callable[[Tensor, float], Tensor], most: float, rounds: int = 4) -> float:
+def inside(y: Tensor, sigma: float) -> Tensor:
+    """Which values of y (B, C, H, W) noise can't have clipped, as 1: all, if some go beyond [-1, 1]."""
+    if y.abs().amax() > 1:
+        return torch.ones_like(y)
+    return (smoothed(y).abs() < 1 - 2 * sigma).to(y)
+
+
+def refine_sigma(y: Tensor, sigma: float, denoise: Callable[[Tensor, float], Tensor], most: float, rounds: int = 12) -> float:
     """A noise level that the denoiser's own residual agrees with, from a first guess `sigma`, for y (B, C, H, W).
 
     With E[x | y] the mean of |y - x_hat|^2 is sigma^2 (1 - div x_hat / N) (Stein 1981); the divergence is estimated with one
-    random direction. Solved for sigma a few times over, never above `most`.
+    random direction, where nothing was clipped. Solved for sigma until it moves by less than 1 %, never above `most`.
     """
     probe = PictureNoise(0, range(len(y)), "divergence").normal_like(y).sign()
+    counts = inside(y, sigma)
+    counts = counts / counts.mean() if counts.mean() >= ENOUGH else torch.ones_like(y)
     for _ in range(rounds):
-        sigma = min(sigma, most)
+        before = sigma = min(sigma, most)
         x_hat, small = denoise(y, sigma), 0.1 * sigma
-        divergence = float((probe * (denoise(y + small * probe, sigma) - x_hat)).mean()) / small
-        found = float((y - x_hat).square().mean()) / max(0.05, 1 - divergence)
+        divergence = float((counts * probe * (denoise(y + small * probe, sigma) - x_hat)).mean()) / small
+        found = float((counts * (y - x_hat).square()).mean()) / max(0.05, 1 - divergence)
         sigma = 0.5 * sigma + 0.5 * found**0.5  # half way: the residual itself depends on sigma
+        if abs(sigma / before - 1) < 0.01:
+            break
     return min(sigma, most)
 
 
@@ -133,17 +160,23 @@ NOISES: dict[str, type[Noise]] = {
 
 
 def _positive(name: str, value: float) -> None:
-    if not 0 < value < float("inf"):
-        raise UserError(f"{name} must be greater than 0, not {value}")
+    if not 0 < value < 1e6:
+        raise UserError(f"{name} must be greater than 0 and below a million, not {value}")
 
 
-def smoothed(y: Tensor) -> Tensor:
-    """A rough picture of what is below the noise, to read variances from."""
-    return Blur.gaussian(1.5)(y) if min(y.shape[-2:]) > 5 else y.mean((-2, -1), keepdim=True).expand_as(y)
+def smoothed(y: Tensor, kept: Tensor | None = None) -> Tensor:
+    """A rough picture of what is below the noise, to read variances from; only from where `kept` (H, W) is 1."""
+    if min(y.shape[-2:]) <= 5:
+        return y.mean((-2, -1), keepdim=True).expand_as(y)
+    smooth = Blur.gaussian(1.5)
+    if kept is None:
+        return smooth(y)
+    return smooth(y * kept) / smooth(kept.expand_as(y)).clamp(min=1e-3)
 
 
 def salt_and_pepper(y: Tensor, least: float = 0.15) -> Tensor:
     """Which values (B, C, H, W) are whole, as 1: neither at an end of [-1, 1] and far from the median of their neighbours."""
-    median = functional.unfold(functional.pad(y, (1, 1, 1, 1), mode="reflect").flatten(0, 1)[:, None], 3)
+    edges = "reflect" if min(y.shape[-2:]) > 1 else "replicate"
+    median = functional.unfold(functional.pad(y, (1, 1, 1, 1), mode=edges).flatten(0, 1)[:, None], 3)
     median = median.reshape(*y.shape[:2], 9, *y.shape[2:]).median(dim=2).values
     return 1 - ((y.abs() > 0.995) & ((y - median).abs() > least)).float()

@@ -17,6 +17,7 @@ from torch.nn import functional
 from unnoise import draws
 from unnoise.errors import UserError
 
+FARTHEST = 1000  # pixels that a blur may reach
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -43,7 +44,7 @@ class Composed(Operator):
     """outer(inner(x))."""
 
     def __init__(self, outer: Operator, inner: Operator) -> None:
-        self.outer, self.inner = outer, inner
+        self.outer, self.inner, self.linear = outer, inner, outer.linear and inner.linear  # type: ignore[misc]
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.outer(self.inner(x))
@@ -128,6 +129,7 @@ class Downsample(Operator):
         if self.kind == "box":
             return functional.avg_pool2d(x, self.factor)
         size = x.shape[-2] // self.factor, x.shape[-1] // self.factor
+        x = x[..., : size[0] * self.factor, : size[1] * self.factor]
         return functional.interpolate(x, size, mode="bicubic", antialias=True)
 
 
@@ -147,8 +149,8 @@ class Blur(Operator):
     @classmethod
     def gaussian(cls, sigma: float) -> "Blur":
         """Of standard deviation `sigma` pixels."""
-        if not sigma > 0:
-            raise UserError(f"the width of a blur must be greater than 0 pixels, not {sigma}")
+        if not 0 < sigma < FARTHEST:
+            raise UserError(f"the width of a blur must be greater than 0 pixels and below {FARTHEST}, not {sigma}")
         reach = math.ceil(3 * sigma)
         line = torch.exp(-torch.arange(-reach, reach + 1).double().square() / (2 * sigma**2))
         return cls(torch.outer(line, line).float())
@@ -156,8 +158,9 @@ class Blur(Operator):
     @classmethod
     def motion(cls, length: float, degrees: float) -> "Blur":
         """Along a line of `length` pixels, at `degrees` from the horizontal, counter-clockwise."""
-        if not length > 0:
-            raise UserError(f"the length of a motion must be greater than 0 pixels, not {length}")
+        if not (0 < length < FARTHEST and math.isfinite(degrees)):
+            raise UserError(f"the length of a motion must be greater than 0 pixels and below {FARTHEST}, and its angle a number "
+                            f"of degrees, not {length} and {degrees}")  # fmt: skip
         reach = max(1, math.ceil(length / 2))
         places = torch.linspace(-length / 2, length / 2, 16 * reach + 1, dtype=torch.float64)
         angle = math.radians(degrees)
@@ -204,22 +207,26 @@ def _dct() -> Tensor:
 class BlockDCT(Operator):
     """Luma and chroma in blocks of 8x8 cosine coefficients, as JPEG keeps them, chroma halved if `subsampled`.
 
-    In JPEG's units (pixels 0 to 255): what is seen is a flat (B, N) of all coefficients, luma's first. Sides must be multiples
-    of 8, or of 16 if `subsampled`.
+    Orthonormal: what is seen is a flat (B, N) of all coefficients, luma's first, on the scale of x. Sides must be multiples of 8,
+    or of 16 if `subsampled`.
     """
 
     def __init__(self, subsampled: bool = True) -> None:
         self.subsampled = subsampled
 
     def __call__(self, x: Tensor) -> Tensor:
-        planes = [127.5 * x]
+        planes = [x]
         if x.shape[1] == 3:
-            r, g, b = (127.5 * x).unbind(1)
+            r, g, b = x.unbind(1)
             luma = LUMA[0] * r + LUMA[1] * g + LUMA[2] * b
             planes = [p[:, None] for p in (luma, (b - luma) / 1.772, (r - luma) / 1.402)]
             if self.subsampled:
-                planes[1:] = [functional.avg_pool2d(p, 2) for p in planes[1:]]
+                planes[1:] = [self._halved(p) for p in planes[1:]]
         return torch.cat([self._blocks(p).flatten(1) for p in planes], dim=1)
+
+    def _halved(self, plane: Tensor) -> Tensor:
+        """As an encoder does it."""
+        return functional.avg_pool2d(plane, 2)
 
     def _blocks(self, plane: Tensor) -> Tensor:
         """(B, 1, H, W) -> (B, blocks, 8, 8) coefficients."""
@@ -229,9 +236,19 @@ class BlockDCT(Operator):
         return matrix @ blocks @ matrix.T
 
     def steps(self, tables: list[np.ndarray], channels: int, size: tuple[int, int]) -> Tensor:
-        """The quantisation step of each coefficient, (N,): `tables` (8, 8) for luma and, in colour, chroma."""
+        """The quantisation step of each coefficient, (N,): `tables` (8, 8) for luma and, in colour, chroma, on 0 to 255."""
+        tables = [table / 127.5 for table in tables]
         luma = torch.from_numpy(tables[0]).float().flatten().repeat(size[0] * size[1] // 64)
         if channels == 1:
             return luma
         count = size[0] * size[1] // (256 if self.subsampled else 64)
         return torch.cat([luma, torch.from_numpy(tables[-1]).float().flatten().repeat(2 * count)])
+
+
+class DecodedDCT(BlockDCT):
+    """The coefficients that a decoded file had: its chroma was enlarged by weights 3/4 and 1/4, which is undone exactly."""
+
+    def _halved(self, plane: Tensor) -> Tensor:
+        line = torch.tensor([-0.25, 0.75, 0.75, -0.25]).to(plane)
+        wider = functional.pad(plane, (1, 1, 1, 1), mode="replicate")
+        return functional.conv2d(wider, torch.outer(line, line)[None, None], stride=2)

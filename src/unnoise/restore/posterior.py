@@ -148,16 +148,19 @@ class MMPS(Posterior):
             (product,) = torch.autograd.grad(x_hat, x_t, a.adjoint(u, x_t), retain_graph=True)
             return scale * product
 
-        u = conjugate_gradients(lambda u: seen.variance * u + a(v_at(u)), seen.y - a(x_hat.detach()), self.rounds)
+        # Solved for u / w: where some values are far less noisy than others, a few rounds would see those alone.
+        w = (seen.variance + Isotropic().variance(alpha, sigma).to(x_t)).rsqrt()
+        b = seen.y - a(x_hat.detach())
+        u = w * conjugate_gradients(lambda u: w * (seen.variance * w * u + a(v_at(w * u))), w * b, self.rounds)
         out: Tensor = x_hat.detach() + v_at(u)
         return out
 
 
 @dataclass(frozen=True)
 class Isotropic(Posterior):
-    """V = s^2 sigma^2 / (alpha^2 s^2 + sigma^2), as if pixels were independent and of spread s (Song et al. 2023, PiGDM).
+    """V = s^2 sigma^2 / (alpha^2 s^2 + sigma^2), as if pixels were independent and of spread s.
 
-    No gradient of the network is needed.
+    The covariance of PiGDM (Song et al. 2023), whose step takes the network's gradient too; none is needed here.
     """
 
     spread: float = 0.5
@@ -220,4 +223,4 @@ class DPS(Posterior):
         return out
 
 
-POSTERIORS: dict[str, type[Posterior]] = {"mmps": MMPS, "pigdm": Isotropic, "diffpir": DiffPIR, "ddnm": DDNM, "dps": DPS}
+POSTERIORS: dict[str, type[Posterior]] = {"mmps": MMPS, "isotropic": Isotropic, "diffpir": DiffPIR, "ddnm": DDNM, "dps": DPS}

@@ -11,7 +11,7 @@ from torch import Tensor
 from unnoise.denoiser import Denoiser
 from unnoise.draws import PictureNoise
 from unnoise.errors import UserError
-from unnoise.restore.operators import Crop, Identity, Operator
+from unnoise.restore.operators import Identity, Operator
 from unnoise.restore.posterior import MMPS, Observation, Posterior
 from unnoise.sampler import Sampling, starting_point, trajectory
 
@@ -53,7 +53,7 @@ def restore(
     """Draw from p(x | y) for y = A(x) + n, y (B, ...) as `operator` gives it, `variance` of n on [-1, 1].
 
     `shape` (C, H, W) is that of x, y's own by default. Where it must be larger than the picture, to fit a network, the operator
-    sees a part of it (`cropped`). Where x is larger than the network takes, give a `Tiled` denoiser.
+    sees a part of it (`operator @ Crop(size)`). Where x is larger than the network takes, give a `Tiled` denoiser.
     Sample k of picture b depends on (seed, k, b) alone. `told` is called after each step with how many samples it was worth.
     Raises UserError for values that are not finite, a negative variance, or an operator that the method can't do.
     """
@@ -65,8 +65,8 @@ def restore(
     seen = Observation(y, operator, torch.as_tensor(variance, dtype=y.dtype, device=y.device))
     if not torch.isfinite(y).all():
         raise UserError("what is seen of the picture has values that are not finite: mend it, or mask them out")
-    if (seen.variance < 0).any():
-        raise UserError(f"the noise's variance must be at least 0, not {float(seen.variance.min()):.3g}")
+    if not (seen.variance >= 0).all():
+        raise UserError(f"the noise's variance must be at least 0 everywhere, not {float(seen.variance.min()):.3g}")
 
     def draw(ks: range) -> Tensor:
         """(len(ks), B, C, H, W)"""
@@ -82,8 +82,3 @@ def restore(
 
     each = max(1, AT_ONCE // (len(y) * size[0] * size[1]))
     return Restored(torch.cat([draw(range(k, min(k + each, samples))) for k in range(0, samples, each)]))
-
-
-def cropped(operator: Operator, size: tuple[int, int]) -> Operator:
-    """The operator on the upper left (height, width) of a larger picture."""
-    return operator @ Crop(size)

@@ -20,30 +20,28 @@ from unnoise.data.pictures import Pictures
 from unnoise.draws import PictureNoise
 from unnoise.errors import UserError
 from unnoise.restore.noise_level import GaussianNoise, Noise, salt_and_pepper, smoothed
-from unnoise.restore.operators import BlockDCT, Blur, Downsample, Grey, Identity, Mask, Operator
+from unnoise.restore.operators import BlockDCT, Blur, DecodedDCT, Downsample, Grey, Identity, Mask, Operator
+from unnoise.restore.posterior import Observation
 
 ORIENTATION = 0x0112  # the EXIF tag
 ROUNDING = 0.5 / 127.5  # of 8 bits, generously: the least standard deviation that noise on [-1, 1] is given
 
 
 @dataclass(frozen=True)
-class Seen:
-    """y (1, ...), how it came about from a picture of `size` (height, width), and the variance of its noise."""
+class Seen(Observation):
+    """y (1, ...), and of what `size` (height, width) the picture behind it is."""
 
-    y: Tensor
-    operator: Operator
-    variance: Tensor
     size: tuple[int, int]
 
 
 class Task(ABC):
     """One kind of damage. `noise` is what was added after it."""
 
-    noise: Noise | None
+    noise: Noise | None = None
 
     @abstractmethod
-    def operator(self, size: tuple[int, int]) -> Operator:
-        """What a clean picture of `size` (height, width) went through."""
+    def operator(self) -> Operator:
+        """What a clean picture went through."""
 
     def clean_size(self, seen: tuple[int, int]) -> tuple[int, int]:
         """Of the picture behind one of this (height, width)."""
@@ -55,17 +53,26 @@ class Task(ABC):
 
     def damage(self, x: Tensor, noise: PictureNoise) -> Tensor:
         """A clean picture x (1, C, H, W), damaged; not clipped."""
-        y = self.operator((x.shape[2], x.shape[3]))(x)
+        y = self.operator()(x)
         return y if self.noise is None else self.noise.add(y, noise)
 
     def see(self, y: Tensor) -> Seen:
         """A damaged picture y (1, C, h, w) as what it says of the clean one."""
         size = self.clean_size((y.shape[2], y.shape[3]))
-        variance = torch.full_like(y, ROUNDING**2)
-        if self.noise is not None:
-            rough = y if isinstance(self.noise, GaussianNoise) else smoothed(y)
-            variance = self.noise.variance(rough).clamp(min=ROUNDING**2)
-        return Seen(y, self.operator(size), variance, size)
+        return Seen(y, self.operator(), self.variance(y), size)
+
+    def variance(self, y: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Of the noise in what is seen, y, where `kept` says that anything is."""
+        if self.noise is None:
+            return torch.full_like(y, ROUNDING**2)
+        rough = y if isinstance(self.noise, GaussianNoise) else smoothed(y, kept)
+        return self.noise.variance(rough).clamp(min=ROUNDING**2)
+
+    def check(self, y: Tensor) -> tuple[int, int]:
+        """The size of the picture behind y (1, C, h, w). Raises UserError where y can't have come about like this."""
+        seen = self.see(y)
+        seen.operator(y.new_zeros(1, 3 if isinstance(self, Colourise) else y.shape[1], *seen.size))
+        return seen.size
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class Denoise(Task):
 
     noise: Noise | None = field(default_factory=GaussianNoise)
 
-    def operator(self, size: tuple[int, int]) -> Operator:
+    def operator(self) -> Operator:
         return Identity()
 
 
@@ -83,9 +90,8 @@ class SaltAndPepper(Task):
     """A `share` of all values is black or white instead; which ones is found, and they are filled in."""
 
     share: float = 0.1
-    noise: Noise | None = None
 
-    def operator(self, size: tuple[int, int]) -> Operator:
+    def operator(self) -> Operator:
         return Identity()
 
     def damage(self, x: Tensor, noise: PictureNoise) -> Tensor:
@@ -105,12 +111,12 @@ class Inpaint(Task):
     kept: Tensor
     noise: Noise | None = None
 
-    def operator(self, size: tuple[int, int]) -> Operator:
+    def operator(self) -> Operator:
         return Mask(self.kept)
 
     def see(self, y: Tensor) -> Seen:
-        seen = super().see(y)
-        return Seen(seen.operator(y), seen.operator, seen.variance, seen.size)
+        operator = self.operator()
+        return Seen(operator(y), operator, self.variance(y, self.kept), (y.shape[2], y.shape[3]))
 
 
 @dataclass(frozen=True)
@@ -121,8 +127,12 @@ class Upscale(Task):
     kind: str = "bicubic"
     noise: Noise | None = None
 
-    def operator(self, size: tuple[int, int]) -> Operator:
+    def operator(self) -> Operator:
         return Downsample(self.factor, self.kind)
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.factor <= 16:
+            raise UserError(f"pictures are made 2 to 16 times larger, not {self.factor}")
 
     def damage(self, x: Tensor, noise: PictureNoise) -> Tensor:
         if min(x.shape[2:]) < self.factor:
@@ -138,12 +148,12 @@ class Deblur(Task):
     """Blurred by a Gaussian of `width` pixels or, with `length`, along a line at `degrees`."""
 
     width: float = 1.5
-    length: float = 0.0
+    length: float | None = None
     degrees: float = 0.0
     noise: Noise | None = None
 
-    def operator(self, size: tuple[int, int]) -> Operator:
-        return Blur.motion(self.length, self.degrees) if self.length else Blur.gaussian(self.width)
+    def operator(self) -> Operator:
+        return Blur.gaussian(self.width) if self.length is None else Blur.motion(self.length, self.degrees)
 
 
 @dataclass(frozen=True)
@@ -152,7 +162,7 @@ class Colourise(Task):
 
     noise: Noise | None = None
 
-    def operator(self, size: tuple[int, int]) -> Operator:
+    def operator(self) -> Operator:
         return Grey()
 
     def see(self, y: Tensor) -> Seen:
@@ -165,7 +175,6 @@ class Dejpeg(Task):
 
     tables: tuple[np.ndarray, ...] = ()
     subsampled: bool = True
-    noise: Noise | None = None
 
     @classmethod
     def of_quality(cls, quality: int, colour: bool) -> "Dejpeg":
@@ -181,17 +190,21 @@ class Dejpeg(Task):
         """The tables in a JPEG. Raises UserError for a file that is none."""
         try:
             with Image.open(file) as opened:
-                tables = tuple(np.array(t, dtype=np.float64).reshape(8, 8) for t in opened.quantization.values())  # type: ignore[attr-defined]
-                factors = [tuple(part[1:3]) for part in opened.layer]  # type: ignore[attr-defined]
+                parts = opened.layer  # type: ignore[attr-defined]  # (id, horizontal, vertical, table) of each channel
+                known = [np.array(opened.quantization[part[3]], dtype=np.float64).reshape(8, 8) for part in parts]  # type: ignore[attr-defined]
+                tables, factors = (known[0], known[-1]), [tuple(part[1:3]) for part in parts]
+                coded = opened.mode == "L" or (opened.mode == "RGB" and [part[0] for part in parts] == [1, 2, 3])
                 turned = opened.getexif().get(ORIENTATION, 1)
         except (AttributeError, OSError) as e:
             raise UserError(f"'{file}' is no JPEG file: it has no tables of how it was rounded; give --quality") from e
-        if turned != 1 or factors[0] not in ((1, 1), (2, 2)) or any(f != (1, 1) for f in factors[1:]):
-            raise UserError(f"'{file}' is turned by its EXIF data or its colours are kept in another way than whole or halved on "
-                            "both sides: save it anew at quality 95, then give --quality with what it had")  # fmt: skip
+        if turned != 1:
+            raise UserError(f"'{file}' is turned by its EXIF data: turn it without loss first, e.g. with exiftran -a")
+        if not coded or factors[0] not in ((1, 1), (2, 2)) or any(f != (1, 1) for f in factors[1:]):
+            raise UserError(f"'{file}' keeps its colours in another way than as luma and chroma, whole or halved on both sides: "
+                            "save it as a PNG and try --task denoise")  # fmt: skip
         return cls(tables, factors[0] == (2, 2))
 
-    def operator(self, size: tuple[int, int]) -> Operator:
+    def operator(self) -> Operator:
         return BlockDCT(self.subsampled)
 
     def clean_size(self, seen: tuple[int, int]) -> tuple[int, int]:
@@ -212,12 +225,12 @@ class Dejpeg(Task):
         h, w = y.shape[2:]
         size = self.clean_size((h, w))
         wider = functional.pad(y, (0, size[1] - w, 0, size[0] - h), mode="replicate")
-        operator = BlockDCT(self.subsampled)
-        steps = operator.steps(list(self.tables), y.shape[1], size).to(y)
+        operator, decoded = self.operator(), DecodedDCT(self.subsampled)
+        steps = decoded.steps(list(self.tables), y.shape[1], size).to(y)
         # JPEG counts from 128, this from 127.5: half a level in the mean of each block of luma, which is 8 times a pixel.
         shift = torch.zeros_like(steps)
-        shift[: size[0] * size[1] : 64] = 4
-        rounded = ((operator(wider) - shift) / steps).round() * steps + shift
+        shift[: size[0] * size[1] : 64] = 4 / 127.5
+        rounded = ((decoded(wider) - shift) / steps).round() * steps + shift
         return Seen(rounded, operator, (steps.square() / 12)[None], size)
 
 

@@ -2,10 +2,11 @@
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from unnoise.denoiser import Denoiser
 
-AT_ONCE = 64  # tiles in a call of the network
+TILES_AT_ONCE = 64  # in a call of the network
 
 
 class Tiled(Denoiser):
@@ -32,16 +33,17 @@ class Tiled(Denoiser):
         places = [(y, x) for y in self.starts(high, h) for x in self.starts(wide, w)]
         window = torch.outer(_window(h), _window(w)).to(x_t)
         total, weight = torch.zeros_like(x_t), torch.zeros_like(x_t[:1, :1])
-        each = max(1, AT_ONCE // len(x_t))
+        each = max(1, TILES_AT_ONCE // len(x_t))
         for first in range(0, len(places), each):
             some = places[first : first + each]
             tiles = torch.cat([x_t[..., y : y + h, x : x + w] for y, x in some])
             told = t if t.ndim == 0 else t.repeat(len(some))
-            estimates = self.denoiser(tiles, told, None if label is None else label.repeat(len(some))).chunk(len(some))
-            for (y, x), estimate in zip(some, estimates, strict=True):
-                area = (0, 0, 0, 0) if (h, w) == (high, wide) else (x, wide - x - w, y, high - y - h)
-                total = total + torch.nn.functional.pad(estimate * window, area)
-                weight = weight + torch.nn.functional.pad(window, area)
+            labels = None if label is None else label.repeat(len(some))
+            # For a gradient only the tiles are kept, and the network runs again: of a large picture all would not fit.
+            estimates: Tensor = checkpoint(self.denoiser, tiles, told, labels, use_reentrant=False, preserve_rng_state=False)
+            for (y, x), estimate in zip(some, estimates.chunk(len(some)), strict=True):
+                total[..., y : y + h, x : x + w] += estimate * window
+                weight[..., y : y + h, x : x + w] += window
         return total / weight
 
 

@@ -1,0 +1,151 @@
+"""What the options of `unnoise restore` mean, and which of them go together."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unnoise.cli.options import Changes
+from unnoise.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unnoise.model import Model
+    from unnoise.restore.noise_level import Noise
+    from unnoise.restore.tasks import Task
+
+MODES = ("mean", "sample", "average")
+OWN = {"mask": "inpaint", "factor": "upscale", "blur": "deblur", "motion": "deblur", "quality": "dejpeg"}  # options of one task
+
+
+def parse_noise(text: str) -> "Noise":
+    """`poisson:30` and the like as noise."""
+    from unnoise.restore.noise_level import NOISES
+
+    name, _, numbers = text.partition(":")
+    if name not in NOISES:
+        raise UserError(f"unknown noise '{name}': {nearest(name, NOISES)}")
+    try:
+        return NOISES[name](*(float(n) for n in numbers.split(",") if n))
+    except (TypeError, ValueError) as e:
+        raise UserError(f"--noise is a name and its numbers, e.g. poisson:30 or camera:0.01,0.02, not '{text}'") from e
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What the options say of the damage."""
+
+    task: str
+    noise: str | None
+    mask: Path | None
+    factor: int | None
+    blur: float | None
+    motion: str | None
+    quality: int | None
+
+    def check(self, sigma: float | None, add_noise: float | None) -> None:
+        """Raises UserError for options that are another task's, and levels of noise that can't be or are said twice."""
+        from unnoise.restore.tasks import TASKS
+
+        if self.task not in TASKS:
+            raise UserError(f"unknown task '{self.task}': {nearest(self.task, TASKS)}")
+        for option, task in OWN.items():
+            if getattr(self, option) is not None and task != self.task:
+                raise UserError(f"--{option} is for --task {task}, not {self.task}: leave it away")
+        if self.blur is not None and self.motion is not None:
+            raise UserError("--blur and --motion are two kinds of blur: give one")
+        if sigma is not None and not 0 < sigma < float("inf"):
+            raise UserError(f"--sigma must be greater than 0, not {sigma}")
+        if add_noise is not None and not 0 <= add_noise < float("inf"):
+            raise UserError(f"--add-noise must be at least 0, not {add_noise}")
+        if self.task in ("salt-and-pepper", "dejpeg") and (sigma is not None or self.noise is not None or add_noise):
+            raise UserError(f"--task {self.task} knows its own noise: leave --sigma and --noise away, and give --add-noise 0")
+        if self.noise is not None and (sigma is not None or add_noise):
+            raise UserError("--noise says how strong its noise is: leave --sigma away, and give --add-noise 0")
+        if self.task == "denoise" and self.noise is None and add_noise == 0:
+            raise UserError("--add-noise must be greater than 0 for white noise, not 0.0")
+
+    def as_task(self, path: Path, model: "Model", sigma: float | None) -> "Task":
+        """For the picture in `path`, with noise of `sigma`."""
+        from unnoise.restore import tasks
+        from unnoise.restore.noise_level import GaussianNoise
+
+        colour = model.info.shape[0] == 3
+        kind = parse_noise(self.noise) if self.noise else GaussianNoise(sigma) if sigma else None
+        match self.task:
+            case "salt-and-pepper":
+                return tasks.SaltAndPepper()
+            case "inpaint":
+                return tasks.Inpaint(_kept(self.mask), kind)
+            case "upscale":
+                return tasks.Upscale(self.factor or 4, noise=kind)
+            case "deblur":
+                return tasks.Deblur(self.blur if self.blur is not None else 1.5, *_motion(self.motion), kind)
+            case "colourise":
+                if not colour:
+                    raise UserError("this run was trained on grey pictures: it can't colour any")
+                return tasks.Colourise(kind)
+            case "dejpeg":
+                return tasks.Dejpeg.of_file(path) if self.quality is None else tasks.Dejpeg.of_quality(self.quality, colour)
+        return tasks.Denoise(kind)
+
+
+def _motion(text: str | None) -> tuple[float | None, float]:
+    """Length, None where there is no motion, and degrees."""
+    try:
+        length, degrees = (float(n) for n in text.split(",")) if text else (None, 0.0)
+    except ValueError as e:
+        raise UserError(f"--motion is LENGTH,DEGREES, e.g. 9,30, not '{text}'") from e
+    return length, degrees
+
+
+@cache
+def _kept(mask: Path | None) -> "Tensor":
+    import numpy as np
+    import torch
+
+    from unnoise.data.decode import decode_or_refuse
+
+    if mask is None:
+        raise UserError("inpaint needs --mask: a picture of the same size that is white where pixels are missing")
+    grey = np.asarray(decode_or_refuse(mask).convert("L"))
+    return torch.from_numpy((grey < 128).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class How:
+    """What the options say of restoring."""
+
+    mode: str
+    samples: int | None
+    method: str | None
+    seed: int
+    label: str | None
+
+    @property
+    def draws(self) -> int:
+        return (self.samples or 8) if self.mode == "average" else 1
+
+    def check(self, white: bool, noisy: bool, changes: Changes) -> None:
+        """Raises UserError for what does not go together. `white`: white noise is all; `noisy`: some noise was said."""
+        from unnoise.restore.posterior import POSTERIORS
+
+        for name, value, valid in (("mode", self.mode, MODES), ("method", self.method, POSTERIORS)):
+            if value is not None and value not in valid:
+                raise UserError(f"unknown {name} '{value}': {nearest(value, valid)}")
+        if self.samples is not None and self.samples < 1:
+            raise UserError(f"--samples must be at least 1, not {self.samples}")
+        for name in changes:
+            if any(word in name for word in ("guidance", "start", "clamp", "dynamic")):
+                raise UserError(f"--{name} is for drawing: restoring follows what is seen of the picture")
+        if self.mode == "mean" and not white:
+            raise UserError("--mode mean is for white noise: choose average or sample")
+        if self.mode == "mean" and changes:
+            raise UserError(f"--{next(iter(changes))} is about sampling: add --mode sample")
+        if self.samples is not None and self.mode != "average":
+            raise UserError("--samples is how many draws an average is made of: add --mode average")
+        if self.method is not None and white:
+            raise UserError("--method is for other damage: white noise is the denoiser's own")
+        if self.method == "ddnm" and noisy:
+            raise UserError("ddnm takes no noise into account: choose mmps or diffpir")
