@@ -28,6 +28,8 @@ def parse_noise(text: str) -> "Noise":
         raise UserError(f"unknown noise '{name}': {nearest(name, NOISES)}")
     try:
         return NOISES[name](*(float(n) for n in numbers.split(",") if n))
+    except UserError:  # a number that can't be
+        raise
     except (TypeError, ValueError) as e:
         raise UserError(f"--noise is a name and its numbers, e.g. poisson:30 or camera:0.01,0.02, not '{text}'") from e
 
