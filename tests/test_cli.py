@@ -194,8 +194,9 @@ def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
     colour, grey = tmp_path / "colour.png", tmp_path / "grey.png"
     Image.new("RGB", (8, 8), "red").save(colour)
     Image.new("L", (8, 8), 128).save(grey)
-    tiny = tmp_path / "tiny.png"
+    tiny, small = tmp_path / "tiny.png", tmp_path / "small.png"
     Image.fromarray(np.zeros((1, 3), np.uint8)).save(tiny)
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(small)
     large = tmp_path / "large.png"
     Image.new("L", (40, 40), 128).save(large)
     before = sorted(tmp_path.rglob("*"))
@@ -287,7 +288,7 @@ def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
         (["restore", trained, grey, "--noise", "poisson:1e30", "--add-noise", "0"], "below a million"),
         (["restore", trained, grey, "--sigma", "9", "--label", "cat"], "unknown label 'cat'"),
         (["restore", trained, tiny, "--sigma", "9"], "at least"),
-        (["restore", trained, tiny], "too small to estimate"),
+        (["restore", trained, small], "too small to estimate"),
         (["restore", trained, grey, "--task", "upscale", "--method", "mpms"], "did you mean 'mmps'"),
         (["import", np_file, "--run", out, "--root", empty], "add --data"),
         (["sample", trained, "--label", "eight"], "unknown label 'eight'"),
