@@ -1,6 +1,6 @@
 """Restoring pictures: a trained run beside the classical tools of scikit-image, in one run, on any folder of pictures.
 
-    python benchmarks/restore.py RUN PICTURES [-n 40] [--tasks denoise-25,upscale] [--samples 8] [--method mmps] [--steps 15]
+    python benchmarks/restore.py RUN PICTURES [-n 40] [--tasks denoise-25,upscale] [--samples 8] [--method spectral] [--steps 15]
 
 PICTURES are read as the run's training pictures were, and only those are used that the run held out (by content), so that none
 was trained on. Noise is not clipped; PSNR (dB) is averaged per picture. BM3D is measured where a package `bm3d` is installed;
@@ -110,7 +110,7 @@ def restored(model: Model, task: Task, y: Tensor, a: argparse.Namespace) -> Rest
     operator = Mask(torch.cat(masks)) if masks else seen[0].operator  # found in each picture, or the same for all
     sampling = model.info.recipe.sampling
     sampling = replace(sampling, steps=a.steps or sampling.steps)
-    return model.restore(values, operator, variance, seen[0].size, a.samples, POSTERIORS[a.method](), sampling)
+    return model.restore(values, operator, variance, seen[0].size, a.samples, POSTERIORS[a.method or task.method](), sampling)
 
 
 def coverage(found: Restored, clean: Tensor, where: Tensor | None) -> float:
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=40)
     parser.add_argument("--tasks")
     parser.add_argument("--samples", type=int, default=8)
-    parser.add_argument("--method", default="mmps")
+    parser.add_argument("--method")
     parser.add_argument("--steps", type=int)
     a = parser.parse_args()
     model = Model.open(a.run)

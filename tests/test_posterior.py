@@ -27,7 +27,7 @@ from unnoise.restore.operators import (
     Operator,
     Signs,
 )
-from unnoise.restore.posterior import DPS, MMPS, POSTERIORS, Observation, conjugate_gradients, denoise
+from unnoise.restore.posterior import DPS, MMPS, POSTERIORS, Observation, Spectral, conjugate_gradients, denoise
 from unnoise.restore.restoring import fitted, restore
 from unnoise.restore.tasks import Dejpeg, Inpaint
 from unnoise.restore.tiles import Tiled
@@ -411,3 +411,23 @@ def test_a_clipped_pictures_noise(sigma: float) -> None:
     assert 127.5 * estimate_sigma(y.clamp(-1, 1)) == pytest.approx(sigma, rel=0.05)
     with pytest.raises(UserError, match="too small"):
         estimate_sigma(y[:, :5])
+
+
+def test_spectral_is_exact_for_its_own_pictures() -> None:
+    """For the Gaussian pictures that it has in mind, the estimate is that of linear algebra; and noise alone changes nothing."""
+    how, schedule, size = Spectral(spread=0.4), KarrasSchedule(20.0), (3, 5, 6)
+    n, like = 3 * 5 * 6, torch.zeros(1, *size).double()
+    one, huge = torch.ones((), dtype=torch.float64), torch.tensor(1e6, dtype=torch.float64)
+    prior = how.covariance(one, huge, like)(torch.eye(n).double().reshape(n, *size)).flatten(1)
+    assert float(prior.diagonal().mean()) == pytest.approx(0.4**2, rel=1e-3)
+    torch.testing.assert_close(prior, prior.T)
+    values, directions = torch.linalg.eigh(prior)
+    moments = Moments(torch.zeros(size).double(), (directions * values.clamp(min=0).sqrt()).T.reshape(n, *size), torch.zeros(()))
+    denoiser, operator = GaussianDenoiser(schedule, moments), Mask.random(size[1:], 0.4)
+    x_t, y, sigma = torch.randn(1, *size).double(), operator(torch.randn(1, *size).double()), 0.7
+    t = schedule.time_at(torch.tensor(sigma, dtype=torch.float64))
+    got = how.wrap(denoiser, Observation(y, operator, torch.tensor(0.01)))(x_t, t)
+    a = operator.kept.expand(size).flatten().double().diag()
+    precision = torch.linalg.inv(prior) + torch.eye(n) / sigma**2 + a / 0.01
+    truth = torch.linalg.solve(precision, x_t.flatten() / sigma**2 + y.flatten() / 0.01)
+    torch.testing.assert_close(got.flatten(), truth, rtol=2e-3, atol=2e-3)

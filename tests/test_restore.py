@@ -13,6 +13,7 @@ from unnoise.model import Model
 from unnoise.noise import SCHEDULES, LinearSchedule, Schedule
 from unnoise.restore.noise_level import estimate_sigma
 from unnoise.restore.posterior import denoise, denoise_by_sampling, matching_time
+from unnoise.restore.restoring import follow
 from unnoise.run import Run
 from unnoise.sampler import Sampling
 from unnoise.solvers import DDPM
@@ -62,7 +63,7 @@ def test_sampling_from_there_draws_the_posterior() -> None:
     denoiser = GaussianDenoiser(LinearSchedule(300), Moments(torch.zeros(1, 1, 1), torch.zeros(0, 1, 1, 1), torch.tensor(0.5)))
     many = torch.full((4000, 1, 1, 1), y)
     sampling = Sampling(DDPM(), steps=300, clamp_estimate=False)
-    x = denoise_by_sampling(denoiser, many, sigma, sampling, PictureNoise(0, range(4000))).double()
+    x = follow(denoise_by_sampling(denoiser, many, sigma, sampling, PictureNoise(0, range(4000))), lambda _: None)[0].double()
     gain = 0.25 / (0.25 + sigma**2)
     assert float(x.mean()) == pytest.approx(gain * y, abs=0.02)
     assert float(x.std()) == pytest.approx(sigma * gain**0.5, rel=0.05)
@@ -74,7 +75,7 @@ def test_very_little_noise_is_no_trouble(schedule: Schedule) -> None:
     y = torch.randn(2, 1, 2, 2).clamp(-1, 1)
     for sigma in (1e-6, 1e-3):
         torch.testing.assert_close(denoise(denoiser, y, sigma), y, rtol=0, atol=3 * sigma + 1e-5)
-        drawn = denoise_by_sampling(denoiser, y, sigma, Sampling(steps=5), PictureNoise(0, range(2)))
+        drawn, _ = follow(denoise_by_sampling(denoiser, y, sigma, Sampling(steps=5), PictureNoise(0, range(2))), lambda _: None)
         torch.testing.assert_close(drawn, y, rtol=0, atol=5 * sigma + 1e-5)
 
 

@@ -24,7 +24,7 @@ from unnoise.recipe import RunInfo, load_run
 from unnoise.restore.noise_level import refine_sigma
 from unnoise.restore.operators import Crop, Operator
 from unnoise.restore.posterior import Posterior, denoise, denoise_by_sampling
-from unnoise.restore.restoring import Restored, fitted, restore
+from unnoise.restore.restoring import Restored, fitted, follow, restore
 from unnoise.restore.tiles import Tiled
 from unnoise.sampler import Sampling, SamplingRecord, starting_point, trajectory
 from unnoise.solvers import DDIM, DDPM
@@ -201,17 +201,16 @@ class Model:
         return x[..., : y.shape[2], : y.shape[3]].cpu()
 
     def draw_clean(self, y: Tensor, sigma: float, samples: int = 8, sampling: Sampling | None = None, seed: int = 0,
-                   label: str | None = None, told: Callable[[float], None] | None = None) -> Restored:  # fmt: skip
+                   label: str | None = None, told: Callable[[float], None] = lambda _: None) -> Restored:  # fmt: skip
         """Draws from p(x | y), sharper than its mean: the sampler goes on from y's own time. As `denoise` for the rest."""
         denoiser, wider = self._widened(y)
         sampling = replace(sampling or self.info.recipe.sampling, clamp_estimate=False)
         draws = []
         for k in range(samples):
             noise = PictureNoise(seed, range(len(y)), f"restore {k}")
-            draws.append(denoise_by_sampling(denoiser, wider, sigma, sampling, noise, self._all_of(label, len(y))))
-            if told is not None:
-                told(1)
-        return Restored(torch.stack(draws)[..., : y.shape[2], : y.shape[3]].float().cpu())
+            draws.append(follow(denoise_by_sampling(denoiser, wider, sigma, sampling, noise, self._all_of(label, len(y))), told))
+        ends, means = (torch.stack(parts) for parts in zip(*draws, strict=True))
+        return Restored(ends, means.mean(0)).cut((y.shape[2], y.shape[3]))
 
     def _widened(self, y: Tensor) -> tuple[Denoiser, Tensor]:
         """The denoiser for y, and y made to fit it."""
@@ -258,7 +257,7 @@ class Model:
 
     def restore(self, y: Tensor, operator: Operator, variance: Tensor | float, size: tuple[int, int], samples: int = 8,
                 method: Posterior | None = None, sampling: Sampling | None = None, seed: int = 0, label: str | None = None,
-                told: Callable[[float], None] | None = None) -> Restored:  # fmt: skip
+                told: Callable[[float], None] = lambda _: None) -> Restored:  # fmt: skip
         """What the pictures of `size` (height, width) may have been of which `operator` gave y, with noise of `variance`.
 
         As `unnoise.restore.restoring.restore`, for a picture of any size: beyond its edges it is drawn until it fits. Nothing
@@ -272,7 +271,7 @@ class Model:
                         torch.as_tensor(variance).to(device), (c, *whole), method,
                         replace(sampling, sampler=sampler, clamp_estimate=False), samples, seed, self._all_of(label, len(y)),
                         told)  # fmt: skip
-        return Restored(found.samples[..., : size[0], : size[1]].float().cpu())
+        return found.cut(size)
 
     def strangeness(self, x: Tensor) -> float | None:
         """The loss on the middle of pictures x (B, C, H, W) over that on held-out ones: much above 1 is another kind of picture.

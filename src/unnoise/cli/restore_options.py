@@ -150,4 +150,4 @@ class How:
         if self.method is not None and white:
             raise UserError("--method is for other damage: white noise is the denoiser's own")
         if self.method == "ddnm" and noisy:
-            raise UserError("ddnm takes no noise into account: choose mmps or diffpir")
+            raise UserError("ddnm takes no noise into account: choose mmps or spectral")

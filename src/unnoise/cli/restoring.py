@@ -40,7 +40,7 @@ def restore(
     quality: Annotated[int | None, arg(help="dejpeg: the JPEG's quality; read from the file if not given")] = None,
     mode: Annotated[str | None, arg(help="mean: least error; sample: one sharper draw; average: the mean of draws")] = None,
     samples: Annotated[int | None, arg(help="how many draws an average and its spread are made of; 8 by default")] = None,
-    method: Annotated[str | None, arg(help="mmps if not given; faster: diffpir, ddnm, isotropic; experimental: dps")] = None,
+    method: Annotated[str | None, arg(help="mmps, spectral, diffpir, ddnm; experimental: dps")] = None,
     label: Annotated[str | None, arg(help="the pictures' class, if the run was trained with labels")] = None,
     add_noise: Annotated[float | None, arg(help="try it out: do the damage to clean pictures first; 0: no noise")] = None,
     out: Annotated[Path, arg(help="folder for the results")] = Path("restored"),
@@ -188,16 +188,17 @@ class _Restorer:
 
     def _drawn(self, look: _Look) -> tuple["Tensor", "Tensor | None", str]:
         """Of all else."""
-        from unnoise.restore.posterior import MMPS, POSTERIORS
+        from unnoise.restore.posterior import POSTERIORS
 
-        seen, method = look.task.see(look.y), POSTERIORS[self.how.method or "mmps"]()
+        name = self.how.method or look.task.method
+        seen, method = look.task.see(look.y), POSTERIORS[name]()
         found = self.model.restore(seen.y, seen.operator, seen.variance, seen.size, self.how.draws, method, self.sampling,
                                    self.how.seed, self.how.label, self.advance)  # fmt: skip
         h, w = look.task.shown_size((look.y.shape[2], look.y.shape[3]))
         x, spread = self._mean_and_spread(found)
         several = self.how.draws > 1
-        said = f"{'mean of ' if several else ''}{self.how.draws} draw{'s' * several}"
-        if several and not isinstance(method, MMPS):
+        said = f"{'mean of ' if several else ''}{self.how.draws} draw{'s' * several} by {name}"
+        if several and not method.calibrated:
             said += ", their spread not calibrated"
         return x[..., :h, :w], None if spread is None else spread[..., :h, :w], said
 

@@ -196,10 +196,10 @@ class Signs(Operator):
         return x * torch.from_numpy(signs).to(x)
 
 
-def _dct() -> Tensor:
-    """The orthonormal cosine transform of 8 values, (8, 8) float64."""
-    k, n = torch.arange(8).double()[:, None], torch.arange(8).double()
-    matrix = torch.cos(math.pi * (2 * n + 1) * k / 16) / 2
+def cosines(n: int) -> Tensor:
+    """The orthonormal cosine transform of n values, (n, n) float64, a frequency a row."""
+    k, places = torch.arange(n).double()[:, None], torch.arange(n).double()
+    matrix = torch.cos(math.pi * (2 * places + 1) * k / (2 * n)) * math.sqrt(2 / n)
     matrix[0] /= math.sqrt(2)
     return matrix
 
@@ -232,7 +232,7 @@ class BlockDCT(Operator):
         """(B, 1, H, W) -> (B, blocks, 8, 8) coefficients."""
         b, _, h, w = plane.shape
         blocks = plane.reshape(b, h // 8, 8, w // 8, 8).transpose(2, 3).reshape(b, -1, 8, 8)
-        matrix = _dct().to(plane)
+        matrix = cosines(8).to(plane)
         return matrix @ blocks @ matrix.T
 
     def steps(self, tables: list[np.ndarray], channels: int, size: tuple[int, int]) -> Tensor:
