@@ -5,7 +5,8 @@
 PICTURES are read as the run's training pictures were, and only those are used that the run held out (by content), so that none
 was trained on. Noise is not clipped; PSNR (dB) is averaged per picture. BM3D is measured where a package `bm3d` is installed;
 `linear` is the best linear estimate, from the training pictures' mean and covariance.
-`coverage` is how often the clean value lies in the 90 % interval that the samples' mean and standard deviation give (Student's).
+`coverage` is how often the clean value lies in the 90 % interval that the samples' own mean and standard deviation give
+(Student's), of values that were not seen without noise.
 """
 
 import argparse
@@ -66,7 +67,13 @@ def bm3d(sigma: float) -> Classical | None:
 
 def wiener(blur: Blur) -> Classical:
     kernel = blur.kernel.double().numpy()
-    return lambda p: np.stack([restoration.wiener(p[..., c], kernel, 0.002, clip=False) for c in range(p.shape[2])], axis=2)
+    edge = 2 * len(kernel)  # mirrored: it takes pictures for periodic
+
+    def channel(p: np.ndarray) -> np.ndarray:
+        wider = np.pad(p, edge, mode="reflect")
+        return restoration.wiener(wider, kernel, 0.002, clip=False)[edge:-edge, edge:-edge]
+
+    return lambda p: np.stack([channel(p[..., c]) for c in range(p.shape[2])], axis=2)
 
 
 def biharmonic(kept: Tensor) -> Classical:
@@ -102,29 +109,31 @@ def tasks(size: tuple[int, int], colour: bool) -> dict[str, tuple[Task, dict[str
     return found
 
 
-def restored(model: Model, task: Task, y: Tensor, a: argparse.Namespace) -> Restored:
-    """Draws for pictures y (N, C, h, w), all at once."""
+def restored(model: Model, task: Task, y: Tensor, a: argparse.Namespace) -> tuple[Restored, Tensor | None]:
+    """Draws for pictures y (N, C, h, w), all at once; and which values were not seen, where all others were."""
     seen = [task.see(p[None]) for p in y]
     values, variance = (torch.cat([getattr(s, part).expand(1, *s.y.shape[1:]) for s in seen]) for part in ("y", "variance"))
     masks = [s.operator.kept for s in seen if isinstance(s.operator, Mask) and s.operator.kept.ndim == 4]
     operator = Mask(torch.cat(masks)) if masks else seen[0].operator  # found in each picture, or the same for all
     sampling = model.info.recipe.sampling
     sampling = replace(sampling, steps=a.steps or sampling.steps)
-    return model.restore(values, operator, variance, seen[0].size, a.samples, POSTERIORS[a.method or task.method](), sampling)
+    method = POSTERIORS[a.method or task.method]()
+    found = model.restore(values, operator, variance, seen[0].size, a.samples, method, sampling)
+    return found, operator.kept == 0 if isinstance(operator, Mask) else None
 
 
-def coverage(found: Restored, clean: Tensor, where: Tensor | None) -> float:
+def coverage(found: Restored, clean: Tensor, unseen: Tensor | None) -> float:
     draws = len(found.samples)
     reach = float(stats.t.ppf(0.95, draws - 1)) * (1 + 1 / draws) ** 0.5
-    inside = (found.mean - clean).abs() <= reach * found.std
-    return round(float((inside if where is None else inside[..., where]).float().mean()), 3)
+    inside = (found.samples.mean(0) - clean).abs() <= reach * found.std
+    return round(float((inside if unseen is None else inside[unseen.expand_as(inside)]).float().mean()), 3)
 
 
 def ours(model: Model, task: Task, y: Tensor, clean: Tensor, where: Tensor | None, a: argparse.Namespace) -> dict[str, float]:
     if not (isinstance(task, Denoise) and isinstance(task.noise, GaussianNoise)):
-        found = restored(model, task, y, a)
+        found, unseen = restored(model, task, y, a)
         line = {"ours, mean": psnr(found.mean, clean, where), "ours, sample": psnr(found.samples[0], clean, where)}
-        return line if a.samples < 2 else {**line, "coverage": coverage(found, clean, where)}
+        return line if a.samples < 2 else {**line, "coverage": coverage(found, clean, unseen)}
     sigma = task.noise.sigma / 127.5
     line = {"ours": psnr(model.denoise(y, sigma), clean)}
     unknown = [model.refined_sigma(p[None], estimate_sigma(p)) for p in y]
@@ -155,7 +164,7 @@ def main() -> None:
     for name in a.tasks.split(",") if a.tasks else known:
         task, classical = known[name]
         y = torch.cat([task.damage(x[None], PictureNoise(0, [k], "benchmark")) for k, x in enumerate(clean)])
-        where = task.operator(size).kept == 0 if name == "box" and isinstance(task, Inpaint) else None
+        where = task.operator().kept == 0 if name == "box" and isinstance(task, Inpaint) else None
         line: dict[str, object] = {"task": name, "pictures": len(clean)}
         line["input"] = psnr(y if y.shape == clean.shape else functional.interpolate(y, size, mode="bicubic"), clean, where)
         begun = time.perf_counter()
