@@ -133,6 +133,19 @@ def test_restore(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert Image.open(tmp_path / "out" / "p.png").size == (24, 16)
 
 
+def test_restoring_a_folder_again(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results inside the folder are not taken for pictures, and one bad picture stops it before any is written."""
+    rng, words = np.random.default_rng(0), ["restore", trained, tmp_path, "--sigma", 20, "--out", tmp_path / "out"]
+    for name in "ab":
+        Image.fromarray(rng.integers(0, 255, (16, 24), dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    for _ in range(2):
+        assert run(monkeypatch, *words) == 0
+        assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.png", "b.png", "details"}
+    Image.fromarray(np.zeros((1, 1), np.uint8)).save(tmp_path / "c.png")
+    assert run(monkeypatch, *words[:-1], tmp_path / "new") == 2
+    assert not (tmp_path / "new").exists()
+
+
 def test_import_draw_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
