@@ -37,7 +37,7 @@ parts = split(DataPlan().load(), 0.1)
 clean, sigma = parts.held_out.tensor(slice(0, 100)), 0.5
 noisy = clean + sigma * PictureNoise(0, range(len(clean)), "added").normal_like(clean)
 mean = model.denoise(noisy, sigma)
-drawn = model.denoise(noisy, sigma, Sampling(DDIM(), steps=10))
+drawn = model.draw_clean(noisy, sigma, 1, Sampling(DDIM(), steps=10)).samples[0]
 rows = [figures.to_uint8(x[:12]) for x in (noisy, mean, drawn, clean)]
 show(lambda path: figures.save(figures.grid(np.concatenate(rows), columns=12), path))
 print("time", round(float(matching_time(model.denoiser.schedule, sigma)) * 300, 2), "of 300: between two steps of training")
@@ -61,7 +61,7 @@ for level in sigmas:
     curves["noisy"].append(psnr(y))
     curves["Wiener"].append(psnr(denoise(wiener, y, level)))
     curves["learned"].append(psnr(model.denoise(y, level)))
-    curves["one sample"].append(psnr(model.denoise(y, level, Sampling(DDIM(), steps=10))))
+    curves["one sample"].append(psnr(model.draw_clean(y, level, 1, Sampling(DDIM(), steps=10)).samples[0]))
 figure = Figure(figsize=(6, 3.5), layout="constrained")
 axes = figure.add_subplot()
 for name, values in curves.items():

@@ -41,7 +41,7 @@ def test_held_out_digits_against_the_linear_optimum(digits_run: Run, sigma: floa
     assert digits_run.model.moments is not None
     wiener = denoise(GaussianDenoiser(digits_run.info.recipe.schedule, digits_run.model.moments), noisy, sigma)
     learned = digits_run.model.denoise(noisy, sigma)
-    drawn = digits_run.model.draw_clean(noisy, sigma, 1, Sampling(steps=20)).mean
+    drawn = digits_run.model.draw_clean(noisy, sigma, 1, Sampling(steps=20)).samples[0]
     before, linear, mean, sample = (psnr(y, clean) for y in (noisy, wiener, learned, drawn))
     assert linear > before + 2 and mean > linear + 0.5, (before, linear, mean, sample)
     assert before < sample < mean, (before, linear, mean, sample)
