@@ -204,7 +204,7 @@ class Model:
                    label: str | None = None, told: Callable[[float], None] = lambda _: None) -> Restored:  # fmt: skip
         """Draws from p(x | y), sharper than its mean: the sampler goes on from y's own time. As `denoise` for the rest."""
         denoiser, wider = self._widened(y)
-        sampling = replace(sampling or self.info.recipe.sampling, clamp_estimate=False)
+        sampling = self._unclamped(sampling)
         draws = []
         for k in range(samples):
             noise = PictureNoise(seed, range(len(y)), f"restore {k}")
@@ -234,6 +234,12 @@ class Model:
                 f"this run's network needs pictures of at least {multiple}x{multiple} pixels, not {size[0]}x{size[1]}"
             )
         return multiple
+
+    def _unclamped(self, sampling: Sampling | None) -> Sampling:
+        """Without any cut to [-1, 1] on the way; the recipe's sampling by default."""
+        sampling = sampling or self.info.recipe.sampling
+        sampler = replace(sampling.sampler, clamp=False) if isinstance(sampling.sampler, DDPM) else sampling.sampler
+        return replace(sampling, sampler=sampler, clamp_estimate=False)
 
     def _all_of(self, label: str | None, count: int) -> Tensor | None:
         """Raises UserError where the network was never trained without a label, and none is given."""
@@ -265,12 +271,9 @@ class Model:
         """
         (c, *trained), device = self.info.shape, self.info.device
         whole = fitted(size, (trained[0], trained[1]), self._least(size))
-        sampling = sampling or self.info.recipe.sampling
-        sampler = replace(sampling.sampler, clamp=False) if isinstance(sampling.sampler, DDPM) else sampling.sampler
         found = restore(self._of_size(whole), y.to(device), operator if whole == size else operator @ Crop(size),
-                        torch.as_tensor(variance).to(device), (c, *whole), method,
-                        replace(sampling, sampler=sampler, clamp_estimate=False), samples, seed, self._all_of(label, len(y)),
-                        told)  # fmt: skip
+                        torch.as_tensor(variance).to(device), (c, *whole), method, self._unclamped(sampling), samples, seed,
+                        self._all_of(label, len(y)), told)  # fmt: skip
         return found.cut(size)
 
     def strangeness(self, x: Tensor) -> float | None:

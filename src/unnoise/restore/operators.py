@@ -7,7 +7,6 @@ a user's own callable is an operator too.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 class Operator(ABC):
     """One way in which a picture is seen."""
 
-    linear: ClassVar[bool] = True
+    linear: bool = True
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
@@ -44,7 +43,7 @@ class Composed(Operator):
     """outer(inner(x))."""
 
     def __init__(self, outer: Operator, inner: Operator) -> None:
-        self.outer, self.inner, self.linear = outer, inner, outer.linear and inner.linear  # type: ignore[misc]
+        self.outer, self.inner, self.linear = outer, inner, outer.linear and inner.linear
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.outer(self.inner(x))
@@ -54,7 +53,7 @@ class Several(Operator):
     """The operator on each of `count` batches in a row: (count B, C, H, W) -> (count B, ...)."""
 
     def __init__(self, operator: Operator, count: int) -> None:
-        self.operator, self.count, self.linear = operator, count, operator.linear  # type: ignore[misc]
+        self.operator, self.count, self.linear = operator, count, operator.linear
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.cat([self.operator(batch) for batch in x.chunk(self.count)])
@@ -71,7 +70,7 @@ class Custom(Operator):
     """A user's own callable of torch operations. Only linear ones have posteriors in closed form; for others there is DPS."""
 
     def __init__(self, call: Callable[[Tensor], Tensor], linear: bool = True) -> None:
-        self.call, self.linear = call, linear  # type: ignore[misc]
+        self.call, self.linear = call, linear
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.call(x)

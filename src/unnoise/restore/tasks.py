@@ -39,7 +39,7 @@ class Task(ABC):
     """One kind of damage. `noise` is what was added after it."""
 
     noise: Noise | None = None
-    method: ClassVar[str] = "spectral"  # of POSTERIORS: the one that was measured to be the best for it
+    method: ClassVar[str] = "spectral"  # of POSTERIORS: the cheaper one, but where mmps was measured to be better
 
     @abstractmethod
     def operator(self) -> Operator:
