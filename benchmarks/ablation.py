@@ -24,7 +24,7 @@ from sklearn.svm import SVC
 
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
-from unnoise.run import Run
+from unnoise.runs.trainer import Run
 
 # The classical setting, in which the schedule and the target each matter: times uniform in t.
 UNIFORM = {"training.times": "uniform", "target": "velocity"}
@@ -39,8 +39,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "batch norm": {"network.style.norm": "batch"},
     "no norm": {"network.style.norm": "none"},
     "no attention": {"network.attention_tokens": 0},
-    "l1": {"training.penalty": "l1"},
-    "huber": {"training.penalty": "huber"},
+    "l1": {"training.loss": "l1"},
+    "huber": {"training.loss": "huber"},
     "linear, T = 300": STEPS,
     "linear, T = 300, zero terminal SNR": STEPS | {"schedule.zero_terminal_snr": True},
     "linear, T = 300, start from data": STEPS | {"sampling.start": "data"},
@@ -48,7 +48,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "cosine": UNIFORM | {"schedule": "cosine"},
     "flow": UNIFORM | {"schedule": "flow"},
     "cosine, noise target": UNIFORM | {"schedule": "cosine", "target": "noise"},
-    "cosine, picture target": UNIFORM | {"schedule": "cosine", "target": "picture"},
+    "cosine, image target": UNIFORM | {"schedule": "cosine", "target": "image"},
     "cosine, karras target": UNIFORM | {"schedule": "cosine", "target": {"name": "karras", "sigma_data": 0.75}},
     "flow, flow target": UNIFORM | {"schedule": "flow", "target": "flow"},
 }

@@ -1,4 +1,4 @@
-"""Pictures a second: the notebook's pipeline, our first pass over a folder, and every later epoch.
+"""ImageDataset a second: the notebook's pipeline, our first pass over a folder, and every later epoch.
 
     python benchmarks/data.py                     # 300 generated JPEGs of about 1 megapixel
     python benchmarks/data.py --large 5           # also: train on a generated array of 5 GB and watch the memory
@@ -22,15 +22,15 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from unnoise.batches import Batches
+from unnoise.training.batches import Batches
 from unnoise.data.decode import Fit
-from unnoise.data.local import Folder
-from unnoise.data.pictures import OnDisk, Pictures
-from unnoise.noise import KarrasSchedule
-from unnoise.plan import TrainingPlan
+from unnoise.data.folder import ImageFolder
+from unnoise.data.dataset import OnDisk, ImageDataset
+from unnoise.diffusion.schedules import Karras
+from unnoise.training.config import TrainingConfig
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
-from unnoise.training import train
+from unnoise.training.loop import train
 
 SIZE = 64
 
@@ -74,13 +74,13 @@ def compare(count: int) -> None:
         make_photographs(folder, count)
         theirs = {n: speed(lambda n=n: sum(len(x) for x in DataLoader(TheNotebooks(folder), 150, num_workers=n)))  # type: ignore[misc]
                   for n in (0, 2)}  # fmt: skip
-        first = speed(lambda: len(Folder(str(folder)).read(Fit((SIZE, SIZE), "squash"), cache)))
-        pictures = Folder(str(folder)).read(Fit((SIZE, SIZE), "squash"), cache)
-        batches = Batches(pictures, TrainingPlan(batch=150), KarrasSchedule(), flip=True)
+        first = speed(lambda: len(ImageFolder(str(folder)).read(Fit((SIZE, SIZE), "squash"), cache)))
+        images = ImageFolder(str(folder)).read(Fit((SIZE, SIZE), "squash"), cache)
+        batches = Batches(images, TrainingConfig(batch=150), Karras(), flip=True)
         later = speed(lambda: sum(len(batches.read(k)) for k in range(200)))
-    print(f"the notebook's pipeline  {theirs[0]:8.0f} pictures/s (with two workers {theirs[2]:.0f})")
-    print(f"our first pass           {first:8.0f} pictures/s, {first / theirs[0]:.1f} times as many")
-    print(f"every later epoch        {later:8.0f} pictures/s, {later / theirs[0]:.0f} times")
+    print(f"the notebook's pipeline  {theirs[0]:8.0f} images/s (with two workers {theirs[2]:.0f})")
+    print(f"our first pass           {first:8.0f} images/s, {first / theirs[0]:.1f} times as many")
+    print(f"every later epoch        {later:8.0f} images/s, {later / theirs[0]:.0f} times")
 
 
 def watch_memory(gigabytes: float) -> None:
@@ -92,8 +92,8 @@ def watch_memory(gigabytes: float) -> None:
         for k in range(0, n, 8192):
             array[k : k + 8192] = rng.integers(0, 256, array[k : k + 8192].shape, dtype=np.uint8)
         del array
-        pictures = Pictures(OnDisk(path), known_hashes=np.arange(n, dtype=np.uint64))
-        recipe = override(PRESETS["pictures"], {"network.widths": [16, 32], "training.steps": 300, "training.minutes": None})
+        images = ImageDataset(OnDisk(path), known_hashes=np.arange(n, dtype=np.uint64))
+        recipe = override(PRESETS["images"], {"network.widths": [16, 32], "training.steps": 300, "training.minutes": None})
         peak, done = [0], threading.Event()
 
         def watch() -> None:
@@ -103,14 +103,14 @@ def watch_memory(gigabytes: float) -> None:
         watcher = threading.Thread(target=watch)
         watcher.start()
         begun = time.perf_counter()
-        steps = sum(1 for _ in train(recipe.build_training(pictures.shape, 0, "cpu"), pictures, recipe.training, flip=True))
+        steps = sum(1 for _ in train(recipe.build_training(images.shape, 0, "cpu"), images, recipe.training, flip=True))
         seconds = time.perf_counter() - begun
-        batches = Batches(pictures, TrainingPlan(batch=256), KarrasSchedule(), flip=True)
+        batches = Batches(images, TrainingConfig(batch=256), Karras(), flip=True)
         reading = speed(lambda: sum(len(batches.read(k)) for k in range(n // 256)))
         done.set()
         watcher.join()
-    print(f"{n:,} pictures, {gigabytes:g} GB: {steps} steps in {seconds:.0f} s, then a whole epoch read at "
-          f"{reading:.0f} pictures/s; at most {peak[0] / 2**30:.2f} GB resident")  # fmt: skip
+    print(f"{n:,} images, {gigabytes:g} GB: {steps} steps in {seconds:.0f} s, then a whole epoch read at "
+          f"{reading:.0f} images/s; at most {peak[0] / 2**30:.2f} GB resident")  # fmt: skip
 
 
 def main() -> None:

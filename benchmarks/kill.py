@@ -21,11 +21,12 @@ from pathlib import Path
 
 import torch
 
-from unnoise import checkpoint, files
-from unnoise.files import read_records
+from unnoise.training import checkpoint
+from unnoise.utils import atomic
+from unnoise.utils.atomic import read_records
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
-from unnoise.run import Run
+from unnoise.runs.trainer import Run
 
 RECIPE = override(PRESETS["digits"], {
     "network.widths": [16, 32], "network.blocks": 1, "network.embedding": 32, "training.precision": "fp32",

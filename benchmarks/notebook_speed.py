@@ -2,7 +2,7 @@
 
     python benchmarks/notebook_speed.py [--batch 16] [--rounds 6]
 
-The first is plain PyTorch: its own network, default layout, float32, a default Adam. The second is `unnoise.training.train`
+The first is plain PyTorch: its own network, default layout, float32, a default Adam. The second is `unnoise.training.loop.train`
 with the `notebook` preset, everything that a step does included. They take turns in one process, so that what else the
 machine does meets both; the fastest round of each counts, and the ratio is what matters.
 """
@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unnoise.data.pictures import Pictures
-from unnoise.precision import bf16_pays
+from unnoise.data.dataset import ImageDataset
+from unnoise.utils.precision import bf16_pays
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
-from unnoise.training import train
+from unnoise.training.loop import train
 
 
 class PlainBlock(nn.Module):
@@ -47,7 +47,7 @@ class PlainUnet(nn.Module):
         super().__init__()
         widths = [64, 128, 256, 512, 1024]
         self.time = nn.Linear(32, 32)
-        self.enter = nn.Conv2d(3, 64, 3, padding=1)
+        self.conv_in = nn.Conv2d(3, 64, 3, padding=1)
         self.downs = nn.ModuleList(PlainBlock(i, o, False) for i, o in pairwise(widths))
         self.ups = nn.ModuleList(PlainBlock(i, o, True) for i, o in pairwise(widths[::-1]))
         self.leave = nn.Conv2d(64, 3, 1)
@@ -55,7 +55,7 @@ class PlainUnet(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         angles = t[:, None] * torch.exp(torch.arange(16) * -(math.log(10000) / 15))
         time = functional.relu(self.time(torch.cat([angles.sin(), angles.cos()], dim=1)))
-        x, kept = self.enter(x), []
+        x, kept = self.conv_in(x), []
         for down in self.downs:
             x = down(x, time)
             kept.append(x)
@@ -83,10 +83,10 @@ def plain_steps(x: Tensor, batch: int) -> Iterator[float]:
         yield loss.item()
 
 
-def our_steps(pictures: Pictures, batch: int, bf16: bool) -> Iterator[float]:
+def our_steps(images: ImageDataset, batch: int, bf16: bool) -> Iterator[float]:
     recipe = override(PRESETS["notebook"], {"training.batch": batch, "training.epochs": None, "training.steps": 10**6})
-    training = recipe.build_training(pictures.shape, 0, "cpu")
-    for record in train(training, pictures, recipe.training, bf16=bf16, flip=True):
+    training = recipe.build_training(images.shape, 0, "cpu")
+    for record in train(training, images, recipe.training, bf16=bf16, flip=True):
         yield record.loss
 
 
@@ -107,12 +107,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=6)
     a = parser.parse_args()
-    pictures = Pictures(np.random.default_rng(0).integers(0, 256, (256, 64, 64, 3), dtype=np.uint8))
+    images = ImageDataset(np.random.default_rng(0).integers(0, 256, (256, 64, 64, 3), dtype=np.uint8))
     bf16, gain = bf16_pays("cpu")
-    loops = {"plain": plain_steps(pictures.tensor(), a.batch), "ours": our_steps(pictures, a.batch, bf16)}
+    loops = {"plain": plain_steps(images.tensor(), a.batch), "ours": our_steps(images, a.batch, bf16)}
     fastest = take_turns(loops, a.rounds)
     for name, seconds in fastest.items():
-        print(f"{name:6} {a.batch / seconds:6.2f} pictures/s")
+        print(f"{name:6} {a.batch / seconds:6.2f} images/s")
     print(
         f"ratio  {fastest['plain'] / fastest['ours']:6.2f}   ({'bf16' if bf16 else 'fp32'}; bf16 measured {gain:.2f} times fp32)"
     )

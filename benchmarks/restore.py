@@ -1,10 +1,10 @@
-"""Restoring pictures: a trained run beside the classical tools of scikit-image, in one run, on any folder of pictures.
+"""Restoring images: a trained run beside the classical tools of scikit-image, in one run, on any folder of images.
 
     python benchmarks/restore.py RUN PICTURES [-n 40] [--tasks denoise-25,upscale] [--samples 8] [--method spectral] [--steps 15]
 
-PICTURES are read as the run's training pictures were, and only those are used that the run held out (by content), so that none
-was trained on. Noise is not clipped; PSNR (dB) is averaged per picture. BM3D is measured where a package `bm3d` is installed;
-`linear` is the best linear estimate, from the training pictures' mean and covariance.
+PICTURES are read as the run's training images were, and only those are used that the run held out (by content), so that none
+was trained on. Noise is not clipped; PSNR (dB) is averaged per image. BM3D is measured where a package `bm3d` is installed;
+`linear` is the best linear estimate, from the training images' mean and covariance.
 `coverage` is how often the clean value lies in the 90 % interval that the samples' own mean and standard deviation give
 (Student's), of values that were not seen without noise.
 """
@@ -24,29 +24,29 @@ from skimage import restoration
 from torch import Tensor
 from torch.nn import functional
 
-from unnoise.data.pictures import split
-from unnoise.data.sources import DataPlan, find_source
-from unnoise.draws import PictureNoise
-from unnoise.gaussian import GaussianDenoiser
+from unnoise.data.dataset import split
+from unnoise.data.sources import DataConfig, find_source
+from unnoise.utils.rng import BatchRng
+from unnoise.diffusion.gaussian import GaussianDenoiser
 from unnoise.model import Model
-from unnoise.restore.noise_level import GaussianNoise, PoissonNoise, SpeckleNoise, estimate_sigma
-from unnoise.restore.operators import Blur, Mask
-from unnoise.restore.posterior import POSTERIORS, denoise
-from unnoise.restore.restoring import Restored
-from unnoise.restore.tasks import Deblur, Dejpeg, Denoise, Inpaint, SaltAndPepper, Task, Upscale
+from unnoise.restoration.noise import GaussianNoise, PoissonNoise, SpeckleNoise, estimate_sigma
+from unnoise.restoration.operators import Blur, Mask
+from unnoise.restoration.posteriors import POSTERIORS, denoise
+from unnoise.restoration.restore import Restored
+from unnoise.restoration.tasks import Deblur, Dejpeg, Denoise, Inpaint, SaltAndPepper, Task, Upscale
 
 Classical = Callable[[np.ndarray], np.ndarray]  # (H, W, C) on [0, 1]
 
 
 def psnr(x: Tensor, y: Tensor, where: Tensor | None = None) -> float:
-    """Per picture, on average."""
+    """Per image, on average."""
     error = (x.clamp(-1, 1) - y).square()
     if where is not None:
         error = error[..., where]
     return round(float((10 * torch.log10(4 / error.flatten(1).mean(1))).mean()), 2)
 
 
-def per_picture(y: Tensor, tool: Classical) -> Tensor:
+def per_image(y: Tensor, tool: Classical) -> Tensor:
     """A classical tool on each of y (N, C, H, W)."""
     done = [tool((p.permute(1, 2, 0).double().numpy() + 1) / 2) for p in y]
     return torch.from_numpy(np.stack(done)).permute(0, 3, 1, 2).float() * 2 - 1
@@ -67,7 +67,7 @@ def bm3d(sigma: float) -> Classical | None:
 
 def wiener(blur: Blur) -> Classical:
     kernel = blur.kernel.double().numpy()
-    edge = 2 * len(kernel)  # mirrored: it takes pictures for periodic
+    edge = 2 * len(kernel)  # mirrored: it takes images for periodic
 
     def channel(p: np.ndarray) -> np.ndarray:
         wider = np.pad(p, edge, mode="reflect")
@@ -110,11 +110,11 @@ def tasks(size: tuple[int, int], colour: bool) -> dict[str, tuple[Task, dict[str
 
 
 def restored(model: Model, task: Task, y: Tensor, a: argparse.Namespace) -> tuple[Restored, Tensor | None]:
-    """Draws for pictures y (N, C, h, w), all at once; and which values were not seen, where all others were."""
+    """Draws for images y (N, C, h, w), all at once; and which values were not seen, where all others were."""
     seen = [task.see(p[None]) for p in y]
     values, variance = (torch.cat([getattr(s, part).expand(1, *s.y.shape[1:]) for s in seen]) for part in ("y", "variance"))
     masks = [s.operator.kept for s in seen if isinstance(s.operator, Mask) and s.operator.kept.ndim == 4]
-    operator = Mask(torch.cat(masks)) if masks else seen[0].operator  # found in each picture, or the same for all
+    operator = Mask(torch.cat(masks)) if masks else seen[0].operator  # found in each image, or the same for all
     sampling = model.info.recipe.sampling
     sampling = replace(sampling, steps=a.steps or sampling.steps)
     method = POSTERIORS[a.method or task.method]()
@@ -148,7 +148,7 @@ def ours(model: Model, task: Task, y: Tensor, clean: Tensor, where: Tensor | Non
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("pictures")
+    parser.add_argument("images")
     parser.add_argument("-n", type=int, default=40)
     parser.add_argument("--tasks")
     parser.add_argument("--samples", type=int, default=8)
@@ -157,20 +157,20 @@ def main() -> None:
     a = parser.parse_args()
     model = Model.open(a.run)
     data = model.info.recipe.data
-    pictures = DataPlan(find_source(a.pictures), model.info.shape[1:], data.resize, held_out=data.held_out, labels=False).load()
-    clean = split(pictures, data.held_out).held_out.tensor(slice(0, a.n))
+    images = DataConfig(find_source(a.images), model.info.shape[1:], data.resize, held_out=data.held_out, labels=False).load()
+    clean = split(images, data.held_out).held_out.tensor(slice(0, a.n))
     size = (clean.shape[2], clean.shape[3])
     known = tasks(size, clean.shape[1] == 3)
     for name in a.tasks.split(",") if a.tasks else known:
         task, classical = known[name]
-        y = torch.cat([task.damage(x[None], PictureNoise(0, [k], "benchmark")) for k, x in enumerate(clean)])
+        y = torch.cat([task.damage(x[None], BatchRng(0, [k], "benchmark")) for k, x in enumerate(clean)])
         where = task.operator().kept == 0 if name == "box" and isinstance(task, Inpaint) else None
-        line: dict[str, object] = {"task": name, "pictures": len(clean)}
+        line: dict[str, object] = {"task": name, "images": len(clean)}
         line["input"] = psnr(y if y.shape == clean.shape else functional.interpolate(y, size, mode="bicubic"), clean, where)
         begun = time.perf_counter()
         line |= ours(model, task, y, clean, where, a)
-        line["seconds a picture"] = round((time.perf_counter() - begun) / len(clean), 2)
-        line |= {tool: psnr(per_picture(y, call), clean, where) for tool, call in classical.items() if call is not None}
+        line["seconds an image"] = round((time.perf_counter() - begun) / len(clean), 2)
+        line |= {tool: psnr(per_image(y, call), clean, where) for tool, call in classical.items() if call is not None}
         print(json.dumps(line), flush=True)
 
 

@@ -2,9 +2,9 @@
 
     python benchmarks/samplers.py RUN OUT --judge 'python judge.py digits' [-n 1000] [--calls 5,8,10,15,20,50] [--long 300]
 
-Pictures are drawn from the run with each sampler at each number of calls, always from the same noise, into OUT/NAME-CALLS.npz.
+ImageDataset are drawn from the run with each sampler at each number of calls, always from the same noise, into OUT/NAME-CALLS.npz.
 The judge is any command that takes such files and prints a line of JSON for each, with `fd` (a Frechet distance) in it; without
-one only the pictures are made. Methods of two calls a step take half the steps. `--long` is for DDPM and DDIM alone.
+one only the images are made. Methods of two calls a step take half the steps. `--long` is for DDPM and DDIM alone.
 What is in OUT already is not drawn again.
 """
 
@@ -15,10 +15,10 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from unnoise.gallery import draw_to, plan_drawing
+from unnoise.runs.generate import draw_to, plan_drawing
 from unnoise.model import Model
-from unnoise.sampler import Sampling
-from unnoise.solvers import SAMPLERS
+from unnoise.diffusion.sampling import SamplingConfig
+from unnoise.diffusion.samplers import SAMPLERS
 
 TWO_CALLS = ("heun", "dpm++2s")  # a step, but one in the last
 ALIKE = ("euler",)  # the same step as ddim

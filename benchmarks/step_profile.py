@@ -17,13 +17,13 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from unnoise.batches import Batches
-from unnoise.data.pictures import Pictures
-from unnoise.loss import diffusion_loss
-from unnoise.precision import bf16_pays
+from unnoise.training.batches import Batches
+from unnoise.data.dataset import ImageDataset
+from unnoise.diffusion.loss import diffusion_loss
+from unnoise.utils.precision import bf16_pays
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
-from unnoise.training import train
+from unnoise.training.loop import train
 
 
 def limit(kind: torch.dtype, n: int = 2048) -> float:
@@ -45,17 +45,17 @@ def main() -> None:
     bf16 = bf16_pays("cpu")[0]
     most = limit(torch.bfloat16 if bf16 else torch.float32)
     print(json.dumps({"precision": "bf16" if bf16 else "fp32", "limit GFLOP/s": round(most)}))
-    for name, size, channels in (("digits", 8, 1), ("fashion-mnist", 28, 1), ("pictures", 64, 3)):
+    for name, size, channels in (("digits", 8, 1), ("fashion-mnist", 28, 1), ("images", 64, 3)):
         recipe = override(PRESETS[name], {"training.minutes": None, "training.steps": 10**6, "data.labels": False})
         shape = (256, size, size, channels)
-        pictures = Pictures(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
-        state = recipe.build_training(pictures.shape, 0, "cpu")
-        batch = Batches(pictures, recipe.training, state.model.schedule)(0)
+        images = ImageDataset(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+        state = recipe.build_training(images.shape, 0, "cpu")
+        batch = Batches(images, recipe.training, state.model.schedule)(0)
         with FlopCounterMode(display=False) as count:
             diffusion_loss(state.model, batch.x, batch.t, batch.noise).sum().backward()
         work = count.get_total_flops() / 1e9
         state.optimizer.zero_grad()
-        records = train(state, pictures, recipe.training, bf16=bf16, flip=recipe.data.flip)
+        records = train(state, images, recipe.training, bf16=bf16, flip=recipe.data.flip)
         list(islice(records, 3))
         seconds = []
         for _ in range(a.steps):

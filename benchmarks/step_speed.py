@@ -1,11 +1,11 @@
-"""A training step of ours beside those of other programs: pictures a second, peak memory, and time beside the mathematics.
+"""A training step of ours beside those of other programs: images a second, peak memory, and time beside the mathematics.
 
     pip install denoising-diffusion-pytorch ema-pytorch diffusers
     python benchmarks/step_speed.py [--size 64] [--batch 8] [--rounds 4]
 
 Each contender is a training loop around a network, everything that the loop does in a step included (average, clipping,
-rate), its pictures in memory. Theirs are written as their own trainers do it, around their own default networks and around
-our default one (the `pictures` preset's); in 32-bit floats as they come, and ours as it comes. All take turns in one process,
+rate), its images in memory. Theirs are written as their own trainers do it, around their own default networks and around
+our default one (the `images` preset's); in 32-bit floats as they come, and ours as it comes. All take turns in one process,
 so that what else the machine does meets all; the fastest round of each counts, and ratios are what matters. Peak memory is
 of a process of each contender's own.
 """
@@ -26,20 +26,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unnoise import training
-from unnoise.data.pictures import Pictures
-from unnoise.precision import bf16_pays
+from unnoise.data.dataset import ImageDataset
+from unnoise.utils.precision import bf16_pays
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
 
 Steps = Iterator[float]
 
 
-def make_pictures(size: int) -> Pictures:
-    return Pictures(np.random.default_rng(0).integers(0, 256, (128, size, size, 3), dtype=np.uint8))
+def make_images(size: int) -> ImageDataset:
+    return ImageDataset(np.random.default_rng(0).integers(0, 256, (128, size, size, 3), dtype=np.uint8))
 
 
 def our_network(size: int) -> nn.Module:
-    return PRESETS["pictures"].network.build(3, (size, size), 0)
+    return PRESETS["images"].network.build(3, (size, size), 0)
 
 
 class AsLucidrains(nn.Module):
@@ -66,15 +66,15 @@ class AsDiffusers(nn.Module):
         return (self.network(x, t.float() / 1000),)
 
 
-def lucidrains(pictures: Pictures, batch: int, network: nn.Module | None = None) -> Steps:
+def lucidrains(images: ImageDataset, batch: int, network: nn.Module | None = None) -> Steps:
     """Trainer.train of denoising-diffusion-pytorch, defaults: Adam, clipping at 1, an average every 10 steps."""
     from denoising_diffusion_pytorch import GaussianDiffusion, Unet
     from ema_pytorch import EMA
 
-    size = pictures.shape[1]
+    size = images.shape[1]
     model = GaussianDiffusion(AsLucidrains(network) if network else Unet(dim=64, dim_mults=(1, 2, 4, 8)), image_size=size)
     optimizer, average = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.9, 0.99)), EMA(model, update_every=10)
-    x = (pictures.tensor() + 1) / 2
+    x = (images.tensor() + 1) / 2
     while True:
         loss = model(x[torch.randint(len(x), (batch,))])
         loss.backward()
@@ -85,7 +85,7 @@ def lucidrains(pictures: Pictures, batch: int, network: nn.Module | None = None)
         yield loss.item()
 
 
-def diffusers(pictures: Pictures, batch: int, network: nn.Module | None = None) -> Steps:
+def diffusers(images: ImageDataset, batch: int, network: nn.Module | None = None) -> Steps:
     """train_unconditional.py of diffusers, defaults: its six-level network, AdamW, clipping at 1, cosine rate."""
     from diffusers import DDPMScheduler, UNet2DModel
     from diffusers.optimization import get_scheduler
@@ -93,11 +93,11 @@ def diffusers(pictures: Pictures, batch: int, network: nn.Module | None = None) 
     down = ("DownBlock2D",) * 4 + ("AttnDownBlock2D", "DownBlock2D")
     up = ("UpBlock2D", "AttnUpBlock2D") + ("UpBlock2D",) * 4
     model = AsDiffusers(network) if network else UNet2DModel(
-        sample_size=pictures.shape[1], layers_per_block=2, block_out_channels=(128, 128, 256, 256, 512, 512),
+        sample_size=images.shape[1], layers_per_block=2, block_out_channels=(128, 128, 256, 256, 512, 512),
         down_block_types=down, up_block_types=up)  # fmt: skip
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
     scheduler, rate = DDPMScheduler(1000), get_scheduler("cosine", optimizer, num_warmup_steps=500, num_training_steps=10_000)
-    x = pictures.tensor()
+    x = images.tensor()
     while True:
         clean = x[torch.randint(len(x), (batch,))]
         noise, t = torch.randn_like(clean), torch.randint(0, 1000, (batch,))
@@ -110,31 +110,31 @@ def diffusers(pictures: Pictures, batch: int, network: nn.Module | None = None) 
         yield loss.detach().item()
 
 
-def ours(pictures: Pictures, batch: int) -> Steps:
-    recipe = override(PRESETS["pictures"], {"training.batch": batch, "training.minutes": None, "training.steps": 10**6})
-    state = recipe.build_training(pictures.shape, 0, "cpu")
-    for record in training.train(state, pictures, recipe.training, bf16=bf16_pays("cpu", 0.3)[0], flip=True):
+def ours(images: ImageDataset, batch: int) -> Steps:
+    recipe = override(PRESETS["images"], {"training.batch": batch, "training.minutes": None, "training.steps": 10**6})
+    state = recipe.build_training(images.shape, 0, "cpu")
+    for record in training.train(state, images, recipe.training, bf16=bf16_pays("cpu", 0.3)[0], flip=True):
         yield record.loss
 
 
 def contenders(size: int, batch: int) -> dict[str, Callable[[], Steps]]:
-    pictures = make_pictures(size)
+    images = make_images(size)
     return {
-        "notebook's loop, notebook's network": lambda: plain_steps(pictures.tensor(), 2 * batch),
-        "our loop, notebook's network": lambda: our_steps(pictures, 2 * batch, bf16_pays("cpu", 0.3)[0]),
-        "lucidrains, its network": lambda: lucidrains(pictures, batch),
-        "diffusers, its network": lambda: diffusers(pictures, batch),
-        "lucidrains, our network": lambda: lucidrains(pictures, batch, our_network(size)),
-        "diffusers, our network": lambda: diffusers(pictures, batch, our_network(size)),
-        "ours, our network": lambda: ours(pictures, batch),
+        "notebook's loop, notebook's network": lambda: plain_steps(images.tensor(), 2 * batch),
+        "our loop, notebook's network": lambda: our_steps(images, 2 * batch, bf16_pays("cpu", 0.3)[0]),
+        "lucidrains, its network": lambda: lucidrains(images, batch),
+        "diffusers, its network": lambda: diffusers(images, batch),
+        "lucidrains, our network": lambda: lucidrains(images, batch, our_network(size)),
+        "diffusers, our network": lambda: diffusers(images, batch, our_network(size)),
+        "ours, our network": lambda: ours(images, batch),
     }
 
 
-def beside_the_mathematics(pictures: Pictures, batch: int, preset: str, steps: int) -> float:
+def beside_the_mathematics(images: ImageDataset, batch: int, preset: str, steps: int) -> float:
     """The share of a step that is neither forward, backward nor the optimizer's."""
     recipe = override(PRESETS[preset], {"training.batch": batch, "training.minutes": None, "training.steps": 10**6,
                                         "data.labels": False})  # fmt: skip
-    state = recipe.build_training(pictures.shape, 0, "cpu")
+    state = recipe.build_training(images.shape, 0, "cpu")
     inside = 0.0
 
     def timed(call: Callable[..., object]) -> Callable[..., object]:
@@ -151,7 +151,7 @@ def beside_the_mathematics(pictures: Pictures, batch: int, preset: str, steps: i
     real = training.diffusion_loss, Tensor.backward
     training.diffusion_loss, Tensor.backward = timed(real[0]), timed(real[1])  # type: ignore[assignment, method-assign]
     state.optimizer.step = timed(state.optimizer.step)  # type: ignore[method-assign]
-    records = training.train(state, pictures, recipe.training, bf16=bf16_pays("cpu", 0.3)[0], flip=True)
+    records = training.train(state, images, recipe.training, bf16=bf16_pays("cpu", 0.3)[0], flip=True)
     list(islice(records, 3))
     begun, inside = time.perf_counter(), 0.0
     list(islice(records, steps))
@@ -186,12 +186,12 @@ def main() -> None:
     fastest = take_turns(loops, a.rounds)
     sizes = {name: a.batch * (2 if "notebook's network" in name else 1) for name in found}
     for name, seconds in fastest.items():
-        print(json.dumps({"loop": name, "batch": sizes[name], "pictures/s": round(sizes[name] / seconds, 2),
+        print(json.dumps({"loop": name, "batch": sizes[name], "images/s": round(sizes[name] / seconds, 2),
                           "peak MiB": round(memory[name])}))  # fmt: skip
     ratio = fastest["notebook's loop, notebook's network"] / fastest["our loop, notebook's network"]
     print(json.dumps({"ours to the notebook's, its network": round(ratio, 2)}))
-    for preset, size, batch, steps in (("digits", 8, 32, 60), ("fashion-mnist", 28, 32, 30), ("pictures", 64, 32, 6)):
-        share = beside_the_mathematics(make_pictures(size), batch, preset, steps)
+    for preset, size, batch, steps in (("digits", 8, 32, 60), ("fashion-mnist", 28, 32, 30), ("images", 64, 32, 6)):
+        share = beside_the_mathematics(make_images(size), batch, preset, steps)
         print(json.dumps({"preset": preset, "share beside forward, backward, optimizer": round(share, 4)}))
 
 

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 1 · The data
 #
-# A diffusion model learns from pictures alone. The notebook takes FGVC-Aircraft: its `trainval` split (6,667 pictures) and
+# A diffusion model learns from images alone. The notebook takes FGVC-Aircraft: its `trainval` split (6,667 images) and
 # its `test` split (3,333) put together, each squashed to 64x64, mirrored half of the time, and scaled:
 #
 # $$ \text{byte } 0..255 \;\to\; [0, 1] \;\to\; x = 2 \cdot \text{value} - 1 \in [-1, 1]. $$
@@ -15,45 +15,45 @@ from dataclasses import replace
 from tutorial import ROOT, aircraft_or_digits, show, source
 
 from unnoise import figures
-from unnoise.batches import Batches
-from unnoise.data.pictures import Pictures, split
-from unnoise.noise import LinearSchedule
-from unnoise.plan import TrainingPlan
+from unnoise.training.batches import Batches
+from unnoise.data.dataset import ImageDataset, split
+from unnoise.diffusion.schedules import Linear
+from unnoise.training.config import TrainingConfig
 from unnoise.presets import PRESETS
 
 plan = aircraft_or_digits()
-pictures = plan.load()
-print(f"{len(pictures)} pictures of (channels, height, width) = {pictures.shape}")
+images = plan.load()
+print(f"{len(images)} images of (channels, height, width) = {images.shape}")
 
 # %% [markdown]
-# Every picture was decoded and resized once and is kept as bytes; the notebook decodes all 10,000 photographs again in
+# Every image was decoded and resized once and is kept as bytes; the notebook decodes all 10,000 photographs again in
 # every epoch. To [-1, 1] it goes a batch at a time:
 
 # %%
-source(Pictures.tensor)
-x = pictures.tensor(slice(0, 4))
+source(ImageDataset.tensor)
+x = images.tensor(slice(0, 4))
 print(f"{x.dtype}, from {x.min():.2f} to {x.max():.2f}")
 
 # %% [markdown]
-# **The notebook's first figure**: 20 pictures in 4 columns. In a shell: `unnoise figure data fgvc-aircraft --root DIR --size 64`.
+# **The notebook's first figure**: 20 images in 4 columns. In a shell: `unnoise figure data fgvc-aircraft --root DIR --size 64`.
 
 # %%
-show(lambda path: figures.save(figures.grid(pictures.pixels[:20], columns=4), path))
+show(lambda path: figures.save(figures.grid(images.pixels[:20], columns=4), path))
 
 # %% [markdown]
-# **Batches.** 150 pictures each, shuffled anew in each epoch, the last partial batch dropped: 66 steps an epoch of 10,000.
-# Which pictures step k sees is a function of (seed, k), so a run that stopped goes on exactly where it was.
+# **Batches.** 150 images each, shuffled anew in each epoch, the last partial batch dropped: 66 steps an epoch of 10,000.
+# Which images step k sees is a function of (seed, k), so a run that stopped goes on exactly where it was.
 
 # %%
 notebook = PRESETS["notebook"].training
 print(notebook.steps_per_epoch(10_000), "steps an epoch,", notebook.steps_asked(10_000), "in 4,000 epochs")
-batches = Batches(pictures, TrainingPlan(batch=20, drop_last=True), LinearSchedule(300), flip=plan.flip)
+batches = Batches(images, TrainingConfig(batch=20, drop_last=True), Linear(300), flip=plan.flip)
 batch = batches.read(0)
 show(lambda path: figures.save(figures.grid(figures.to_uint8(batch), columns=10), path))
 
 # %% [markdown]
 # **What it got wrong.** Nothing is held out, so nobody can see whether the model learns aircraft or learns them by heart.
-# Here the test split is held out by default (or, where a set has none, a tenth of the pictures, chosen by their content);
+# Here the test split is held out by default (or, where a set has none, a tenth of the images, chosen by their content);
 # `union` puts it back. And the 20-pixel copyright line below each photograph, which the notebook learns as if it were
 # aircraft, is cut off (`--data.source.cut-banner false` keeps it).
 

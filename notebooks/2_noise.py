@@ -1,12 +1,12 @@
 # %% [markdown]
 # # 2 · Noise
 #
-# T = 300 times a little noise is added to a picture, with variances beta rising linearly from 0.0001 to 0.02. With
+# T = 300 times a little noise is added to an image, with variances beta rising linearly from 0.0001 to 0.02. With
 # alpha = 1 - beta and its running product alpha_bar, all steps up to t are one:
 #
 # $$ q(x_t \mid x_0) = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \varepsilon, \qquad \varepsilon \sim N(0, I). $$
 #
-# Here the two roots are `alpha(t)` and `sigma(t)` of a schedule, and t runs from 0 (the picture) to 1: the notebook's
+# Here the two roots are `alpha(t)` and `sigma(t)` of a schedule, and t runs from 0 (the image) to 1: the notebook's
 # index k = 0 .. 299 is t = (k + 1) / 300, because its k = 0 is already one step of noise.
 
 # %%
@@ -14,9 +14,9 @@ import torch
 from tutorial import aircraft_or_digits, show, source
 
 from unnoise import figures
-from unnoise.noise import SCHEDULES, LinearSchedule, add_noise
+from unnoise.diffusion.schedules import SCHEDULES, Linear, add_noise
 
-schedule = LinearSchedule(timesteps=300)
+schedule = Linear(timesteps=300)
 source(add_noise)
 
 # %%
@@ -26,7 +26,7 @@ t = torch.arange(1, 301, dtype=torch.float64) / 300
 print("largest difference of alpha from sqrt(alpha_bar):", float((schedule.alpha(t) - alpha_bar.sqrt()).abs().max()))
 
 # %% [markdown]
-# **The notebook's second figure**: one picture at t = 0, 30, ..., 270
+# **The notebook's second figure**: one image at t = 0, 30, ..., 270
 # (`unnoise figure forward fgvc-aircraft --root DIR --size 64`).
 
 # %%
@@ -38,15 +38,15 @@ show(lambda path: figures.forward_strip(schedule, x, noise, path))
 # %% [markdown]
 # **All schedules side by side** (`unnoise figure schedules`). What tells them apart is the logarithm of the signal-to-noise
 # ratio, alpha^2 / sigma^2: how long training stays at which level. Karras' schedule lets the noise grow instead of
-# letting the picture shrink.
+# letting the image shrink.
 
 # %%
 shown = {name: make() for name, make in SCHEDULES.items()}
-shown |= {"linear, T = 300": schedule, "the same, zero terminal SNR": LinearSchedule(300, zero_terminal_snr=True)}
+shown |= {"linear, T = 300": schedule, "the same, zero terminal SNR": Linear(300, zero_terminal_snr=True)}
 show(lambda path: figures.schedule_curves(shown, path))
 
 # %% [markdown]
-# **A fault to know.** At the last step the picture has not gone: the notebook's betas were made for T = 1000, and 300 of
+# **A fault to know.** At the last step the image has not gone: the notebook's betas were made for T = 1000, and 300 of
 # them leave
 
 # %%

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 3 · The network
 #
-# A U-Net: four blocks halve the picture and widen it from 64 to 1024 channels, four bring it back, and each of those also
+# A U-Net: four blocks halve the image and widen it from 64 to 1024 channels, four bring it back, and each of those also
 # sees what the block opposite put out. It is told the time by
 #
 # $$ \sin(t\, \omega_k), \cos(t\, \omega_k), \qquad \omega_k = 10000^{-k / 15}, \quad k = 0 .. 15. $$
@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from tutorial import show_figure, source
 
-from unnoise.network.simple_unet import Block, SimpleUnet, SimpleUnetPlan, SinusoidalTime
+from unnoise.networks.simple_unet import Block, SimpleUnet, SimpleUnetConfig, SinusoidalTime
 
 source(SinusoidalTime.forward)
 features = SinusoidalTime(32)(torch.arange(300.0))
@@ -33,7 +33,7 @@ source(SimpleUnet.forward)
 
 # %%
 with torch.device("meta"):  # shapes only: no 250 MB are filled
-    network = SimpleUnetPlan().build(3, (64, 64), 0)
+    network = SimpleUnetConfig().build(3, (64, 64), 0)
 print(f"{sum(p.numel() for p in network.parameters()):,} parameters")
 print(", ".join(list(network.state_dict())[:6]), "...")
 
@@ -56,5 +56,5 @@ print("output", tuple(network.output(h).shape))
 
 # %% [markdown]
 # The innermost `ups.0` sees the same tensor twice, as input and as what was kept: a slip of the notebook that its weights
-# depend on. Our own U-Net (`unnoise.network.unet`) does not have it, and has what the notebook lists as improvements:
+# depend on. Our own U-Net (`unnoise.networks.unet`) does not have it, and has what the notebook lists as improvements:
 # residual connections, SiLU or GELU, group normalisation, attention. Chapter 9 says what each buys.

@@ -3,7 +3,7 @@
 #
 # Adam with learning rate 0.001, batches of 150, 4,000 epochs; no average of the weights, no schedule. The recipe says it all
 # (`unnoise info notebook`); `--steps` or `--minutes` cut it short. Here it runs for three minutes on digits, with a
-# network for 8x8 pictures.
+# network for 8x8 images.
 
 # %%
 import copy
@@ -14,9 +14,9 @@ from tutorial import FAST, RUN, show, small_recipe, source
 
 from unnoise import figures
 from unnoise.model import Model
-from unnoise.run import Run
-from unnoise.runs import read_losses
-from unnoise.training import train
+from unnoise.runs.trainer import Run
+from unnoise.runs.folder import read_losses
+from unnoise.training.loop import train
 
 recipe = small_recipe()
 print(recipe.schedule, recipe.target, recipe.network, recipe.training, recipe.sampling, sep="\n")
@@ -33,7 +33,7 @@ if RUN.exists():
 run = Run.begin(RUN, recipe, print)
 for record in run.train():
     if record.step == 1 or record.step % 500 == 0:
-        print(f"step {record.step}: loss {record.loss:.4f}, {record.pictures_per_second:.0f} pictures/s")
+        print(f"step {record.step}: loss {record.loss:.4f}, {record.images_per_second:.0f} images/s")
 print(f"{record.step} steps, the last loss {record.loss:.4f}")
 
 # %%
@@ -51,8 +51,8 @@ show(lambda path: figures.save(figures.grid(next(model.draw(count)), columns=10)
 # ## Sampling in training mode
 #
 # The notebook samples without `eval()`. Its BatchNorm layers then scale by the mean and variance of the batch at hand, which
-# is one picture, instead of those learned over the whole of training: each picture's own contrast and brightness are
-# normalised away, layer by layer. The same noise, in both modes, one picture at a time:
+# is one image, instead of those learned over the whole of training: each image's own contrast and brightness are
+# normalised away, layer by layer. The same noise, in both modes, one image at a time:
 
 # %%
 as_the_notebook = Model(copy.deepcopy(model.denoiser).train(), model.info)
@@ -60,7 +60,7 @@ count = 2 if FAST else 10
 rows = [np.concatenate([figures.to_uint8(m.sample([n])) for n in range(count)]) for m in (model, as_the_notebook)]
 show(lambda path: figures.save(figures.grid(np.concatenate(rows), columns=count), path))
 for name, row in zip(("evaluation mode", "training mode"), rows, strict=True):
-    print(f"{name}: mean brightness {row.mean():.0f}, its spread over pictures {row.mean((1, 2, 3)).std():.1f}")
+    print(f"{name}: mean brightness {row.mean():.0f}, its spread over images {row.mean((1, 2, 3)).std():.1f}")
 truth = run.split.train.pixels
 print(f"the data: mean brightness {truth.mean():.0f}, its spread {truth.mean((1, 2, 3)).std():.1f}")
 

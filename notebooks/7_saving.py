@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from tutorial import RUN, source, trained
 
-from unnoise import files
-from unnoise.export import export_notebook, import_notebook, read_state_dict
+from unnoise.utils import atomic
+from unnoise.export.notebook import export_notebook, import_notebook, read_state_dict
 from unnoise.model import Model
 
 model = trained()
@@ -23,7 +23,7 @@ for path in sorted(RUN.rglob("*")):
         print(f"{path.stat().st_size:>10,}  {path}")
 
 # %%
-source(files.write)
+source(atomic.write)
 
 # %% [markdown]
 # **To the notebook and back.** `unnoise export RUN --out final_model.pth` writes what the notebook loads;

@@ -2,11 +2,11 @@
 # # 8 · Denoising, at last
 #
 # "How it can be useful for denoising images" is the notebook's first sentence, and it never gets there. It is one call. A
-# noisy picture y = x + sigma n, scaled by alpha, is a noised picture of the diffusion,
+# noisy image y = x + sigma n, scaled by alpha, is a noised image of the diffusion,
 #
 # $$ \alpha\, y = \alpha x + (\alpha \sigma)\, n, \qquad \text{at the time where } \sigma_t / \alpha_t = \sigma, $$
 #
-# and the denoiser's estimate there is the mean of all pictures that y can have been: the estimate of least squared error.
+# and the denoiser's estimate there is the mean of all images that y can have been: the estimate of least squared error.
 
 # %%
 import numpy as np
@@ -15,14 +15,14 @@ from matplotlib.figure import Figure
 from tutorial import show, show_figure, source, trained
 
 from unnoise import figures
-from unnoise.data.pictures import split
-from unnoise.data.sources import DataPlan
-from unnoise.draws import PictureNoise
-from unnoise.gaussian import GaussianDenoiser, Moments
-from unnoise.restore.noise_level import estimate_sigma
-from unnoise.restore.posterior import denoise, denoise_by_sampling, matching_time
-from unnoise.sampler import Sampling
-from unnoise.solvers import DDIM
+from unnoise.data.dataset import split
+from unnoise.data.sources import DataConfig
+from unnoise.utils.rng import BatchRng
+from unnoise.diffusion.gaussian import GaussianDenoiser, Moments
+from unnoise.restoration.noise import estimate_sigma
+from unnoise.restoration.posteriors import denoise, denoise_by_sampling, matching_time
+from unnoise.diffusion.sampling import SamplingConfig
+from unnoise.diffusion.samplers import DDIM
 
 source(denoise)
 source(matching_time)
@@ -33,11 +33,11 @@ source(matching_time)
 
 # %%
 model = trained()
-parts = split(DataPlan().load(), 0.1)
+parts = split(DataConfig().load(), 0.1)
 clean, sigma = parts.held_out.tensor(slice(0, 100)), 0.5
-noisy = clean + sigma * PictureNoise(0, range(len(clean)), "added").normal_like(clean)
+noisy = clean + sigma * BatchRng(0, range(len(clean)), "added").normal_like(clean)
 mean = model.denoise(noisy, sigma)
-drawn = model.draw_clean(noisy, sigma, 1, Sampling(DDIM(), steps=10)).samples[0]
+drawn = model.sample_clean(noisy, sigma, 1, SamplingConfig(DDIM(), steps=10)).samples[0]
 rows = [figures.to_uint8(x[:12]) for x in (noisy, mean, drawn, clean)]
 show(lambda path: figures.save(figures.grid(np.concatenate(rows), columns=12), path))
 print("time", round(float(matching_time(model.denoiser.schedule, sigma)) * 300, 2), "of 300: between two steps of training")
@@ -57,11 +57,11 @@ def psnr(x):
 sigmas = [0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.2]
 curves: dict[str, list[float]] = {"noisy": [], "Wiener": [], "learned": [], "one sample": []}
 for level in sigmas:
-    y = clean + level * PictureNoise(1, range(len(clean)), "added").normal_like(clean)
+    y = clean + level * BatchRng(1, range(len(clean)), "added").normal_like(clean)
     curves["noisy"].append(psnr(y))
     curves["Wiener"].append(psnr(denoise(wiener, y, level)))
     curves["learned"].append(psnr(model.denoise(y, level)))
-    curves["one sample"].append(psnr(model.draw_clean(y, level, 1, Sampling(DDIM(), steps=10)).samples[0]))
+    curves["one sample"].append(psnr(model.sample_clean(y, level, 1, SamplingConfig(DDIM(), steps=10)).samples[0]))
 figure = Figure(figsize=(6, 3.5), layout="constrained")
 axes = figure.add_subplot()
 for name, values in curves.items():
@@ -71,10 +71,10 @@ axes.legend(frameon=False)
 show_figure(figure)
 
 # %% [markdown]
-# A sample is sharper than the mean and further from the truth: it is one of many pictures that fit. How far samples differ
+# A sample is sharper than the mean and further from the truth: it is one of many images that fit. How far samples differ
 # says how much is really known.
 #
-# **Unknown sigma** is read off the picture's finest wavelets. On pictures as small as 8x8 that is a guess; on real ones it is
+# **Unknown sigma** is read off the image's finest wavelets. On images as small as 8x8 that is a guess; on real ones it is
 # good to a few per cent.
 
 # %%
@@ -85,4 +85,4 @@ source(denoise_by_sampling)
 
 # %% [markdown]
 # In a shell: `unnoise restore RUN noisy.png`, `--sigma 25` (of 255) where it is known, `--mode sample` for a draw, and
-# `--add-noise 25` to try it on a clean picture and be told the PSNR.
+# `--add-noise 25` to try it on a clean image and be told the PSNR.

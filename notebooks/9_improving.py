@@ -9,12 +9,12 @@ import torch
 from tutorial import FAST, RUN, show, source, trained
 
 from unnoise import figures
-from unnoise.network.blocks import Block, Style
+from unnoise.networks.layers import Block, Style
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
-from unnoise.run import Run
-from unnoise.sampler import Sampling
-from unnoise.solvers import DDIM, DPMSolver2M
+from unnoise.runs.trainer import Run
+from unnoise.diffusion.sampling import SamplingConfig
+from unnoise.diffusion.samplers import DDIM, DPMpp2M
 
 source(Style)
 source(Block.forward)
@@ -27,7 +27,7 @@ source(Block.forward)
 #     unnoise train digits --network.style.activation relu --network.attention-tokens 0
 #     unnoise train digits --loss l1 --schedule cosine --target velocity --training.times uniform
 #
-# More than any of these buys what the list does not name: a target and times of training that put the effort where pictures
+# More than any of these buys what the list does not name: a target and times of training that put the effort where images
 # are made, an average of the weights, a learning rate that falls to zero, a smaller network in bfloat16 that takes many more
 # steps a second, labels. The preset `digits` has them; a minute of it:
 
@@ -45,13 +45,13 @@ ours, notebooks = Model.open(folder), trained()
 n = 10 if FAST else 30
 print("three minutes of the notebook's recipe, drawn in 300 calls, then in 15 by DDIM:")
 show(lambda path: figures.save(figures.grid(next(notebooks.draw(n)), columns=10), path))
-show(lambda path: figures.save(figures.grid(next(notebooks.draw(n, sampling=Sampling(DDIM(), steps=15))), columns=10), path))
+show(lambda path: figures.save(figures.grid(next(notebooks.draw(n, sampling=SamplingConfig(DDIM(), steps=15))), columns=10), path))
 print("one minute of ours, drawn in 15 calls by DPM-Solver++(2M):")
-fifteen = Sampling(DPMSolver2M(), ours.info.recipe.sampling.times, 15)
+fifteen = SamplingConfig(DPMpp2M(), ours.info.recipe.sampling.times, 15)
 show(lambda path: figures.save(figures.grid(next(ours.draw(n, sampling=fifteen)), columns=10), path))
 
 # %% [markdown]
-# And in one picture's way from noise:
+# And in one image's way from noise:
 
 # %%
 show(lambda path: figures.reverse_strip(figures.stages(ours.trajectory([3])), ours.denoiser.schedule, path))

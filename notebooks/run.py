@@ -22,7 +22,7 @@ CHAPTERS = sorted(p.stem for p in HERE.glob("[0-9]_*.py"))
 
 
 def execute(chapter: str, out: Path) -> Path:
-    """Run one chapter in a kernel of its own; an error in it is raised. The notebook with its pictures goes to `out`."""
+    """Run one chapter in a kernel of its own; an error in it is raised. The notebook with its images goes to `out`."""
     notebook = jupytext.read(HERE / f"{chapter}.py", fmt="py:percent")
     NotebookClient(
         notebook,

@@ -10,14 +10,14 @@ from typing import Any
 from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
-from unnoise.data.local import Digits
-from unnoise.data.pictures import Source
-from unnoise.data.sources import DataPlan
+from unnoise.data.arrays import Digits
+from unnoise.data.dataset import Source
+from unnoise.data.sources import DataConfig
 from unnoise.data.torchvision_sets import FgvcAircraft
 from unnoise.model import Model
 from unnoise.presets import PRESETS
 from unnoise.recipe import Recipe, override
-from unnoise.run import Run
+from unnoise.runs.trainer import Run
 
 FAST = "UNNOISE_FAST" in os.environ
 ROOT = os.environ.get("FGVC_ROOT")  # the folder that holds fgvc-aircraft-2013b, if you have it
@@ -33,7 +33,7 @@ def source(part: Any) -> None:
 
 
 def show(draw: Callable[[Path], object]) -> None:
-    """Show the picture that `draw` writes to a path."""
+    """Show the image that `draw` writes to a path."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "figure.png"
         draw(path)
@@ -45,10 +45,10 @@ def show_figure(figure: Figure) -> None:
     show(lambda path: figure.savefig(path, dpi=100))
 
 
-def aircraft_or_digits() -> DataPlan:
-    """The notebook's pictures where they are at hand, else the 8x8 digits that need no download."""
-    pictures: Source = FgvcAircraft(ROOT, union=True) if ROOT else Digits()
-    return DataPlan(pictures, size=(64, 64) if ROOT else None, resize="squash", labels=False, flip=bool(ROOT))
+def aircraft_or_digits() -> DataConfig:
+    """The notebook's images where they are at hand, else the 8x8 digits that need no download."""
+    images: Source = FgvcAircraft(ROOT, union=True) if ROOT else Digits()
+    return DataConfig(images, size=(64, 64) if ROOT else None, resize="squash", labels=False, flip=bool(ROOT))
 
 
 def small_recipe() -> Recipe:

@@ -1,12 +1,12 @@
-"""Denoisers that are exactly right: posterior means of pictures whose pixels are independent, of a known density."""
+"""Denoisers that are exactly right: posterior means of images whose pixels are independent, of a known density."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from unnoise.denoiser import Denoiser
-from unnoise.noise import Schedule, per_picture
+from unnoise.diffusion.denoiser import Denoiser
+from unnoise.diffusion.schedules import Schedule, per_image
 
 
 class GaussianDenoiser(Denoiser):
@@ -17,7 +17,7 @@ class GaussianDenoiser(Denoiser):
         self.schedule, self.mean, self.std = schedule, mean, std
 
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        alpha, sigma = (per_picture(s, x_t) for s in (self.schedule.alpha(t), self.schedule.sigma(t)))
+        alpha, sigma = (per_image(s, x_t) for s in (self.schedule.alpha(t), self.schedule.sigma(t)))
         gain = alpha * self.std**2 / ((alpha * self.std) ** 2 + sigma**2)
         return self.mean + gain * (x_t - alpha * self.mean)
 
@@ -36,7 +36,7 @@ class MixtureDenoiser(Denoiser):
         self.schedule, self.centre, self.std, self.weight = schedule, centre, std, weight
 
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        alpha, sigma = (per_picture(s, x_t).to(x_t) for s in (self.schedule.alpha(t), self.schedule.sigma(t)))
+        alpha, sigma = (per_image(s, x_t).to(x_t) for s in (self.schedule.alpha(t), self.schedule.sigma(t)))
         variance = (alpha * self.std) ** 2 + sigma**2
         gain = alpha * self.std**2 / variance
         low, high = (m + gain * (x_t - alpha * m) for m in (-self.centre, self.centre))

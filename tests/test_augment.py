@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from unnoise.data.augment import NUMBERS, augment
-from unnoise.errors import UserError
+from unnoise.utils.errors import UserError
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
-from unnoise.training import train
+from unnoise.training.loop import train
 
 
 def only(kind: int, value: float, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -25,17 +25,17 @@ def ndtri(p: float) -> float:
 
 def test_nothing_happens_at_probability_0() -> None:
     x = torch.randn(3, 2, 8, 12)
-    moved, told = augment(x, torch.rand(3, 6), torch.randn(3, 6), 0.0)
-    torch.testing.assert_close(moved, x, rtol=0, atol=1e-5)
+    augmented, told = augment(x, torch.rand(3, 6), torch.randn(3, 6), 0.0)
+    torch.testing.assert_close(augmented, x, rtol=0, atol=1e-5)
     assert not told.any()
 
 
 def test_each_kind_does_what_it_says() -> None:
-    """Against plain flips, quarter turns and shifts; on square pictures and others."""
+    """Against plain flips, quarter turns and shifts; on square images and others."""
     x = torch.randn(1, 1, 8, 8)
     near: dict[str, Any] = {"rtol": 0, "atol": 1e-4}
-    moved, told = only(0, 0.0, x)
-    torch.testing.assert_close(moved, x.flip(3), **near)
+    augmented, told = only(0, 0.0, x)
+    torch.testing.assert_close(augmented, x.flip(3), **near)
     assert told[0].tolist() == [1, 0, 0, 0, 0, 0]
     quarter, told = only(2, ndtri(0.75), x)  # angle = 2 pi 0.75 - pi
     assert float(told[0, 2]) == pytest.approx(math.pi / 2, abs=1e-5)
@@ -80,7 +80,7 @@ def test_training_tells_the_network() -> None:
     digits = recipe.data.load()
     training = recipe.build_training(digits.shape, 10, "cpu")
     before = training.model.get_parameter("network.augmentation.weight").clone()
-    list(train(training, digits, recipe.training, moved=recipe.data.augment))
+    list(train(training, digits, recipe.training, augmented=recipe.data.augment))
     assert not torch.equal(before, training.model.get_parameter("network.augmentation.weight"))
     with pytest.raises(UserError, match="can't be told of augmentation"):
         override(PRESETS["digits"], {"network": "simple-unet", "network.widths": [4, 8], "data.augment": 0.1})

@@ -12,15 +12,16 @@ import torch
 from torch import nn
 
 from tests.test_training import quiet, small
-from unnoise import checkpoint, files
-from unnoise.errors import UserError
-from unnoise.network.unet import UNetPlan
-from unnoise.run import Run
+from unnoise.training import checkpoint
+from unnoise.utils import atomic
+from unnoise.utils.errors import UserError
+from unnoise.networks.unet import UNetConfig
+from unnoise.runs.trainer import Run
 
 
 def parts(seed: int = 0) -> tuple[dict[str, nn.Module], torch.optim.Optimizer]:
     torch.manual_seed(seed)
-    model, average = (UNetPlan(widths=(16,), blocks=1, embedding=16).build(1, (8, 8), 0) for _ in range(2))
+    model, average = (UNetConfig(widths=(16,), blocks=1, embedding=16).build(1, (8, 8), 0) for _ in range(2))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     model(torch.randn(2, 1, 8, 8), torch.zeros(2)).square().sum().backward()
     optimizer.step()
@@ -93,7 +94,7 @@ def test_what_a_killed_save_left_is_swept(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "000009.tmp").mkdir(parents=True)
     for name in ("checkpoints/000009.tmp/x", ".model.tmp.safetensors", "checkpoints/.latest.tmp", "mine.tmp", "a.tmp.txt"):
         (tmp_path / name).write_text("")
-    files.sweep(tmp_path)
+    atomic.sweep(tmp_path)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.tmp.txt", "checkpoints", "mine.tmp"]
 
 
@@ -118,7 +119,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tries.append(path.name)
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr("unnoise.run.time.sleep", lambda _: None)
+    monkeypatch.setattr("unnoise.runs.trainer.time.sleep", lambda _: None)
     monkeypatch.setattr(files, "flush", full)
     next(records)
     with pytest.raises(UserError, match=r"step 3 can't be saved \(No space left on device\); checkpoints before it are whole"):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from unnoise import cli
-from unnoise.data.local import Digits
+from unnoise.data.arrays import Digits
 from unnoise.recipe import Recipe
 
 QUICK = ["--steps", "2", "--network.widths", "16,32", "--sampling.steps", "2", "--training.precision", "fp32"]
@@ -58,8 +58,8 @@ def test_lines_where_there_is_no_terminal(
     monkeypatch.setattr("unnoise.cli.training.LINE_EVERY", 0.0)
     assert run(monkeypatch, "train", "digits", "--run", tmp_path / "r", *QUICK) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert any(re.fullmatch(r"step 1 of 2: loss \d\.\d{4}, \d+ pictures/s, \d+\.\d minutes left", line) for line in lines), lines
-    assert re.search(r"trained 2 steps, loss \d\.\d{4}, \d+ pictures/s: ", lines[-1])
+    assert any(re.fullmatch(r"step 1 of 2: loss \d\.\d{4}, \d+ images/s, \d+\.\d minutes left", line) for line in lines), lines
+    assert re.search(r"trained 2 steps, loss \d\.\d{4}, \d+ images/s: ", lines[-1])
 
 
 def test_sample(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,12 +72,12 @@ def test_sample(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert np.array_equal(pixels[3, :, :, 0], np.asarray(Image.open(tmp_path / "s" / "000003.png")))
 
 
-def test_from_a_picture_and_between_two(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = tmp_path / "p.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (12, 20), dtype=np.uint8)).save(picture)
-    assert run(monkeypatch, "sample", trained, "--from", picture, "--strength", 0.3, "-n", 3, "--out", tmp_path / "v") == 0
+def test_from_a_image_and_between_two(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = tmp_path / "p.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (12, 20), dtype=np.uint8)).save(image)
+    assert run(monkeypatch, "sample", trained, "--from", image, "--strength", 0.3, "-n", 3, "--out", tmp_path / "v") == 0
     assert len(list((tmp_path / "v").iterdir())) == 3 and (tmp_path / "v-grid.png").is_file()
-    assert run(monkeypatch, "morph", trained, picture, "4", "-n", 5, "--steps", 5, "--out", tmp_path / "m.png") == 0
+    assert run(monkeypatch, "morph", trained, image, "4", "-n", 5, "--steps", 5, "--out", tmp_path / "m.png") == 0
     assert run(monkeypatch, "morph", trained, "3", "4", "--label", "5", "-n", 5, "--steps", 5, "--out", tmp_path / "m.gif") == 0
     assert Image.open(tmp_path / "m.gif").n_frames == 5  # type: ignore[attr-defined]
     assert run(monkeypatch, "sample", trained, "--label", "all", "--guidance", 2, "--out", tmp_path / "all") == 0
@@ -95,7 +95,7 @@ TASKS = [
 
 @pytest.mark.parametrize("words", TASKS, ids=lambda w: "-".join(w[::2]))
 def test_every_task(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
-    """A folder in, a folder out: the picture, what it looked like before, where it is in doubt, and a strip."""
+    """A folder in, a folder out: the image, what it looked like before, where it is in doubt, and a strip."""
     (tmp_path / "in").mkdir()
     Image.fromarray(np.random.default_rng(0).integers(90, 160, (12, 20), dtype=np.uint8)).save(tmp_path / "in" / "p.png")
     Image.fromarray(np.pad(np.full((4, 6), 255, np.uint8), ((2, 6), (3, 11)))).save(tmp_path / "mask.png")
@@ -134,7 +134,7 @@ def test_restore(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_restoring_a_folder_again(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Results inside the folder are not taken for pictures, and one bad picture stops it before any is written."""
+    """Results inside the folder are not taken for images, and one bad image stops it before any is written."""
     rng, words = np.random.default_rng(0), ["restore", trained, tmp_path, "--sigma", 20, "--out", tmp_path / "out"]
     for name in "ab":
         Image.fromarray(rng.integers(0, 255, (16, 24), dtype=np.uint8)).save(tmp_path / f"{name}.png")
@@ -149,9 +149,9 @@ def test_restoring_a_folder_again(trained: Path, tmp_path: Path, monkeypatch: py
 def test_import_draw_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from unnoise.network.simple_unet import SimpleUnetPlan
+    from unnoise.networks.simple_unet import SimpleUnetConfig
 
-    state = SimpleUnetPlan((4, 8)).build(1, (8, 8), 0).state_dict()
+    state = SimpleUnetConfig((4, 8)).build(1, (8, 8), 0).state_dict()
     torch.save(state, tmp_path / "w.pth")
     folder = tmp_path / "r"
     assert run(monkeypatch, "import", tmp_path / "w.pth", "--run", folder, "--size", 8, "--data", "digits") == 0
@@ -162,31 +162,31 @@ def test_import_draw_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert all(torch.equal(back[name], tensor) for name, tensor in state.items())
 
 
-def test_folder_with_a_broken_picture(
+def test_folder_with_a_broken_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    deep = tmp_path / "pictures" / "deep"
+    deep = tmp_path / "images" / "deep"
     deep.mkdir(parents=True)
     for k in range(30):
         noise = np.random.default_rng(k).integers(0, 255, (20, 30, 3), dtype=np.uint8)
         Image.fromarray(noise).save(deep / f"{k}.{'PNG' if k % 2 else 'jpeg'}")
     (deep / "broken.jpg").write_bytes((deep / "0.jpeg").read_bytes()[:300])
-    words: list[object] = ["train", "--data", tmp_path / "pictures", "--size", "16", "--run", tmp_path / "r"]
+    words: list[object] = ["train", "--data", tmp_path / "images", "--size", "16", "--run", tmp_path / "r"]
     assert run(monkeypatch, *words, *QUICK, "--batch", 4, "--network.patch", 1) == 0
     out = capsys.readouterr().out
-    assert "broken.jpg" in out and "30 pictures of 16x16, colour" not in out and "25 pictures of 16x16, colour" in out
+    assert "broken.jpg" in out and "30 images of 16x16, colour" not in out and "25 images of 16x16, colour" in out
     assert "broken.jpg" in (tmp_path / "r" / "skipped.txt").read_text()
     assert run(monkeypatch, *words[:-1], tmp_path / "strict", *QUICK, "--network.patch", 1, "--strict") == 2
     assert "1 files can't be read" in capsys.readouterr().err and not (tmp_path / "strict").exists()
-    assert run(monkeypatch, "data", "inspect", tmp_path / "pictures", "--size", 16, "--out", tmp_path / "sheet.png") == 0
+    assert run(monkeypatch, "data", "inspect", tmp_path / "images", "--size", 16, "--out", tmp_path / "sheet.png") == 0
     out = capsys.readouterr().out
     assert "30 of 16x16, colour" in out and "broken.jpg" in out
     assert re.search(r"exact duplicates +0 ", out) and re.search(r"unreadable +1", out)
     assert run(monkeypatch, "data", "list") == 0
-    assert "30 pictures" in capsys.readouterr().out
+    assert "30 images" in capsys.readouterr().out
     assert run(monkeypatch, "data", "clear") == 0
     assert run(monkeypatch, "data", "list") == 0
-    assert " pictures " not in capsys.readouterr().out
+    assert " images " not in capsys.readouterr().out
     assert run(monkeypatch, "train", "--resume", tmp_path / "r") == 0
 
 
@@ -196,7 +196,7 @@ def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
     for folder in (empty, texts, no_model):
         folder.mkdir()
     (texts / "a.txt").write_text("hello")
-    (texts / "b.jpg").write_text("not a picture")
+    (texts / "b.jpg").write_text("not an image")
     (no_model / "recipe.json").write_bytes((trained / "recipe.json").read_bytes())
     wrong = tmp_path / "wrong"
     wrong.mkdir()
@@ -217,7 +217,7 @@ def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
         (["train", "digts"], "did you mean 'digits'"),
         (["train", "--data", "digts"], "did you mean 'digits'"),
         (["train", "--data", tmp_path / "missing"], "check the path"),
-        (["train", "--data", empty], "no pictures in"),
+        (["train", "--data", empty], "no images in"),
         (["train", "--data", texts], "none of the 1 files"),
         (["train", "--data", np_file], "numpy.savez"),
         (["train", "digits", "--sampler", "hen"], "did you mean 'heun'"),
@@ -238,14 +238,14 @@ def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
         (["sample", trained, "--out", tmp_path / "x.jpg"], "a folder's name"),
         (["info", "digitz"], "did you mean 'digits'"),
         (["runs", empty], "no runs in"),
-        (["data", "inspect", empty], "no pictures in"),
+        (["data", "inspect", empty], "no images in"),
         (["data", "inspekt", empty], "did you mean 'inspect'"),
         (["data", "inspect"], "say what to inspect"),
         (["data", "inspect", "fgvc-aircraft", "--root", empty], "add --download"),
         (["data", "inspect", "digits", "--root", empty], "unknown field 'data.source.root'"),
         (["data", "inspect", "fgvc-aircraft", "--data.source.level", "famly"], "did you mean 'family'"),
         (["train", "notebook", "--root", empty], "add --download"),
-        (["train", "pictures"], "give --data"),
+        (["train", "images"], "give --data"),
         (["figure", "revers", trained], "did you mean 'reverse'"),
         (["figure", "reverse"], "unnoise figure reverse RUN"),
         (["figure", "schedules", "--schedule.timesteps", "300"], "takes --out alone"),
@@ -265,7 +265,7 @@ def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
         (["import", np_file, "--run", trained], "holds a run already"),
         (["export", trained, "--out", tmp_path / "x.pth"], "simple-unet only"),
         (["export", trained, "--out", tmp_path / "x.pth", "--format", "notebok"], "did you mean 'notebook'"),
-        (["restore", trained, texts / "b.jpg"], "can't be read as a picture"),
+        (["restore", trained, texts / "b.jpg"], "can't be read as an image"),
         (["restore", trained, colour], "is colour and this run was trained on grey"),
         (["restore", trained, grey, "--task", "denoize"], "did you mean 'denoise'"),
         (["restore", trained, grey, "--mode", "men"], "did you mean 'mean'"),
@@ -276,7 +276,7 @@ def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
         (["restore", trained, grey, "--sampling.steps", "5"], "add --mode sample"),
         (["restore", trained, grey, "--mode", "sample", "--sampling.stpes", "5"], "did you mean 'steps'"),
         (["restore", trained, grey], "no noise to speak of"),
-        (["restore", trained, empty, "--sigma", "9"], "no pictures in"),
+        (["restore", trained, empty, "--sigma", "9"], "no images in"),
         (["restore", trained, grey, "--task", "inpaint"], "needs --mask"),
         (["restore", trained, grey, "--task", "inpaint", "--mask", large], "make them the same size"),
         (["restore", trained, grey, "--task", "colourise"], "trained on grey"),
@@ -285,7 +285,7 @@ def test_mistakes(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
         (["restore", trained, grey, "--noise", "poison:3"], "did you mean 'poisson'"),
         (["restore", trained, grey, "--noise", "camera:x"], "a name and its numbers"),
         (["restore", trained, grey, "--noise", "poisson:9", "--sigma", "9"], "leave --sigma away"),
-        (["restore", trained, grey, "--task", "deblur", "--blur", "9"], "too wide for a picture"),
+        (["restore", trained, grey, "--task", "deblur", "--blur", "9"], "too wide for an image"),
         (["restore", trained, grey, "--task", "deblur", "--motion", "-3,0"], "greater than 0 pixels"),
         (["restore", trained, grey, "--task", "upscale", "--factor", "99", "--add-noise", "0"], "not 99"),
         (["restore", trained, grey, "--factor", "2"], "--factor is for --task upscale"),

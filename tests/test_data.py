@@ -13,28 +13,28 @@ import torchvision
 from PIL import Image
 
 from unnoise.data.decode import Fit
-from unnoise.data.pictures import split
-from unnoise.data.sources import DataPlan
+from unnoise.data.dataset import split
+from unnoise.data.sources import DataConfig
 from unnoise.data.torchvision_sets import Cifar10, FashionMnist, FgvcAircraft, Mnist
-from unnoise.errors import UserError
+from unnoise.utils.errors import UserError
 
-SIZE = (60, 100)  # of every picture: height (with 20 pixels of banner) and width
+SIZE = (60, 100)  # of every image: height (with 20 pixels of banner) and width
 NAMES = [("F-16A/B", "F-16", "Lockheed Martin"), ("707-320", "Boeing 707", "Boeing")]  # one a level
 
 
 @pytest.fixture
 def fgvc(tmp_path: Path) -> Path:
-    """Eight pictures: body of one colour, in it a box of another, below them a white banner."""
+    """Eight images: body of one colour, in it a box of another, below them a white banner."""
     data = tmp_path / "fgvc-aircraft-2013b" / "data"
     (data / "images").mkdir(parents=True)
     lines: dict[str, list[str]] = {}
     boxes = []
     for k in range(8):
         name = f"{k:07d}"
-        picture = np.full((*SIZE, 3), 255, dtype=np.uint8)
-        picture[:40] = (10 * k, 0, 100)
-        picture[10:30, 0:50] = (200, 10 * k, 0)
-        Image.fromarray(picture).save(data / "images" / f"{name}.jpg", quality=100, subsampling=0)
+        image = np.full((*SIZE, 3), 255, dtype=np.uint8)
+        image[:40] = (10 * k, 0, 100)
+        image[10:30, 0:50] = (200, 10 * k, 0)
+        Image.fromarray(image).save(data / "images" / f"{name}.jpg", quality=100, subsampling=0)
         boxes.append(f"{name} {0 if k == 0 else 1} 11 50 30")  # called 1-based, yet 0 occurs
         part = "trainval" if k < 5 else "test"
         lines.setdefault(f"images_{part}", []).append(name)
@@ -49,12 +49,12 @@ def fgvc(tmp_path: Path) -> Path:
 
 
 def test_fgvc_splits_labels_and_banner(fgvc: Path) -> None:
-    pictures = DataPlan(FgvcAircraft(str(fgvc)), size=(20, 50), resize="squash").load()
-    parts = split(pictures, 0.1)
+    images = DataConfig(FgvcAircraft(str(fgvc)), size=(20, 50), resize="squash").load()
+    parts = split(images, 0.1)
     assert len(parts.train) == 5 and len(parts.held_out) == 3
-    assert pictures.classes == ("F-16A/B", "707-320")
-    assert pictures.labels is not None and list(pictures.labels) == [0, 1] * 4
-    bottom = pictures.pixels[:, -1, 40].astype(int)
+    assert images.classes == ("F-16A/B", "707-320")
+    assert images.labels is not None and list(images.labels) == [0, 1] * 4
+    bottom = images.pixels[:, -1, 40].astype(int)
     assert np.abs(bottom - [[10 * k, 0, 100] for k in range(8)]).max() < 12  # the body, not the banner
     kept = FgvcAircraft(str(fgvc), cut_banner=False).read(Fit((60, 100)))
     assert kept.pixels[:, -1].min() > 240
@@ -70,24 +70,24 @@ def test_fgvc_levels(fgvc: Path, level: str, classes: tuple[str, ...]) -> None:
 
 def test_fgvc_boxes(fgvc: Path) -> None:
     """Columns 1..50 and rows 11..30, both ends inside, and nothing of the body around."""
-    pictures = FgvcAircraft(str(fgvc), crop_to_box=True).read(Fit((20, 50)))
+    images = FgvcAircraft(str(fgvc), crop_to_box=True).read(Fit((20, 50)))
     whole = np.array([[200, 10 * k, 0] for k in range(8)])[:, None, None, :]
-    assert np.abs(pictures.pixels.astype(int)[:, 2:-2, 2:-2] - whole).max() < 12
-    assert pictures.shape == (3, 20, 50)
+    assert np.abs(images.pixels.astype(int)[:, 2:-2, 2:-2] - whole).max() < 12
+    assert images.shape == (3, 20, 50)
 
 
 def test_fgvc_union_holds_nothing_out(fgvc: Path) -> None:
-    parts = split(DataPlan(FgvcAircraft(str(fgvc), union=True)).load(), 0.1)
+    parts = split(DataConfig(FgvcAircraft(str(fgvc), union=True)).load(), 0.1)
     assert len(parts.train) == 8 and len(parts.held_out) == 0
 
 
-def test_fgvc_skips_a_broken_picture_with_its_reason(fgvc: Path) -> None:
+def test_fgvc_skips_a_broken_image_with_its_reason(fgvc: Path) -> None:
     path = fgvc / "fgvc-aircraft-2013b" / "data" / "images" / "0000001.jpg"
     path.write_bytes(path.read_bytes()[:400])
-    pictures = FgvcAircraft(str(fgvc)).read(Fit((16, 16)))
-    assert len(pictures) == 7 and "0000001.jpg" in pictures.skipped[0]
-    assert pictures.labels is not None and list(pictures.labels) == [0, 0, 1, 0, 1, 0, 1]
-    assert pictures.test is not None and list(pictures.test) == [False] * 4 + [True] * 3
+    images = FgvcAircraft(str(fgvc)).read(Fit((16, 16)))
+    assert len(images) == 7 and "0000001.jpg" in images.skipped[0]
+    assert images.labels is not None and list(images.labels) == [0, 0, 1, 0, 1, 0, 1]
+    assert images.test is not None and list(images.test) == [False] * 4 + [True] * 3
 
 
 def test_fgvc_mistakes(fgvc: Path, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_fgvc_mistakes(fgvc: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"without --data\.source\.crop-to-box"):
             replace(source, crop_to_box=True).read(Fit((8, 8)))
     (data / "images" / "0000006.jpg").unlink()
-    with pytest.raises(UserError, match=r"1 of 8 pictures that are missing, the first '.*0000006\.jpg'"):
+    with pytest.raises(UserError, match=r"1 of 8 images that are missing, the first '.*0000006\.jpg'"):
         source.read(Fit())
     (data / "manufacturers.txt").unlink()
     with pytest.raises(UserError, match=r"manufacturers\.txt"):
@@ -143,10 +143,10 @@ def test_mnist_layout(source: Any, tmp_path: Path) -> None:
     for name, part in (("train", slice(0, 6)), ("t10k", slice(6, 9))):
         _idx(raw / f"{name}-images-idx3-ubyte", pixels[part])
         _idx(raw / f"{name}-labels-idx1-ubyte", np.arange(9)[part])
-    pictures = source(str(tmp_path)).read(Fit())
-    assert np.array_equal(pictures.pixels[..., 0], pixels)
-    assert pictures.labels is not None and list(pictures.labels) == list(range(9)) and len(pictures.classes) == 10
-    assert len(split(pictures, 0.5).held_out) == 3
+    images = source(str(tmp_path)).read(Fit())
+    assert np.array_equal(images.pixels[..., 0], pixels)
+    assert images.labels is not None and list(images.labels) == list(range(9)) and len(images.classes) == 10
+    assert len(split(images, 0.5).held_out) == 3
 
 
 def test_cifar_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_cifar_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cifar, "train_list", [("data_batch_1", digest("data_batch_1"))])
     monkeypatch.setattr(cifar, "test_list", [("test_batch", digest("test_batch"))])
     monkeypatch.setattr(cifar, "meta", {"filename": "batches.meta", "key": "label_names", "md5": digest("batches.meta")})
-    pictures = Cifar10(str(tmp_path)).read(Fit())
-    assert np.array_equal(pictures.pixels, pixels.transpose(0, 2, 3, 1))
-    assert pictures.labels is not None and list(pictures.labels) == [3, 1, 4, 9]
-    assert pictures.test is not None and list(pictures.test) == [False, False, False, True]
+    images = Cifar10(str(tmp_path)).read(Fit())
+    assert np.array_equal(images.pixels, pixels.transpose(0, 2, 3, 1))
+    assert images.labels is not None and list(images.labels) == [3, 1, 4, 9]
+    assert images.test is not None and list(images.test) == [False, False, False, True]

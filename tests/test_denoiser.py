@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unnoise.denoiser import TARGETS, KarrasTarget, NetworkDenoiser, NoiseTarget
-from unnoise.loss import L1, LOSSES, Huber, diffusion_loss
-from unnoise.noise import SCHEDULES, LinearSchedule, add_noise, per_picture
+from unnoise.diffusion.denoiser import TARGETS, EDM, NetworkDenoiser, Epsilon
+from unnoise.diffusion.loss import L1, LOSSES, Huber, diffusion_loss
+from unnoise.diffusion.schedules import SCHEDULES, Linear, add_noise, per_image
 
 torch.manual_seed(0)
 X, Z = torch.randn(5, 2, 4, 4, dtype=torch.float64), torch.randn(5, 2, 4, 4, dtype=torch.float64)
@@ -25,15 +25,15 @@ class Answer(nn.Module):
 
 @pytest.mark.parametrize("schedule", [make() for make in SCHEDULES.values()], ids=list(SCHEDULES))
 @pytest.mark.parametrize("name", TARGETS)
-def test_the_true_output_gives_the_true_picture(name: str, schedule) -> None:  # type: ignore[no-untyped-def]
+def test_the_true_output_gives_the_true_image(name: str, schedule) -> None:  # type: ignore[no-untyped-def]
     """Each target written out from x and z, as its paper defines it, must come back as x."""
-    alpha, sigma = per_picture(schedule.alpha(T), X), per_picture(schedule.sigma(T), X)
+    alpha, sigma = per_image(schedule.alpha(T), X), per_image(schedule.sigma(T), X)
     x_t = add_noise(schedule, X, T, Z)
     s = 0.5
     skip = alpha * s**2 / (alpha**2 * s**2 + sigma**2)
     truth = {
         "noise": Z,
-        "picture": X,
+        "image": X,
         "velocity": alpha * Z - sigma * X,
         "flow": Z - X,
         "karras": (X - skip * x_t) * (alpha**2 * s**2 + sigma**2).sqrt() / (sigma * s),
@@ -45,7 +45,7 @@ def test_the_true_output_gives_the_true_picture(name: str, schedule) -> None:  #
 def test_karras_coefficients_are_edms() -> None:
     """Karras et al. 2022, table 1, at alpha = 1."""
     sigma = torch.tensor([0.002, 0.5, 80.0], dtype=torch.float64)
-    c = KarrasTarget(0.5).coefficients(torch.ones_like(sigma), sigma)
+    c = EDM(0.5).coefficients(torch.ones_like(sigma), sigma)
     torch.testing.assert_close(c.c_skip, 0.25 / (sigma**2 + 0.25))
     torch.testing.assert_close(c.c_out, sigma * 0.5 / (sigma**2 + 0.25).sqrt())
     torch.testing.assert_close(c.c_in, 1 / (sigma**2 + 0.25).sqrt())
@@ -53,9 +53,9 @@ def test_karras_coefficients_are_edms() -> None:
 
 def test_network_is_told_the_integer_step() -> None:
     network = Answer(Z)
-    denoiser = NetworkDenoiser(network, LinearSchedule(300), NoiseTarget())
+    denoiser = NetworkDenoiser(network, Linear(300), Epsilon())
     levels = denoiser.c_noise(T)
-    torch.testing.assert_close(levels, LinearSchedule(300).ratio(T).log() / 4)
+    torch.testing.assert_close(levels, Linear(300).ratio(T).log() / 4)
     network.counts_steps = True  # as the notebook's network says of itself
     steps = torch.tensor([0.0, 1, 149, 298, 299])
     denoiser(X.float(), (steps + 1) / 300)
@@ -64,19 +64,19 @@ def test_network_is_told_the_integer_step() -> None:
 
 def test_noise_target_with_l1_is_the_notebooks_loss() -> None:
     guess = torch.randn_like(Z)
-    denoiser = NetworkDenoiser(Answer(guess), LinearSchedule(300), NoiseTarget())
-    loss = diffusion_loss(denoiser, X, T, Z, penalty=L1())
+    denoiser = NetworkDenoiser(Answer(guess), Linear(300), Epsilon())
+    loss = diffusion_loss(denoiser, X, T, Z, loss=L1())
     torch.testing.assert_close(loss, (guess - Z).abs().flatten(1).mean(1), rtol=1e-12, atol=1e-12)
-    weighted = diffusion_loss(denoiser, X, T, Z, penalty=L1(), weight=torch.arange(5.0))
+    weighted = diffusion_loss(denoiser, X, T, Z, loss=L1(), weight=torch.arange(5.0))
     torch.testing.assert_close(weighted, loss * torch.arange(5.0))
 
 
 def test_the_notebooks_loss_in_single_precision() -> None:
-    """At its size, at the first step too, where sigma is 0.01 and the picture's error is divided by it."""
+    """At its size, at the first step too, where sigma is 0.01 and the image's error is divided by it."""
     torch.manual_seed(0)
     x, z, guess = torch.rand(5, 3, 64, 64) * 2 - 1, torch.randn(5, 3, 64, 64), torch.randn(5, 3, 64, 64)
     t = torch.tensor([1, 2, 10, 150, 300]) / 300
-    loss = diffusion_loss(NetworkDenoiser(Answer(guess), LinearSchedule(300), NoiseTarget()), x, t, z, penalty=L1())
+    loss = diffusion_loss(NetworkDenoiser(Answer(guess), Linear(300), Epsilon()), x, t, z, loss=L1())
     torch.testing.assert_close(loss, (guess - z).abs().flatten(1).mean(1), rtol=0, atol=1e-6)
 
 

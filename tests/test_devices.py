@@ -4,22 +4,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from unnoise.batches import Batch
-from unnoise.draws import PictureNoise
-from unnoise.explore import invert
-from unnoise.guidance import GUIDANCES
-from unnoise.loss import LOSSES
-from unnoise.noise import SCHEDULES, LinearSchedule
-from unnoise.plan import TrainingPlan
+from unnoise.training.batches import Batch
+from unnoise.utils.rng import BatchRng
+from unnoise.diffusion.inversion import invert
+from unnoise.diffusion.guidance import GUIDANCES
+from unnoise.diffusion.loss import LOSSES
+from unnoise.diffusion.schedules import SCHEDULES, Linear
+from unnoise.training.config import TrainingConfig
 from unnoise.presets import PRESETS
 from unnoise.recipe import NETWORKS, Recipe, override
-from unnoise.restore.operators import BlockDCT, Blur, Downsample, Identity, Mask, Signs
-from unnoise.restore.posterior import POSTERIORS, Observation, denoise, denoise_by_sampling
-from unnoise.restore.tiles import Tiled
-from unnoise.sampler import Sampling, sample, starting_point, trajectory
-from unnoise.solvers import SAMPLERS
-from unnoise.times import SAMPLING_TIMES, TRAINING_TIMES
-from unnoise.training import gradients
+from unnoise.restoration.operators import BlockDCT, Blur, Downsample, Identity, Mask, Signs
+from unnoise.restoration.posteriors import POSTERIORS, Observation, denoise, denoise_by_sampling
+from unnoise.restoration.tiling import Tiled
+from unnoise.diffusion.sampling import SamplingConfig, sample, starting_point, trajectory
+from unnoise.diffusion.samplers import SAMPLERS
+from unnoise.diffusion.timesteps import SAMPLING_TIMES, TRAINING_TIMES
+from unnoise.training.loop import gradients
 
 META = torch.device("meta")
 
@@ -30,7 +30,7 @@ def model(network: str = "unet", schedule: str = "karras"):  # type: ignore[no-u
     return recipe.build_denoiser((1, 8, 8), 0 if network == "simple-unet" else 10).to(META)
 
 
-def pictures(count: int = 4) -> Tensor:
+def images(count: int = 4) -> Tensor:
     return torch.empty(count, 1, 8, 8, device=META)
 
 
@@ -39,8 +39,8 @@ def pictures(count: int = 4) -> Tensor:
 def test_gradients(network: str, loss: str) -> None:
     denoiser = model(network)
     label = None if network == "simple-unet" else torch.zeros(4, dtype=torch.long, device=META)
-    batch = Batch(pictures(), torch.empty(4, device=META), pictures(), label)
-    value, parts = gradients(denoiser.train(), batch, TrainingPlan(penalty=LOSSES[loss]()), bf16=False, parts=2)
+    batch = Batch(images(), torch.empty(4, device=META), images(), label)
+    value, parts = gradients(denoiser.train(), batch, TrainingConfig(loss=LOSSES[loss]()), bf16=False, parts=2)
     assert value.device == META and parts == 2
     assert all(p.grad is not None and p.grad.device == META for n, p in denoiser.named_parameters() if "augmentation" not in n)
 
@@ -48,11 +48,11 @@ def test_gradients(network: str, loss: str) -> None:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler(name: str, schedule: str) -> None:
-    denoiser, noise = model(schedule=schedule).eval(), PictureNoise(0, range(4))
+    denoiser, noise = model(schedule=schedule).eval(), BatchRng(0, range(4))
     label = torch.zeros(4, dtype=torch.long, device=META)
-    x = starting_point(denoiser, noise, pictures())
+    x = starting_point(denoiser, noise, images())
     for times in SAMPLING_TIMES.values():
-        sampling = Sampling(SAMPLERS[name](), times(), 3)
+        sampling = SamplingConfig(SAMPLERS[name](), times(), 3)
         assert all(r.x.device == META for r in trajectory(denoiser, x, sampling, noise, label))
     assert sample(denoiser, (1, 8, 8), range(4), sampling, device=META).shape == (4, 1, 8, 8)
 
@@ -60,8 +60,8 @@ def test_every_sampler(name: str, schedule: str) -> None:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_restoring(schedule: str) -> None:
     denoiser = model(schedule=schedule).eval()
-    assert denoise(denoiser, pictures(), 0.3).device == META
-    drawn = denoise_by_sampling(denoiser, pictures(), 0.3, Sampling(steps=3), PictureNoise(0, range(4)))
+    assert denoise(denoiser, images(), 0.3).device == META
+    drawn = denoise_by_sampling(denoiser, images(), 0.3, SamplingConfig(steps=3), BatchRng(0, range(4)))
     assert all(record.x.device == META for record in drawn)
 
 
@@ -72,26 +72,26 @@ OPERATORS = [Identity(), MASK, Downsample(2), Downsample(2, "bicubic") @ MASK, B
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", POSTERIORS)
 def test_every_posterior(name: str, schedule: str) -> None:
-    denoiser, noise = model(schedule=schedule).eval(), PictureNoise(0, range(4))
+    denoiser, noise = model(schedule=schedule).eval(), BatchRng(0, range(4))
     label = torch.zeros(4, dtype=torch.long, device=META)
     for operator in OPERATORS:
-        y = operator(pictures())
+        y = operator(images())
         posterior = POSTERIORS[name]().wrap(denoiser, Observation(y, operator, torch.empty((), device=META)))
-        x = starting_point(denoiser, noise, pictures())
-        assert all(r.x.device == META for r in trajectory(posterior, x, Sampling(steps=2), noise, label))
+        x = starting_point(denoiser, noise, images())
+        assert all(r.x.device == META for r in trajectory(posterior, x, SamplingConfig(steps=2), noise, label))
 
 
 @pytest.mark.parametrize("kind", GUIDANCES)
 def test_every_guidance(kind: str) -> None:
-    denoiser, noise = model().eval(), PictureNoise(0, range(4))
+    denoiser, noise = model().eval(), BatchRng(0, range(4))
     label = torch.zeros(4, dtype=torch.long, device=META)
     guided = GUIDANCES[kind]().wrap(denoiser, denoiser)
-    x = starting_point(denoiser, noise, pictures())
-    assert all(r.x.device == META for r in trajectory(guided, x, Sampling(steps=2), noise, label))
+    x = starting_point(denoiser, noise, images())
+    assert all(r.x.device == META for r in trajectory(guided, x, SamplingConfig(steps=2), noise, label))
     tiled = Tiled(guided, (8, 8))(torch.empty(2, 1, 20, 12, device=META), torch.tensor(0.5), label[:2])
-    assert tiled.device == META and invert(denoiser, pictures(), Sampling(steps=4), label).device == META
+    assert tiled.device == META and invert(denoiser, images(), SamplingConfig(steps=4), label).device == META
 
 
 @pytest.mark.parametrize("name", TRAINING_TIMES)
 def test_training_times(name: str) -> None:
-    assert TRAINING_TIMES[name]()(torch.empty(4, device=META), LinearSchedule(10)).device == META
+    assert TRAINING_TIMES[name]()(torch.empty(4, device=META), Linear(10)).device == META

@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import save_file
 
 from tests.test_training import quiet, small
-from unnoise.ema import PowerEMA, combination, power_gamma, reconstruct, snapshot_name
-from unnoise.errors import UserError
-from unnoise.export import reaverage
+from unnoise.training.ema import PowerEMA, combination, power_gamma, reconstruct, snapshot_name
+from unnoise.utils.errors import UserError
+from unnoise.export.notebook import reaverage
 from unnoise.model import Model
-from unnoise.run import Run
+from unnoise.runs.trainer import Run
 
 
 def test_power_average_has_its_width() -> None:

@@ -1,4 +1,4 @@
-"""Inversion, paths between noises, picture to picture."""
+"""Inversion, paths between noises, image to image."""
 
 import math
 
@@ -7,19 +7,19 @@ import torch
 
 from tests.oracle import GaussianDenoiser
 from tests.test_restore import digits_run, psnr  # noqa: F401  (a trained model)
-from unnoise.draws import PictureNoise
-from unnoise.errors import UserError
-from unnoise.explore import begin_at, invert, path, slerp
-from unnoise.noise import CosineSchedule, FlowSchedule, KarrasSchedule, Schedule
-from unnoise.run import Run
-from unnoise.sampler import Sampling, trajectory
-from unnoise.solvers import DDIM
-from unnoise.times import KarrasSteps
+from unnoise.utils.rng import BatchRng
+from unnoise.utils.errors import UserError
+from unnoise.diffusion.inversion import begin_at, invert, path, slerp
+from unnoise.diffusion.schedules import Cosine, Flow, Karras, Schedule
+from unnoise.runs.trainer import Run
+from unnoise.diffusion.sampling import SamplingConfig, trajectory
+from unnoise.diffusion.samplers import DDIM
+from unnoise.diffusion.timesteps import KarrasSteps
 
-HUNDRED = Sampling(DDIM(), KarrasSteps(), 100, clamp_estimate=False)
+HUNDRED = SamplingConfig(DDIM(), KarrasSteps(), 100, clamp_estimate=False)
 
 
-@pytest.mark.parametrize("schedule", [KarrasSchedule(15.0), CosineSchedule(), FlowSchedule()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("schedule", [Karras(15.0), Cosine(), Flow()], ids=lambda s: type(s).__name__)
 def test_there_and_back(schedule: Schedule) -> None:
     """The way back ends where it began; the noise is the one that the exact flow leads to, nearly."""
     denoiser = GaussianDenoiser(schedule)
@@ -28,7 +28,7 @@ def test_there_and_back(schedule: Schedule) -> None:
     times = HUNDRED.times(schedule, 100)
     exact = denoiser.flow(schedule.alpha(times[-2]) * x, times[-2], times[0])
     assert float((noise - exact).abs().max() / exact.std()) < 0.1
-    for record in trajectory(denoiser, noise, HUNDRED, PictureNoise(0, [])):
+    for record in trajectory(denoiser, noise, HUNDRED, BatchRng(0, [])):
         x_again = record.x
     assert psnr(x_again, x) > 50
 
@@ -62,7 +62,7 @@ def test_great_circles() -> None:
 
 
 def test_strength(digits_run: Run) -> None:  # noqa: F811
-    """The further, the less alike; 1 begins at t = 1; the nearest is the picture."""
+    """The further, the less alike; 1 begins at t = 1; the nearest is the image."""
     model, x = digits_run.model, digits_run.split.held_out.tensor(slice(0, 1))
     alike = [psnr(model.vary(x, strength, range(16)), x) for strength in (0.05, 0.3, 0.6, 1.0)]
     assert alike == sorted(alike, reverse=True) and alike[0] > 25

@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unnoise.errors import UserError
-from unnoise.export import export_notebook, import_notebook, read_state_dict
+from unnoise.utils.errors import UserError
+from unnoise.export.notebook import export_notebook, import_notebook, read_state_dict
 from unnoise.model import Model
-from unnoise.network.simple_unet import SimpleUnetPlan
-from unnoise.run import Run
-from unnoise.sampler import Sampling
+from unnoise.networks.simple_unet import SimpleUnetConfig
+from unnoise.runs.trainer import Run
+from unnoise.diffusion.sampling import SamplingConfig
 
 
 def weights(widths: tuple[int, ...] = (8, 16, 32), channels: int = 3) -> dict[str, Tensor]:
     torch.manual_seed(0)
-    network = SimpleUnetPlan(widths).build(channels, (64, 64), 0)
+    network = SimpleUnetConfig(widths).build(channels, (64, 64), 0)
     for module in network.modules():  # statistics that a fresh network does not have
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None and module.running_var is not None
@@ -36,21 +36,21 @@ def pth(tmp_path: Path) -> Path:
 
 def test_there_and_back_keeps_the_bits(pth: Path, tmp_path: Path) -> None:
     info = import_notebook(pth, tmp_path / "run")
-    assert info.shape == (3, 64, 64) and info.recipe.network == SimpleUnetPlan((8, 16, 32))
+    assert info.shape == (3, 64, 64) and info.recipe.network == SimpleUnetConfig((8, 16, 32))
     export_notebook(tmp_path / "run", tmp_path / "back.pth")
     before, after = read_state_dict(pth), read_state_dict(tmp_path / "back.pth")
     assert list(before) == list(after)
     assert all(torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before)
-    fresh = SimpleUnetPlan((8, 16, 32)).build(3, (64, 64), 0)
+    fresh = SimpleUnetConfig((8, 16, 32)).build(3, (64, 64), 0)
     fresh.load_state_dict(torch.load(tmp_path / "back.pth", weights_only=True))  # as the notebook does
 
 
 def test_an_imported_run_draws_and_cleans(pth: Path, tmp_path: Path) -> None:
     import_notebook(pth, tmp_path / "run", {"data.size": [16, 16]})
     model = Model.open(tmp_path / "run")
-    drawn = next(model.draw(2, sampling=Sampling(steps=3)))
+    drawn = next(model.draw(2, sampling=SamplingConfig(steps=3)))
     assert drawn.shape == (2, 16, 16, 3) and len(np.unique(drawn)) > 10
-    network = SimpleUnetPlan((8, 16, 32)).build(3, (16, 16), 0).eval()
+    network = SimpleUnetConfig((8, 16, 32)).build(3, (16, 16), 0).eval()
     network.load_state_dict(weights())
     x, k = torch.randn(1, 3, 16, 16), 120
     t = torch.tensor([(k + 1) / 300], dtype=torch.float64)
@@ -101,7 +101,7 @@ def test_files_that_are_no_weights(tmp_path: Path, pth: Path) -> None:
 
 
 def test_channels_that_do_not_fit(pth: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"pictures of 3 channels, Digits\(\) has 1"):
+    with pytest.raises(UserError, match=r"images of 3 channels, Digits\(\) has 1"):
         import_notebook(pth, tmp_path / "run", {"data.source": "digits", "data.size": [16, 16]}, measure=True)
     assert not (tmp_path / "run").exists()
 
@@ -111,7 +111,7 @@ def test_start_from_data_with_imported_weights(tmp_path: Path) -> None:
     import_notebook(tmp_path / "grey.pth", tmp_path / "run", {"data.source": "digits", "data.size": [16, 16]}, measure=True)
     model = Model.open(tmp_path / "run")
     assert model.moments is not None and model.moments.mean.shape == (1, 16, 16)
-    assert next(model.draw(2, sampling=Sampling(steps=3, start="data"))).shape == (2, 16, 16, 1)
+    assert next(model.draw(2, sampling=SamplingConfig(steps=3, start="data"))).shape == (2, 16, 16, 1)
 
 
 def test_other_networks_are_not_for_the_notebook(tmp_path: Path) -> None:

@@ -8,20 +8,20 @@ import torch
 from PIL import Image
 
 from unnoise import figures
-from unnoise.draws import PictureNoise
-from unnoise.errors import UserError
-from unnoise.gaussian import GaussianDenoiser, Moments
-from unnoise.noise import SCHEDULES, FlowSchedule, LinearSchedule
-from unnoise.sampler import Sampling, SamplingRecord, trajectory
-from unnoise.solvers import DDIM
+from unnoise.utils.rng import BatchRng
+from unnoise.utils.errors import UserError
+from unnoise.diffusion.gaussian import GaussianDenoiser, Moments
+from unnoise.diffusion.schedules import SCHEDULES, Flow, Linear
+from unnoise.diffusion.sampling import SamplingConfig, SamplingRecord, trajectory
+from unnoise.diffusion.samplers import DDIM
 
 
 def records(steps: int, count: int = 1) -> list[SamplingRecord]:
     ramp = torch.linspace(-1, 1, 64).reshape(1, 8, 8)
-    denoiser = GaussianDenoiser(FlowSchedule(), Moments(ramp, torch.zeros(0, 1, 8, 8), torch.tensor(0.3)))
-    noise = PictureNoise(0, range(count))
+    denoiser = GaussianDenoiser(Flow(), Moments(ramp, torch.zeros(0, 1, 8, 8), torch.tensor(0.3)))
+    noise = BatchRng(0, range(count))
     x = noise.normal_like(torch.empty(count, 1, 8, 8))
-    return list(trajectory(denoiser, x, Sampling(DDIM(), steps=steps), noise))
+    return list(trajectory(denoiser, x, SamplingConfig(DDIM(), steps=steps), noise))
 
 
 @pytest.mark.parametrize("steps", [1, 4, 10, 33, 300])
@@ -36,13 +36,13 @@ def _columns(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("L"))
 
 
-def test_figures_are_pictures(tmp_path: Path) -> None:
+def test_figures_are_images(tmp_path: Path) -> None:
     x = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8)
     for name, schedule in SCHEDULES.items():
         figures.forward_strip(schedule(), x, torch.zeros_like(x), tmp_path / f"{name}.png")
         assert _columns(tmp_path / f"{name}.png").std() > 5
     figures.schedule_curves({name: make() for name, make in SCHEDULES.items()}, tmp_path / "schedules.png")
-    figures.reverse_strip(figures.stages(records(30)), FlowSchedule(), tmp_path / "reverse.png")
+    figures.reverse_strip(figures.stages(records(30)), Flow(), tmp_path / "reverse.png")
     figures.loss_curve([1, 2, 3], [3.0, 2.0, 1.0], tmp_path / "loss.png")
     assert {p.suffix for p in tmp_path.iterdir()} == {".png"}  # and nothing temporary
     with pytest.raises(UserError, match=r"ends so, not '.*loss\.jpg'"):
@@ -50,7 +50,7 @@ def test_figures_are_pictures(tmp_path: Path) -> None:
 
 
 def test_figures_show_what_they_are_given(tmp_path: Path) -> None:
-    """The same input twice is the same picture; another input is another."""
+    """The same input twice is the same image; another input is another."""
 
     def drawn(draw: Callable[[Path], None]) -> np.ndarray:
         draw(tmp_path / "f.png")
@@ -62,11 +62,11 @@ def test_figures_show_what_they_are_given(tmp_path: Path) -> None:
     schedules = {name: make() for name, make in SCHEDULES.items()}
     pairs: list[tuple[Callable[[Path], None], Callable[[Path], None]]] = [
         (lambda p: figures.loss_curve([1, 2], [3.0, 1.0], p), lambda p: figures.loss_curve([1, 2], [1.0, 3.0], p)),
-        (lambda p: figures.reverse_strip(many, FlowSchedule(), p), lambda p: figures.reverse_strip(other, FlowSchedule(), p)),
+        (lambda p: figures.reverse_strip(many, Flow(), p), lambda p: figures.reverse_strip(other, Flow(), p)),
         (lambda p: figures.schedule_curves(schedules, p),
-         lambda p: figures.schedule_curves({**schedules, "cosine": LinearSchedule(300)}, p)),
-        (lambda p: figures.forward_strip(FlowSchedule(), bright, 0 * bright, p),
-         lambda p: figures.forward_strip(FlowSchedule(), dark, 0 * dark, p)),
+         lambda p: figures.schedule_curves({**schedules, "cosine": Linear(300)}, p)),
+        (lambda p: figures.forward_strip(Flow(), bright, 0 * bright, p),
+         lambda p: figures.forward_strip(Flow(), dark, 0 * dark, p)),
     ]  # fmt: skip
     for first, second in pairs:
         a, b = drawn(first), drawn(second)
@@ -77,10 +77,10 @@ def test_figures_show_what_they_are_given(tmp_path: Path) -> None:
 def test_forward_strip_shows_the_notebooks_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     monkeypatch.setattr(figures, "_strip", lambda rows, titles, names, path: seen.extend(titles))
-    figures.forward_strip(LinearSchedule(300), torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), tmp_path / "f.png")
+    figures.forward_strip(Linear(300), torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), tmp_path / "f.png")
     assert seen == [f"t = {k}" for k in range(0, 300, 30)]
-    figures.forward_strip(FlowSchedule(), torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), tmp_path / "f.png", count=3)
-    assert seen[-3:] == ["picture", "t = 0.5", "t = 1"]
+    figures.forward_strip(Flow(), torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), tmp_path / "f.png", count=3)
+    assert seen[-3:] == ["image", "t = 0.5", "t = 1"]
 
 
 def test_grid_is_pixel_exact() -> None:

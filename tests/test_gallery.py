@@ -1,4 +1,4 @@
-"""Pictures on the disk: each can be drawn again, and a drawing that stopped goes on."""
+"""ImageDataset on the disk: each can be drawn again, and a drawing that stopped goes on."""
 
 import json
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from PIL import Image
 
 from tests.test_processes import finish, launch
 from tests.test_training import quiet, small
-from unnoise.errors import UserError
-from unnoise.gallery import Drawing, draw_to, plan_drawing, redraw
+from unnoise.utils.errors import UserError
+from unnoise.runs.generate import Drawing, draw_to, plan_drawing, redraw
 from unnoise.model import Model
-from unnoise.run import Run
-from unnoise.sampler import Sampling
+from unnoise.runs.trainer import Run
+from unnoise.diffusion.sampling import SamplingConfig
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +33,10 @@ def drawing(model: Model, **changes: object) -> Drawing:
 def test_drawn_again_bit_for_bit(model: Model, tmp_path: Path) -> None:
     assert list(draw_to(model, drawing(model), tmp_path / "out")) == [4, 8, 10]
     for number in (0, 5, 9):
-        picture = tmp_path / "out" / f"{number:06d}.png"
-        again, same = redraw(model, picture)
-        assert same and np.array_equal(again[..., 0], np.asarray(Image.open(picture)))
-    told = json.loads(Image.open(picture).info["unnoise"])
+        image = tmp_path / "out" / f"{number:06d}.png"
+        again, same = redraw(model, image)
+        assert same and np.array_equal(again[..., 0], np.asarray(Image.open(image)))
+    told = json.loads(Image.open(image).info["unnoise"])
     assert (told["number"], told["seed"], told["sampling"]["steps"]) == (9, 3, 4)
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "other.png")
     with pytest.raises(UserError, match="does not say how it was drawn"):
@@ -82,7 +82,7 @@ def test_labels(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Tensor | None] = []
     sample = Model.sample
 
-    def spy(self: Model, numbers: range, seed: int, sampling: Sampling, label: torch.Tensor | None) -> torch.Tensor:
+    def spy(self: Model, numbers: range, seed: int, sampling: SamplingConfig, label: torch.Tensor | None) -> torch.Tensor:
         seen.append(label)
         return sample(self, numbers, seed, sampling, label)
 

@@ -3,17 +3,17 @@ import math
 import pytest
 import torch
 
-from unnoise.draws import PictureNoise
-from unnoise.errors import UserError
-from unnoise.gaussian import GaussianDenoiser, Moments
-from unnoise.noise import FlowSchedule, KarrasSchedule, LinearSchedule, Schedule, add_noise
+from unnoise.utils.rng import BatchRng
+from unnoise.utils.errors import UserError
+from unnoise.diffusion.gaussian import GaussianDenoiser, Moments
+from unnoise.diffusion.schedules import Flow, Karras, Linear, Schedule, add_noise
 from unnoise.recipe import Recipe, override
-from unnoise.sampler import Sampling, sample, starting_point, trajectory
-from unnoise.solvers import DDIM, DDPM, Sampler
-from unnoise.times import UniformSteps
+from unnoise.diffusion.sampling import SamplingConfig, sample, starting_point, trajectory
+from unnoise.diffusion.samplers import DDIM, DDPM, Sampler
+from unnoise.diffusion.timesteps import UniformSteps
 
 
-def test_moments_of_known_pictures() -> None:
+def test_moments_of_known_images() -> None:
     """Two directions of known spread over a known rest."""
     torch.manual_seed(0)
     directions = torch.linalg.qr(torch.randn(48, 2))[0].T  # (2, 48), orthonormal
@@ -32,15 +32,15 @@ def test_moments_of_known_pictures() -> None:
         Moments.measure(x[:1].reshape(1, 3, 4, 4))
 
 
-def test_drawn_pictures_have_the_moments() -> None:
+def test_drawn_images_have_the_moments() -> None:
     moments = Moments(torch.full((1, 2, 2), 0.5), torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]]), torch.tensor(0.2))
-    drawn = moments.draw(PictureNoise(0, range(20_000)), torch.empty(20_000, 1, 2, 2)).flatten(1).double()
+    drawn = moments.draw(BatchRng(0, range(20_000)), torch.empty(20_000, 1, 2, 2)).flatten(1).double()
     b = moments.basis.flatten(1).double()
     torch.testing.assert_close(torch.cov(drawn.T), b.T @ b + 0.04 * torch.eye(4, dtype=torch.float64), rtol=0.05, atol=0.02)
     torch.testing.assert_close(drawn.mean(0), torch.full((4,), 0.5, dtype=torch.float64), rtol=0, atol=0.03)
 
 
-@pytest.mark.parametrize("schedule", [LinearSchedule(300), FlowSchedule(), KarrasSchedule(10.0)], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("schedule", [Linear(300), Flow(), Karras(10.0)], ids=lambda s: type(s).__name__)
 def test_gaussian_denoiser_is_the_posterior_mean(schedule: Schedule) -> None:
     """Against x_hat = mean + alpha S (alpha^2 S + sigma^2 I)^-1 (x_t - alpha mean) with the whole matrix S, in float64."""
     torch.manual_seed(0)
@@ -58,14 +58,14 @@ def test_gaussian_denoiser_is_the_posterior_mean(schedule: Schedule) -> None:
         torch.testing.assert_close(got[b].flatten(), expected, rtol=1e-10, atol=1e-10)
 
 
-# The mean brightness of 64x64 colour pictures has spread .202; along the unit vector that is .202 sqrt(12288).
+# The mean brightness of 64x64 colour images has spread .202; along the unit vector that is .202 sqrt(12288).
 BRIGHTNESS = Moments(torch.zeros(1, 1, 1), torch.full((1, 1, 1, 1), 0.202 * math.sqrt(12288)), torch.tensor(0.0))
 
 
 def _spread_kept(schedule: Schedule, sampler: Sampler, start: str) -> float:
     """The share of the brightness's spread that the exact denoiser's samples have."""
-    sampling = Sampling(sampler, UniformSteps(), 300, clamp_estimate=False, start=start)
-    denoiser, noise = GaussianDenoiser(schedule, BRIGHTNESS), PictureNoise(0, range(4000))
+    sampling = SamplingConfig(sampler, UniformSteps(), 300, clamp_estimate=False, start=start)
+    denoiser, noise = GaussianDenoiser(schedule, BRIGHTNESS), BatchRng(0, range(4000))
     x = starting_point(denoiser, noise, torch.empty(4000, 1, 1, 1), start, BRIGHTNESS)
     for record in trajectory(denoiser, x, sampling, noise):
         x = record.x
@@ -75,7 +75,7 @@ def _spread_kept(schedule: Schedule, sampler: Sampler, start: str) -> float:
 @pytest.mark.parametrize(("sampler", "least", "most"), [(DDIM(), 0.18, 0.22), (DDPM(), 0.25, 0.31)], ids=["ddim", "ddpm"])
 def test_the_terminal_snr_fault(sampler: Sampler, least: float, most: float) -> None:
     """Training ends at alpha = .2192, sampling starts from N(0, I): 70 to 80 % of the spread is lost; closed form 1/5."""
-    schedule = LinearSchedule(300)
+    schedule = Linear(300)
     kept = _spread_kept(schedule, sampler, "noise")
     assert least < kept < most
     if sampler == DDIM():
@@ -87,7 +87,7 @@ def test_the_terminal_snr_fault(sampler: Sampler, least: float, most: float) -> 
 @pytest.mark.parametrize("sampler", [DDIM(), DDPM()], ids=["ddim", "ddpm"])
 @pytest.mark.parametrize(
     ("schedule", "start"),
-    [(LinearSchedule(300, zero_terminal_snr=True), "noise"), (LinearSchedule(300), "data")],
+    [(Linear(300, zero_terminal_snr=True), "noise"), (Linear(300), "data")],
     ids=["zero terminal SNR", "start from data"],
 )
 def test_the_terminal_snr_fault_mended(sampler: Sampler, schedule: Schedule, start: str) -> None:
@@ -99,7 +99,7 @@ def test_zero_terminal_snr_is_lins() -> None:
     from diffusers import DDPMScheduler
 
     theirs = DDPMScheduler(300, 1e-4, 0.02, "linear", rescale_betas_zero_snr=True).alphas_cumprod
-    schedule = LinearSchedule(300, zero_terminal_snr=True)
+    schedule = Linear(300, zero_terminal_snr=True)
     t = torch.arange(1, 301, dtype=torch.float64) / 300
     ours = schedule.alpha(t).square()
     torch.testing.assert_close(ours[:-1].float(), theirs[:-1], rtol=2e-4, atol=1e-7)
@@ -114,6 +114,6 @@ def test_noise_target_is_refused_at_zero_snr() -> None:
 
 
 def test_a_start_from_data_needs_moments() -> None:
-    denoiser = GaussianDenoiser(LinearSchedule(10), BRIGHTNESS)
+    denoiser = GaussianDenoiser(Linear(10), BRIGHTNESS)
     with pytest.raises(UserError, match=r"choose sampling\.start noise"):
-        sample(denoiser, (1, 1, 1), [0], Sampling(steps=5, start="data"))
+        sample(denoiser, (1, 1, 1), [0], SamplingConfig(steps=5, start="data"))

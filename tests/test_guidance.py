@@ -5,13 +5,13 @@ import torch
 from torch import Tensor
 
 from tests.oracle import GaussianDenoiser
-from unnoise.denoiser import Denoiser
-from unnoise.errors import UserError
-from unnoise.guidance import GUIDANCES, AutoGuidance, ClassGuidance
-from unnoise.noise import SCHEDULES, CosineSchedule, FlowSchedule
-from unnoise.sampler import Sampling, sample
-from unnoise.solvers import SAMPLERS
-from unnoise.times import KarrasSteps, LogSnrSteps, TrailingSteps
+from unnoise.diffusion.denoiser import Denoiser
+from unnoise.utils.errors import UserError
+from unnoise.diffusion.guidance import GUIDANCES, AutoGuidance, ClassGuidance
+from unnoise.diffusion.schedules import SCHEDULES, Cosine, Flow
+from unnoise.diffusion.sampling import SamplingConfig, sample
+from unnoise.diffusion.samplers import SAMPLERS
+from unnoise.diffusion.timesteps import KarrasSteps, LogSnrSteps, TrailingSteps
 
 MEANS = torch.tensor([-0.5, 0.1, 0.6, 0.3])  # of three classes, and of no class
 
@@ -21,7 +21,7 @@ class Labelled(Denoiser):
 
     def __init__(self, std: float = 0.3) -> None:
         super().__init__()
-        self.schedule, self.std, self.calls = FlowSchedule(), std, 0
+        self.schedule, self.std, self.calls = Flow(), std, 0
 
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         self.calls += 1
@@ -90,7 +90,7 @@ def test_pure_noise_is_guided_too() -> None:
 
 
 def test_autoguidance() -> None:
-    better, worse = GaussianDenoiser(CosineSchedule()), GaussianDenoiser(CosineSchedule(), std=0.8)
+    better, worse = GaussianDenoiser(Cosine()), GaussianDenoiser(Cosine(), std=0.8)
     got = AutoGuidance(2.0).wrap(better, worse)(X, T)
     torch.testing.assert_close(got, worse(X, T) + 2 * (better(X, T) - worse(X, T)))
     with pytest.raises(UserError, match=r"guide\.safetensors"):
@@ -100,12 +100,12 @@ def test_autoguidance() -> None:
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("kind", GUIDANCES)
 def test_every_kind_with_every_sampler(kind: str, name: str) -> None:
-    """Guided pictures are moved to their class's side of the mean; without guidance they have their class's mean."""
+    """Guided images are moved to their class's side of the mean; without guidance they have their class's mean."""
     denoiser = Labelled()
     how = GUIDANCES[kind]() if kind == "none" else GUIDANCES[kind](2.0)  # type: ignore[call-arg]
     guided = how.wrap(denoiser, Labelled(0.5))
     label = torch.arange(600) % 3
-    x = sample(guided, (1, 2, 2), range(600), Sampling(SAMPLERS[name](), KarrasSteps(), 30, clamp_estimate=False), label=label)
+    x = sample(guided, (1, 2, 2), range(600), SamplingConfig(SAMPLERS[name](), KarrasSteps(), 30, clamp_estimate=False), label=label)
     means = torch.stack([x[label == k].mean() for k in range(3)])
     if kind == "class":
         assert means[0] < -0.6 and means[2] > 0.68
@@ -119,7 +119,7 @@ def test_every_kind_with_every_schedule(schedule: object) -> None:
     better, worse = GaussianDenoiser(schedule), GaussianDenoiser(schedule, std=0.6)  # type: ignore[arg-type]
     for kind, make in GUIDANCES.items():
         if kind != "class":
-            x = sample(make().wrap(better, worse), (1, 2, 2), range(50), Sampling(times=times, steps=20))
+            x = sample(make().wrap(better, worse), (1, 2, 2), range(50), SamplingConfig(times=times, steps=20))
             assert torch.isfinite(x).all() and abs(float(x.mean()) - 0.3) < 0.15
 
 

@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unnoise.errors import UserError
-from unnoise.network.blocks import ACTIVATIONS, NORMS, Attention, Style
-from unnoise.network.simple_unet import SimpleUnetPlan
-from unnoise.network.unet import UNetPlan
+from unnoise.utils.errors import UserError
+from unnoise.networks.layers import ACTIVATIONS, NORMS, Attention, Style
+from unnoise.networks.simple_unet import SimpleUnetConfig
+from unnoise.networks.unet import UNetConfig
 from unnoise.recipe import NETWORKS
 
 
 def test_simple_unet_is_the_notebooks() -> None:
     """62,438,883 parameters, and exactly the names that its weights in the wild have."""
     with torch.device("meta"):
-        network = SimpleUnetPlan().build(3, (64, 64), 0)
+        network = SimpleUnetConfig().build(3, (64, 64), 0)
     assert sum(p.numel() for p in network.parameters()) == 62_438_883
     names = {"time_mlp.1", "conv0", "output"}
     parts = ["time_mlp", "conv1", "transform", "conv2", "bnorm1", "bnorm2"]
@@ -34,7 +34,7 @@ def test_simple_unet_is_the_notebooks() -> None:
 def test_simple_unet_against_a_plain_implementation() -> None:
     """The same weights, written out from the description as one function."""
     torch.manual_seed(0)
-    network = SimpleUnetPlan(widths=(4, 8, 16)).build(3, (8, 8), 0).double().eval()
+    network = SimpleUnetConfig(widths=(4, 8, 16)).build(3, (8, 8), 0).double().eval()
     w = network.state_dict()
 
     def norm(x: Tensor, n: str) -> Tensor:
@@ -63,12 +63,12 @@ def test_simple_unet_against_a_plain_implementation() -> None:
 @pytest.mark.parametrize("classes", [0, 3])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network_contract(name: str, classes: int) -> None:
-    """Same shape out, each picture by itself, a gradient to every parameter in use; any height and width that fits."""
+    """Same shape out, each image by itself, a gradient to every parameter in use; any height and width that fits."""
     torch.manual_seed(0)
     network = NETWORKS[name]().build(1, (16, 32), classes).eval()
     for p in network.parameters():  # a branch that begins at zero would hide what is behind it
         torch.nn.init.normal_(p, std=0.05)
-    told = {"augmented": torch.randn(3, 6)} if NETWORKS[name].takes_augmentation else {}
+    told = {"augment_labels": torch.randn(3, 6)} if NETWORKS[name].takes_augmentation else {}
     x, c, label = torch.randn(3, 1, 16, 32), torch.tensor([0.1, 1.0, 2.0]), torch.tensor([0, 1, 2]) if classes else None
     out = network(x, c, label)
     assert out.shape == x.shape
@@ -90,7 +90,7 @@ def test_every_style_learns(norm: str, activation: str, residual: bool) -> None:
     """Its output moves towards a target, and to every parameter there is a way."""
     torch.manual_seed(0)
     style = Style(norm, activation, residual)
-    network = UNetPlan(widths=(16, 32), blocks=1, embedding=16, style=style, attention_tokens=0).build(1, (8, 8), 0)
+    network = UNetConfig(widths=(16, 32), blocks=1, embedding=16, style=style, attention_tokens=0).build(1, (8, 8), 0)
     assert not any(isinstance(m, Attention) for m in network.modules())
     x, c, y = torch.randn(4, 1, 8, 8), torch.zeros(4), torch.randn(4, 1, 8, 8)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)

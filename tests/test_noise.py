@@ -1,16 +1,16 @@
 import pytest
 import torch
 
-from unnoise.errors import UserError
-from unnoise.noise import SCHEDULES, LinearSchedule, add_noise
-from unnoise.times import SAMPLING_TIMES, TRAINING_TIMES, LogNormalTimes, spread_uniform
+from unnoise.utils.errors import UserError
+from unnoise.diffusion.schedules import SCHEDULES, Linear, add_noise
+from unnoise.diffusion.timesteps import SAMPLING_TIMES, TRAINING_TIMES, LogNormalTimes, stratified_uniform
 
 schedules = pytest.mark.parametrize("schedule", [make() for make in SCHEDULES.values()], ids=list(SCHEDULES))
 
 
 def test_notebook_numbers() -> None:
     """T = 300: alpha_bar as a plain running product, at every step; and the figures that the notebook is known by."""
-    schedule = LinearSchedule(timesteps=300)
+    schedule = Linear(timesteps=300)
     alpha_bar, products = 1.0, []
     for k in range(300):
         alpha_bar *= 1 - (1e-4 + (0.02 - 1e-4) * k / 299)
@@ -39,8 +39,8 @@ def test_schedule_contract(schedule) -> None:  # type: ignore[no-untyped-def]
     assert float(schedule.time_at(torch.tensor(float("inf")))) == 1
 
 
-def test_add_noise_is_per_picture() -> None:
-    schedule = LinearSchedule(300)
+def test_add_noise_is_per_image() -> None:
+    schedule = Linear(300)
     x, z, t = torch.randn(3, 1, 4, 4), torch.randn(3, 1, 4, 4), torch.tensor([1 / 300, 0.5, 1.0])
     got = add_noise(schedule, x, t, z)
     for b in range(3):
@@ -51,7 +51,7 @@ def test_add_noise_is_per_picture() -> None:
 @pytest.mark.parametrize("name", TRAINING_TIMES)
 def test_training_times_contract(name: str, schedule) -> None:  # type: ignore[no-untyped-def]
     times = TRAINING_TIMES[name]()
-    u = spread_uniform(0.3, 10_000)
+    u = stratified_uniform(0.3, 10_000)
     if name == "discrete" and schedule.steps is None:
         with pytest.raises(UserError, match="linear"):
             times(u, schedule)
@@ -64,7 +64,7 @@ def test_training_times_contract(name: str, schedule) -> None:  # type: ignore[n
 
 def test_log_normal_times_have_their_law() -> None:
     schedule = SCHEDULES["karras"]()
-    logs = schedule.sigma(LogNormalTimes(-1.2, 1.2)(spread_uniform(0.5, 20000), schedule)).log()
+    logs = schedule.sigma(LogNormalTimes(-1.2, 1.2)(stratified_uniform(0.5, 20000), schedule)).log()
     assert float(logs.mean()) == pytest.approx(-1.2, abs=0.01)
     assert float(logs.std()) == pytest.approx(1.2, abs=0.01)
 
@@ -88,7 +88,7 @@ def test_sampling_times_contract(name: str, schedule) -> None:  # type: ignore[n
 
 @pytest.mark.parametrize("name", ["uniform", "trailing"])
 def test_discrete_sampling_times_are_whole_steps(name: str) -> None:
-    schedule = LinearSchedule(300)
+    schedule = Linear(300)
     for n in range(1, 301):
         steps = SAMPLING_TIMES[name]()(schedule, n) * 300
         torch.testing.assert_close(steps, steps.round())

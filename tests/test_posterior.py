@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from tests.oracle import MixtureDenoiser
-from unnoise.denoiser import Denoiser
-from unnoise.draws import PictureNoise
-from unnoise.errors import UserError
-from unnoise.gaussian import GaussianDenoiser, Moments
-from unnoise.noise import CosineSchedule, KarrasSchedule, LinearSchedule, Schedule
-from unnoise.restore.noise_level import NOISES, GaussianNoise, estimate_sigma, refine_sigma, salt_and_pepper
-from unnoise.restore.operators import (
+from unnoise.diffusion.denoiser import Denoiser
+from unnoise.utils.rng import BatchRng
+from unnoise.utils.errors import UserError
+from unnoise.diffusion.gaussian import GaussianDenoiser, Moments
+from unnoise.diffusion.schedules import Cosine, Karras, Linear, Schedule
+from unnoise.restoration.noise import NOISES, GaussianNoise, estimate_sigma, refine_sigma, salt_and_pepper
+from unnoise.restoration.operators import (
     BlockDCT,
     Blur,
     Crop,
@@ -27,13 +27,13 @@ from unnoise.restore.operators import (
     Operator,
     Signs,
 )
-from unnoise.restore.posterior import DPS, MMPS, POSTERIORS, Observation, Spectral, conjugate_gradients, denoise
-from unnoise.restore.restoring import fitted, restore
-from unnoise.restore.tasks import Dejpeg, Inpaint
-from unnoise.restore.tiles import Tiled
-from unnoise.sampler import Sampling, sample
-from unnoise.solvers import DDIM, SAMPLERS
-from unnoise.times import KarrasSteps
+from unnoise.restoration.posteriors import DPS, MMPS, POSTERIORS, Observation, Spectral, conjugate_gradients, denoise
+from unnoise.restoration.restore import fitted, restore
+from unnoise.restoration.tasks import Dejpeg, Inpaint
+from unnoise.restoration.tiling import Tiled
+from unnoise.diffusion.sampling import SamplingConfig, sample
+from unnoise.diffusion.samplers import DDIM, SAMPLERS
+from unnoise.diffusion.timesteps import KarrasSteps
 
 SIZE = (16, 16)
 OPERATORS: dict[str, tuple[Operator, int]] = {  # and the channels that they take
@@ -79,19 +79,19 @@ def test_operators_are_what_they_say() -> None:
     assert float(line[15].sum()) == pytest.approx(1, abs=1e-5) and float(line.sum(1)[14]) == 0
     tilted = Blur.motion(8, 90)(spike)[0, 0]
     torch.testing.assert_close(tilted, line.T)
-    with pytest.raises(UserError, match="the mask has 16x16 pixels and the picture 8x8"):
+    with pytest.raises(UserError, match="the mask has 16x16 pixels and the image 8x8"):
         Mask.random(SIZE, 0.5)(torch.zeros(1, 1, 8, 8))
     with pytest.raises(UserError, match="only colour"):
         Grey()(torch.zeros(1, 1, 8, 8))
 
 
 def test_jpeg_is_pillows() -> None:
-    """Quantised with a file's own tables, our coefficients give the picture that Pillow decodes, to its rounding."""
+    """Quantised with a file's own tables, our coefficients give the image that Pillow decodes, to its rounding."""
     rng = np.random.default_rng(0)
     smooth = np.clip(np.cumsum(np.cumsum(rng.normal(size=(16, 16)), 0), 1) * 3 + 120, 0, 255)
     x = torch.from_numpy(smooth.round()).float()[None, None] / 127.5 - 1
     task = Dejpeg.of_quality(30, colour=False)
-    decoded = task.damage(x, PictureNoise(0, [0]))
+    decoded = task.damage(x, BatchRng(0, [0]))
     operator, seen = BlockDCT(), task.see(x)  # x itself, rounded as the encoder does it
     ours = operator.adjoint(seen.y, x)  # orthonormal: the adjoint is the inverse
     assert float((ours.clamp(-1, 1) - decoded).abs().max()) * 127.5 <= 1.5
@@ -103,7 +103,7 @@ def test_what_a_file_kept_is_found(quality: int) -> None:
     torch.manual_seed(0)
     x = (0.3 * torch.randn(1, 3, 1, 1) + Blur.gaussian(3.0)(torch.randn(1, 3, 64, 64)) * 2).clamp(-0.8, 0.8)
     task = Dejpeg.of_quality(quality, colour=True)
-    seen = task.see(task.damage(x, PictureNoise(0, [0])))
+    seen = task.see(task.damage(x, BatchRng(0, [0])))
     error = (seen.y - seen.operator(x)) / (12 * seen.variance).sqrt()  # in steps
     for part in (error[:, : 64 * 64], error[:, 64 * 64 :]):  # luma, chroma
         assert float(part.abs().quantile(0.999)) < 0.9 and float(part.square().mean().sqrt()) < 1.1 / 12**0.5
@@ -147,14 +147,14 @@ def against_the_truth(name: str, method: str, schedule: Schedule, sigma: float =
     shaped = y.float().reshape(1, *seen.shape[1:]).expand(count, *seen.shape[1:])
     how = POSTERIORS[method]() if method != "mmps" else MMPS(rounds)
     found = restore(GaussianDenoiser(schedule, moments), shaped, operator, sigma**2, (1, 4, 4), how,
-                    Sampling(SAMPLERS["dpm++2m"](), KarrasSteps(), 60, clamp_estimate=False), samples=1)  # fmt: skip
+                    SamplingConfig(SAMPLERS["dpm++2m"](), KarrasSteps(), 60, clamp_estimate=False), samples=1)  # fmt: skip
     x = found.samples[0].flatten(1).double()
     bias = float(((x.mean(0) - wanted) / spread.sqrt()).square().mean().sqrt())
     return bias, float((x.var(0) / spread).mean())
 
 
 @pytest.mark.parametrize(
-    "schedule", [KarrasSchedule(20.0), CosineSchedule(), LinearSchedule(1000)], ids=lambda s: type(s).__name__
+    "schedule", [Karras(20.0), Cosine(), Linear(1000)], ids=lambda s: type(s).__name__
 )
 @pytest.mark.parametrize("name", SEEN)
 def test_mmps_draws_the_posterior(name: str, schedule: Schedule) -> None:
@@ -165,26 +165,26 @@ def test_mmps_draws_the_posterior(name: str, schedule: Schedule) -> None:
 @pytest.mark.parametrize("name", ["mask", "down"])
 def test_two_rounds_are_near(name: str) -> None:
     """As many as a network's Jacobian is asked for by default."""
-    bias, ratio = against_the_truth(name, "mmps", KarrasSchedule(20.0), rounds=2)
+    bias, ratio = against_the_truth(name, "mmps", Karras(20.0), rounds=2)
     assert bias < 0.25 and 0.9 < ratio < 1.1, (bias, ratio)
 
 
 @pytest.mark.parametrize("method", sorted(set(POSTERIORS) - {"mmps"}))
 def test_others_come_near_the_mean(method: str) -> None:
     """They are approximations: near the mean, their spread whatever it is (docs/restoring.md gives the figures)."""
-    bias, _ = against_the_truth("mask", method, KarrasSchedule(20.0))
+    bias, _ = against_the_truth("mask", method, Karras(20.0))
     assert bias < 0.8, bias
 
 
 def test_mixture_weights() -> None:
-    """One pixel of each picture is seen through noise: the modes have the weights that Bayes' rule gives them."""
-    denoiser, sigma, y = MixtureDenoiser(KarrasSchedule(20.0)), 0.8, 0.1
+    """One pixel of each image is seen through noise: the modes have the weights that Bayes' rule gives them."""
+    denoiser, sigma, y = MixtureDenoiser(Karras(20.0)), 0.8, 0.1
     variance = denoiser.std**2 + sigma**2
     low = denoiser.weight * math.exp(-((y + denoiser.centre) ** 2) / 2 / variance)
     high = (1 - denoiser.weight) * math.exp(-((y - denoiser.centre) ** 2) / 2 / variance)
     seen = torch.full((4000, 1, 1, 2), y)
     operator = Mask(torch.tensor([[1.0, 0.0]]))
-    how = Sampling(SAMPLERS["dpm++2m"](), KarrasSteps(), 80, clamp_estimate=False)
+    how = SamplingConfig(SAMPLERS["dpm++2m"](), KarrasSteps(), 80, clamp_estimate=False)
     x = restore(denoiser, seen * operator.kept, operator, sigma**2, method=MMPS(rounds=2), sampling=how, samples=1).samples[0]
     found = (x[..., 0] < 0).float().mean(), (x[..., 1] < 0).float().mean()
     assert float(found[0]) == pytest.approx(low / (low + high), abs=0.05)  # MMPS takes p(x | x_t) for a Gaussian
@@ -194,7 +194,7 @@ def test_mixture_weights() -> None:
 def test_seeing_all_is_denoising_at_the_combined_level() -> None:
     """With A = I, E[x | x_t, y] is the one-step estimate at the level that both together have, for a Gaussian."""
     moments, _, _ = prior()
-    denoiser = GaussianDenoiser(KarrasSchedule(20.0), moments)
+    denoiser = GaussianDenoiser(Karras(20.0), moments)
     x_t, y = torch.randn(5, 1, 4, 4), torch.randn(5, 1, 4, 4)
     sigma_t, sigma_y = 0.7, 0.4
     t = denoiser.schedule.time_at(torch.tensor(sigma_t, dtype=torch.float64))
@@ -206,13 +206,13 @@ def test_seeing_all_is_denoising_at_the_combined_level() -> None:
 
 def test_a_sample_is_twice_as_far_off_as_the_mean() -> None:
     moments, _, _ = prior()
-    denoiser = GaussianDenoiser(KarrasSchedule(20.0), moments)
-    clean = moments.draw(PictureNoise(0, range(400)), torch.empty(400, 1, 4, 4))
+    denoiser = GaussianDenoiser(Karras(20.0), moments)
+    clean = moments.draw(BatchRng(0, range(400)), torch.empty(400, 1, 4, 4))
     operator = SEEN["mask"]
-    y = operator(clean + 0.1 * PictureNoise(1, range(400)).normal_like(clean))
+    y = operator(clean + 0.1 * BatchRng(1, range(400)).normal_like(clean))
     variance = 0.01
     found = restore(denoiser, y, operator, variance, method=MMPS(rounds=3), samples=16,
-                    sampling=Sampling(times=KarrasSteps(), steps=40, clamp_estimate=False))  # fmt: skip
+                    sampling=SamplingConfig(times=KarrasSteps(), steps=40, clamp_estimate=False))  # fmt: skip
     one, mean = (float((x - clean).square().mean()) for x in (found.samples[0], found.mean))
     assert one / (mean * 16 / 17) == pytest.approx(2, rel=0.12)
     assert float(found.std.square().mean()) == pytest.approx(float((found.mean - clean).square().mean()) * 16 / 17, rel=0.15)
@@ -222,9 +222,9 @@ def test_a_sample_is_twice_as_far_off_as_the_mean() -> None:
 @pytest.mark.parametrize("method", ["ddnm", "diffpir", "mmps"])
 def test_without_noise_what_is_seen_is_kept(method: str, name: str) -> None:
     moments, _, _ = prior()
-    denoiser, operator = GaussianDenoiser(KarrasSchedule(20.0), moments), SEEN[name]
-    y = operator(moments.draw(PictureNoise(0, range(6)), torch.empty(6, 1, 4, 4)).clamp(-0.9, 0.9))
-    sampling = Sampling(times=KarrasSteps(), steps=40, clamp_estimate=False)
+    denoiser, operator = GaussianDenoiser(Karras(20.0), moments), SEEN[name]
+    y = operator(moments.draw(BatchRng(0, range(6)), torch.empty(6, 1, 4, 4)).clamp(-0.9, 0.9))
+    sampling = SamplingConfig(times=KarrasSteps(), steps=40, clamp_estimate=False)
     how = MMPS(rounds=8) if method == "mmps" else POSTERIORS[method]()
     x = restore(denoiser, y, operator, 1e-6, (1, 4, 4), how, sampling, samples=1).samples[0]
     assert float((operator(x) - y).abs().max()) < 0.02
@@ -234,18 +234,18 @@ def test_without_noise_what_is_seen_is_kept(method: str, name: str) -> None:
 def test_every_sampler_can_restore(name: str) -> None:
     moments, mean, _ = prior()
     y = SEEN["mask"](mean.float().reshape(1, 1, 4, 4).expand(200, 1, 4, 4))
-    sampling = Sampling(SAMPLERS[name](), KarrasSteps(), 30, clamp_estimate=False)
-    x = restore(GaussianDenoiser(KarrasSchedule(20.0), moments), y, SEEN["mask"], 0.01, sampling=sampling, samples=1)
+    sampling = SamplingConfig(SAMPLERS[name](), KarrasSteps(), 30, clamp_estimate=False)
+    x = restore(GaussianDenoiser(Karras(20.0), moments), y, SEEN["mask"], 0.01, sampling=sampling, samples=1)
     assert float((x.samples[0].mean(0).flatten() - mean).abs().max()) < 0.15
 
 
 def test_not_linear() -> None:
     """DPS takes any callable; the others say so."""
     moments, mean, _ = prior()
-    denoiser = GaussianDenoiser(KarrasSchedule(20.0), moments)
+    denoiser = GaussianDenoiser(Karras(20.0), moments)
     squash = Custom(lambda x: torch.tanh(2 * x), linear=False)
-    clean = moments.draw(PictureNoise(0, range(100)), torch.empty(100, 1, 4, 4))
-    sampling = Sampling(times=KarrasSteps(), steps=50, clamp_estimate=False)
+    clean = moments.draw(BatchRng(0, range(100)), torch.empty(100, 1, 4, 4))
+    sampling = SamplingConfig(times=KarrasSteps(), steps=50, clamp_estimate=False)
     found = restore(denoiser, squash(clean), squash, 1e-2, method=DPS(), sampling=sampling, samples=1).samples[0]
     before = (clean - mean.float().reshape(1, 1, 4, 4)).square().mean()
     assert float((found - clean).square().mean() / before) < 0.3
@@ -267,7 +267,7 @@ class Local(Denoiser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.schedule, self.shapes = KarrasSchedule(20.0), set[tuple[int, ...]]()
+        self.schedule, self.shapes = Karras(20.0), set[tuple[int, ...]]()
 
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         self.shapes.add(tuple(x_t.shape[2:]))
@@ -277,7 +277,7 @@ class Local(Denoiser):
 def test_tiles_cover_and_agree() -> None:
     local = Local()
     tiled = Tiled(local, (16, 16))
-    sampling = Sampling(DDIM(), KarrasSteps(), 5, clamp_estimate=False)
+    sampling = SamplingConfig(DDIM(), KarrasSteps(), 5, clamp_estimate=False)
     one, other = (sample(d, (1, 40, 27), [0, 1], sampling, seed=2) for d in (tiled, Local()))
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
     assert local.shapes == {(16, 16)}
@@ -288,12 +288,12 @@ def test_tiles_cover_and_agree() -> None:
     assert fitted((40, 27), (16, 16), 8) == (40, 32) and fitted((5, 9), (16, 16), 8) == (16, 16)
 
 
-def test_a_part_of_a_larger_picture() -> None:
-    """What lies beyond the picture is drawn, and changes nothing in what is seen."""
+def test_a_part_of_a_larger_image() -> None:
+    """What lies beyond the image is drawn, and changes nothing in what is seen."""
     moments, _, _ = prior()
-    y = moments.draw(PictureNoise(0, range(3)), torch.empty(3, 1, 4, 4)).clamp(-1, 1)[..., :3, :3]
-    sampling = Sampling(times=KarrasSteps(), steps=30, clamp_estimate=False)
-    found = restore(GaussianDenoiser(KarrasSchedule(20.0), moments), y, Identity() @ Crop((3, 3)), 1e-6, (1, 4, 4),
+    y = moments.draw(BatchRng(0, range(3)), torch.empty(3, 1, 4, 4)).clamp(-1, 1)[..., :3, :3]
+    sampling = SamplingConfig(times=KarrasSteps(), steps=30, clamp_estimate=False)
+    found = restore(GaussianDenoiser(Karras(20.0), moments), y, Identity() @ Crop((3, 3)), 1e-6, (1, 4, 4),
                     method=MMPS(rounds=8), sampling=sampling, samples=1)  # fmt: skip
     assert found.mean.shape == (3, 1, 4, 4) and float((found.mean[..., :3, :3] - y).abs().max()) < 0.02
 
@@ -302,7 +302,7 @@ def test_a_part_of_a_larger_picture() -> None:
 def test_noises_have_their_variance(name: str) -> None:
     x = torch.linspace(-0.8, 0.8, 5).reshape(1, 1, 1, 5).expand(4000, 1, 1, 5)
     model = NOISES[name]()
-    y = model.add(x, PictureNoise(0, range(4000)))
+    y = model.add(x, BatchRng(0, range(4000)))
     torch.testing.assert_close(y.mean(0), x[0], rtol=0, atol=0.03)
     torch.testing.assert_close(y.var(0), model.variance(x[:1])[0], rtol=0.1, atol=1e-4)
     with pytest.raises(UserError, match="greater than 0"):
@@ -312,9 +312,9 @@ def test_noises_have_their_variance(name: str) -> None:
 def test_a_first_guess_is_refined() -> None:
     """The denoiser's own residual finds the level, from a guess that is a half too high or too low."""
     moments, _, _ = prior(size=16, rank=4)
-    denoiser = GaussianDenoiser(KarrasSchedule(20.0), moments)
-    clean = moments.draw(PictureNoise(0, range(4)), torch.empty(4, 1, 16, 16))
-    y = clean + 0.3 * PictureNoise(1, range(4)).normal_like(clean)
+    denoiser = GaussianDenoiser(Karras(20.0), moments)
+    clean = moments.draw(BatchRng(0, range(4)), torch.empty(4, 1, 16, 16))
+    y = clean + 0.3 * BatchRng(1, range(4)).normal_like(clean)
     for guess in (0.2, 0.45):
         found = refine_sigma(y, guess, lambda y, sigma: denoise(denoiser, y, sigma), 20.0, 12)
         assert found == pytest.approx(0.3, rel=0.05)
@@ -332,7 +332,7 @@ def test_salt_and_pepper_is_found() -> None:
 
 def test_bad_observations() -> None:
     moments, _, _ = prior()
-    denoiser, y = GaussianDenoiser(KarrasSchedule(20.0), moments), torch.zeros(1, 1, 4, 4)
+    denoiser, y = GaussianDenoiser(Karras(20.0), moments), torch.zeros(1, 1, 4, 4)
     for call, hint in (
         (lambda: restore(denoiser, y * math.nan), "not finite"),
         (lambda: restore(denoiser, y, variance=-1.0), "at least 0"),
@@ -350,16 +350,16 @@ def test_a_composition_is_linear_only_if_both_are() -> None:
 
 
 def test_samples_do_not_depend_on_their_company(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sample k of picture b is a function of (seed, k, b), however many are drawn at once; variances and masks go with them."""
+    """Sample k of image b is a function of (seed, k, b), however many are drawn at once; variances and masks go with them."""
     moments, _, _ = prior()
-    denoiser = GaussianDenoiser(KarrasSchedule(20.0), moments)
+    denoiser = GaussianDenoiser(Karras(20.0), moments)
     y = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(2)) * 0.3
-    operator, variance = Mask((y > -0.2).float()), 0.01 + y.square()  # of each picture its own
-    sampling = Sampling(times=KarrasSteps(), steps=8, clamp_estimate=False)
+    operator, variance = Mask((y > -0.2).float()), 0.01 + y.square()  # of each image its own
+    sampling = SamplingConfig(times=KarrasSteps(), steps=8, clamp_estimate=False)
     told: list[float] = []
     at_once = restore(denoiser, operator(y), operator, variance, sampling=sampling, samples=4, told=told.append)
     assert sum(told) == pytest.approx(4)
-    monkeypatch.setattr("unnoise.restore.restoring.AT_ONCE", 1)
+    monkeypatch.setattr("unnoise.restoration.restore.AT_ONCE", 1)
     apart = restore(denoiser, operator(y), operator, variance, sampling=sampling, samples=5)
     torch.testing.assert_close(at_once.samples, apart.samples[:4], rtol=1e-4, atol=1e-5)
 
@@ -367,7 +367,7 @@ def test_samples_do_not_depend_on_their_company(monkeypatch: pytest.MonkeyPatch)
 def test_noise_of_very_different_strength_is_weighed() -> None:
     """Values a thousand times less noisy than others do not hide those from a few conjugate gradients."""
     moments, mean, covariance = prior()
-    denoiser = GaussianDenoiser(KarrasSchedule(20.0), moments)
+    denoiser = GaussianDenoiser(Karras(20.0), moments)
     variance = torch.logspace(-4, -1, 16).reshape(1, 1, 4, 4)
     sigma_t, y = 0.1, mean.float().reshape(1, 1, 4, 4) + 0.3
     x_t = y + 0.05
@@ -383,7 +383,7 @@ def test_noise_of_very_different_strength_is_weighed() -> None:
 def test_tiles_with_what_is_seen() -> None:
     """A posterior through tiles is that of the whole: the gradient passes through the blending."""
     y = torch.randn(1, 1, 20, 27, generator=torch.Generator().manual_seed(1)) * 0.3
-    sampling = Sampling(times=KarrasSteps(), steps=6, clamp_estimate=False)
+    sampling = SamplingConfig(times=KarrasSteps(), steps=6, clamp_estimate=False)
     denoisers = Tiled(Local(), (16, 16)), Local()
     one, other = (restore(d, y, Downsample(1), 0.01, sampling=sampling, samples=1).mean for d in denoisers)
     torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
@@ -397,25 +397,25 @@ def test_noise_beside_a_hole_is_read_from_what_is_there() -> None:
     assert seen.variance[0, 0, 8, 7].item() == pytest.approx(seen.variance[0, 0, 8, 0].item(), rel=1e-3)
 
 
-def test_smaller_pictures_keep_their_places() -> None:
+def test_smaller_images_keep_their_places() -> None:
     ramp = torch.linspace(-1, 1, 15).expand(1, 1, 15, 15)
     torch.testing.assert_close(Downsample(4, "bicubic")(ramp), Downsample(4, "bicubic")(ramp[..., :12, :12]))
 
 
 @pytest.mark.parametrize("sigma", [25.0, 50.0])
-def test_a_clipped_pictures_noise(sigma: float) -> None:
+def test_a_clipped_images_noise(sigma: float) -> None:
     """Estimated from where nothing was cut."""
     ramp = torch.linspace(-1, 1, 128).expand(3, 128, 128)
-    y = ramp + sigma / 127.5 * PictureNoise(0, range(3)).normal_like(ramp)
+    y = ramp + sigma / 127.5 * BatchRng(0, range(3)).normal_like(ramp)
     assert 127.5 * estimate_sigma(y) == pytest.approx(sigma, rel=0.05)
     assert 127.5 * estimate_sigma(y.clamp(-1, 1)) == pytest.approx(sigma, rel=0.05)
     with pytest.raises(UserError, match="too small"):
         estimate_sigma(y[:, :5])
 
 
-def test_spectral_is_exact_for_its_own_pictures() -> None:
-    """For the Gaussian pictures that it has in mind, the estimate is that of linear algebra; and noise alone changes nothing."""
-    how, schedule, size = Spectral(spread=0.4), KarrasSchedule(20.0), (3, 5, 6)
+def test_spectral_is_exact_for_its_own_images() -> None:
+    """For the Gaussian images that it has in mind, the estimate is that of linear algebra; and noise alone changes nothing."""
+    how, schedule, size = Spectral(spread=0.4), Karras(20.0), (3, 5, 6)
     n, like = 3 * 5 * 6, torch.zeros(1, *size).double()
     one, huge = torch.ones((), dtype=torch.float64), torch.tensor(1e6, dtype=torch.float64)
     prior = how.covariance(one, huge, like)(torch.eye(n).double().reshape(n, *size)).flatten(1)

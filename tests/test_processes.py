@@ -18,16 +18,16 @@ from PIL import Image
 
 from tests.test_training import quiet, small
 from tests.worker import train_until
-from unnoise.batches import Ahead, Batches
-from unnoise.checkpoint import list_checkpoints
-from unnoise.data.sources import DataPlan
-from unnoise.errors import UserError
-from unnoise.noise import FlowSchedule
-from unnoise.plan import TrainingPlan
-from unnoise.processes import ALONE, Processes, cores
-from unnoise.run import Run
-from unnoise.runs import read_losses
-from unnoise.training import train
+from unnoise.training.batches import Ahead, Batches
+from unnoise.training.checkpoint import list_checkpoints
+from unnoise.data.sources import DataConfig
+from unnoise.utils.errors import UserError
+from unnoise.diffusion.schedules import Flow
+from unnoise.training.config import TrainingConfig
+from unnoise.utils.runtime import SINGLE, Runtime, cores
+from unnoise.runs.trainer import Run
+from unnoise.runs.folder import read_losses
+from unnoise.training.loop import train
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,17 +53,17 @@ def wait_for(metrics: Path) -> None:
 
 @pytest.mark.parametrize("sharded", [False, True])
 def test_one_then_two_then_one(tmp_path: Path, sharded: bool) -> None:
-    """The same pictures, times and noise, and so the same losses and weights, whoever computes them."""
+    """The same images, times and noise, and so the same losses and weights, whoever computes them."""
     recipe = small(training__steps=12, training__sharded=sharded, training__more_ema=[0.05], data__flip=True)
     whole = Run.begin(tmp_path / "whole", recipe, quiet)
     list(whole.train())
     Run.begin(tmp_path / "broken", recipe, quiet)
-    train_until(tmp_path / "broken", 4, ALONE)
+    train_until(tmp_path / "broken", 4, SINGLE)
     process = launch("tests.worker", str(tmp_path / "broken"), "8")
     said = finish(process)
     assert process.returncode == 0 and "going on from step 4" in said, said
     assert list_checkpoints(tmp_path / "broken" / "checkpoints")[-1].name == "000008"
-    train_until(tmp_path / "broken", 12, ALONE)
+    train_until(tmp_path / "broken", 12, SINGLE)
     expected, found = (read_losses(tmp_path / name) for name in ("whole", "broken"))
     assert expected is not None and found is not None and expected[0] == found[0] == list(range(1, 13))
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-5)
@@ -76,12 +76,12 @@ def test_one_then_two_then_one(tmp_path: Path, sharded: bool) -> None:
 
 def test_each_process_takes_its_part() -> None:
     """Parts of 2, 3 and 5 processes put together are what one process sees, to the bit; also when read ahead."""
-    pictures = DataPlan().load()
-    plan = TrainingPlan(batch=8, label_dropout=0.4)
-    whole = Batches(pictures, plan, FlowSchedule(), flip=True, moved=0.2)
+    images = DataConfig().load()
+    plan = TrainingConfig(batch=8, label_dropout=0.4)
+    whole = Batches(images, plan, Flow(), flip=True, augmented=0.2)
     for count in (2, 3, 5):
         parts = [
-            Batches(pictures, plan, FlowSchedule(), flip=True, moved=0.2, processes=Processes(k, count)) for k in range(count)
+            Batches(images, plan, Flow(), flip=True, augmented=0.2, runtime=Runtime(k, count)) for k in range(count)
         ]
         for step in (0, 300):
             for mine, pieces in zip(whole(step), zip(*(p(step) for p in parts), strict=True), strict=True):
@@ -145,10 +145,10 @@ def test_divided_shards(tmp_path: Path) -> None:
 
 def test_a_batch_must_be_shared() -> None:
     recipe = small(training__batch=2, training__steps=1)
-    pictures = recipe.data.load()
-    training = recipe.build_training(pictures.shape, 10, "cpu")
+    images = recipe.data.load()
+    training = recipe.build_training(images.shape, 10, "cpu")
     with pytest.raises(UserError, match="can't be shared by 3"):
-        next(train(training, pictures, recipe.training, processes=Processes(0, 3)))
+        next(train(training, images, recipe.training, runtime=Runtime(0, 3)))
 
 
 def test_cores_are_those_allowed() -> None:

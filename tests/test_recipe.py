@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from unnoise.errors import UserError
+from unnoise.utils.errors import UserError
 from unnoise.presets import PRESETS
 from unnoise.recipe import TABLES, Recipe, from_json, override, to_json
 
@@ -28,7 +28,7 @@ def test_every_named_part_survives(kind: type, name: str) -> None:
         ({"sampling.sampler": "dmp++2m"}, r"did you mean 'dpm\+\+2m'"),
         ({"network.style.activation": "rellu"}, "did you mean 'relu'"),
         ({"network.style.norm": "groups"}, "did you mean 'group'"),
-        ({"training.penalty": 5, "training.penalty.delta": 2}, "training.penalty must be one of"),
+        ({"training.loss": 5, "training.loss.delta": 2}, "training.loss must be one of"),
         ({"sampling.times": "karras", "sampling.times.rho": 0}, "rho > 0"),
         ({"sampling.start": "dat"}, "did you mean 'data'"),
         ({"training.epochs": 0}, "epochs must be greater than 0"),

@@ -6,21 +6,21 @@ import torch
 from torch import Tensor
 
 from tests.test_training import quiet, small
-from unnoise.draws import PictureNoise
-from unnoise.errors import UserError
-from unnoise.gaussian import GaussianDenoiser, Moments
+from unnoise.utils.rng import BatchRng
+from unnoise.utils.errors import UserError
+from unnoise.diffusion.gaussian import GaussianDenoiser, Moments
 from unnoise.model import Model
-from unnoise.noise import SCHEDULES, LinearSchedule, Schedule
-from unnoise.restore.noise_level import estimate_sigma
-from unnoise.restore.posterior import denoise, denoise_by_sampling, matching_time
-from unnoise.restore.restoring import follow
-from unnoise.run import Run
-from unnoise.sampler import Sampling
-from unnoise.solvers import DDPM
+from unnoise.diffusion.schedules import SCHEDULES, Linear, Schedule
+from unnoise.restoration.noise import estimate_sigma
+from unnoise.restoration.posteriors import denoise, denoise_by_sampling, matching_time
+from unnoise.restoration.restore import follow
+from unnoise.runs.trainer import Run
+from unnoise.diffusion.sampling import SamplingConfig
+from unnoise.diffusion.samplers import DDPM
 
 
 def psnr(x: Tensor, y: Tensor) -> float:
-    """Decibels, for pictures on [-1, 1]."""
+    """Decibels, for images on [-1, 1]."""
     return float(10 * torch.log10(4 / (x.clamp(-1, 1) - y).square().mean()))
 
 
@@ -34,14 +34,14 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.mark.parametrize("sigma", [0.3, 0.6])
 def test_held_out_digits_against_the_linear_optimum(digits_run: Run, sigma: float) -> None:
-    """The learned estimate beats the best linear one (Wiener) that the training pictures allow; samples are further off."""
+    """The learned estimate beats the best linear one (Wiener) that the training images allow; samples are further off."""
     clean = digits_run.split.held_out.tensor()
-    noise = PictureNoise(0, range(len(clean)), "added")
+    noise = BatchRng(0, range(len(clean)), "added")
     noisy = clean + sigma * noise.normal_like(clean)
     assert digits_run.model.moments is not None
     wiener = denoise(GaussianDenoiser(digits_run.info.recipe.schedule, digits_run.model.moments), noisy, sigma)
     learned = digits_run.model.denoise(noisy, sigma)
-    drawn = digits_run.model.draw_clean(noisy, sigma, 1, Sampling(steps=20)).samples[0]
+    drawn = digits_run.model.sample_clean(noisy, sigma, 1, SamplingConfig(steps=20)).samples[0]
     before, linear, mean, sample = (psnr(y, clean) for y in (noisy, wiener, learned, drawn))
     assert linear > before + 2 and mean > linear + 0.5, (before, linear, mean, sample)
     assert before < sample < mean, (before, linear, mean, sample)
@@ -50,7 +50,7 @@ def test_held_out_digits_against_the_linear_optimum(digits_run: Run, sigma: floa
 @pytest.mark.parametrize("schedule", [make() for make in SCHEDULES.values()], ids=list(SCHEDULES))
 @pytest.mark.parametrize("sigma", [0.05, 0.3371, 2.0])
 def test_one_step_is_the_posterior_mean_at_any_level(schedule: Schedule, sigma: float) -> None:
-    """With pictures N(0.1, s^2) the answer is known: also between the steps of a discrete schedule."""
+    """With images N(0.1, s^2) the answer is known: also between the steps of a discrete schedule."""
     denoiser = GaussianDenoiser(schedule, Moments(torch.full((1, 2, 2), 0.1), torch.zeros(0, 1, 2, 2), torch.tensor(0.5)))
     y = torch.randn(3, 1, 2, 2)
     expected = 0.1 + 0.25 / (0.25 + sigma**2) * (y - 0.1)
@@ -60,10 +60,10 @@ def test_one_step_is_the_posterior_mean_at_any_level(schedule: Schedule, sigma: 
 def test_sampling_from_there_draws_the_posterior() -> None:
     """Mean and spread of p(x | y), from one y drawn 4,000 times."""
     sigma, y = 0.8, 0.7
-    denoiser = GaussianDenoiser(LinearSchedule(300), Moments(torch.zeros(1, 1, 1), torch.zeros(0, 1, 1, 1), torch.tensor(0.5)))
+    denoiser = GaussianDenoiser(Linear(300), Moments(torch.zeros(1, 1, 1), torch.zeros(0, 1, 1, 1), torch.tensor(0.5)))
     many = torch.full((4000, 1, 1, 1), y)
-    sampling = Sampling(DDPM(), steps=300, clamp_estimate=False)
-    x = follow(denoise_by_sampling(denoiser, many, sigma, sampling, PictureNoise(0, range(4000))), lambda _: None)[0].double()
+    sampling = SamplingConfig(DDPM(), steps=300, clamp_estimate=False)
+    x = follow(denoise_by_sampling(denoiser, many, sigma, sampling, BatchRng(0, range(4000))), lambda _: None)[0].double()
     gain = 0.25 / (0.25 + sigma**2)
     assert float(x.mean()) == pytest.approx(gain * y, abs=0.02)
     assert float(x.std()) == pytest.approx(sigma * gain**0.5, rel=0.05)
@@ -75,12 +75,12 @@ def test_very_little_noise_is_no_trouble(schedule: Schedule) -> None:
     y = torch.randn(2, 1, 2, 2).clamp(-1, 1)
     for sigma in (1e-6, 1e-3):
         torch.testing.assert_close(denoise(denoiser, y, sigma), y, rtol=0, atol=3 * sigma + 1e-5)
-        drawn, _ = follow(denoise_by_sampling(denoiser, y, sigma, Sampling(steps=5), PictureNoise(0, range(2))), lambda _: None)
+        drawn, _ = follow(denoise_by_sampling(denoiser, y, sigma, SamplingConfig(steps=5), BatchRng(0, range(2))), lambda _: None)
         torch.testing.assert_close(drawn, y, rtol=0, atol=5 * sigma + 1e-5)
 
 
 def test_the_matching_time_lies_between_steps_and_is_refused_beyond_them() -> None:
-    schedule = LinearSchedule(300)
+    schedule = Linear(300)
     t = matching_time(schedule, 0.5)
     assert float(schedule.ratio(t)) == pytest.approx(0.5, rel=1e-9)
     assert abs(float(t) * 300 - round(float(t) * 300)) > 1e-3

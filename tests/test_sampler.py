@@ -8,15 +8,15 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from tests.oracle import GaussianDenoiser, MixtureDenoiser
-from unnoise.denoiser import Denoiser
-from unnoise.draws import PictureNoise
-from unnoise.noise import SCHEDULES, CosineSchedule, FlowSchedule, KarrasSchedule, LinearSchedule, Schedule
-from unnoise.sampler import ClampedEstimate, Sampling, sample, trajectory
-from unnoise.solvers import DDIM, DDPM, SAMPLERS, Euler, EulerAncestral, Heun, Sampler
-from unnoise.times import KarrasSteps, TrailingSteps
+from unnoise.diffusion.denoiser import Denoiser
+from unnoise.utils.rng import BatchRng
+from unnoise.diffusion.schedules import SCHEDULES, Cosine, Flow, Karras, Linear, Schedule
+from unnoise.diffusion.sampling import ClampedEstimate, SamplingConfig, sample, trajectory
+from unnoise.diffusion.samplers import DDIM, DDPM, SAMPLERS, Euler, EulerAncestral, Heun, Sampler
+from unnoise.diffusion.timesteps import KarrasSteps, TrailingSteps
 
 
-class Given(PictureNoise):
+class Given(BatchRng):
     """Noise that a test hands out, the same for all."""
 
     def __init__(self, draws: list[Tensor]) -> None:
@@ -29,7 +29,7 @@ class Given(PictureNoise):
 def test_ddpm_step_is_the_notebooks() -> None:
     """The closed formula, in float64, at every kind of step."""
     torch.manual_seed(0)
-    schedule = LinearSchedule(300)
+    schedule = Linear(300)
     beta = torch.linspace(1e-4, 0.02, 300, dtype=torch.float64)
     bar = (1 - beta).cumprod(0)
     x, guess, z = (torch.randn(2, 3, 4, 4, dtype=torch.float64) for _ in range(3))
@@ -82,7 +82,7 @@ def _exact_mixture(denoiser: MixtureDenoiser, stop: float = 0.05) -> Tensor:
 START = torch.linspace(-2, 2, 8, dtype=torch.float64).reshape(1, 1, 2, 4)
 ORDERS = {"ddim": 1, "euler": 1, "heun": 2, "dpm++2s": 2, "dpm++2m": 2, "unipc": 2}
 STOCHASTIC = ["ddpm", "euler-ancestral", "dpm++2m-sde"]
-CONTINUOUS = [CosineSchedule(), FlowSchedule(), KarrasSchedule(10.0)]
+CONTINUOUS = [Cosine(), Flow(), Karras(10.0)]
 
 
 def test_every_sampler_is_held_against_truth() -> None:
@@ -109,8 +109,8 @@ def test_order_of_convergence(name: str, schedule: Schedule, oracle: type[Gaussi
 def test_modes_have_their_weights(name: str) -> None:
     """Drawn by each stochastic method, a mixture's modes have their weight, place and spread."""
     made = {"ddpm-forward": DDPM(variance="forward"), "heun-churn": Heun(churn=0.1)}
-    sampling = Sampling(made.get(name) or SAMPLERS[name](), KarrasSteps(sigma_min=0.01), 200, clamp_estimate=False)
-    pixels = _unclamped(MixtureDenoiser(KarrasSchedule(20.0)), sampling).flatten().double()
+    sampling = SamplingConfig(made.get(name) or SAMPLERS[name](), KarrasSteps(sigma_min=0.01), 200, clamp_estimate=False)
+    pixels = _unclamped(MixtureDenoiser(Karras(20.0)), sampling).flatten().double()
     low, high = pixels[pixels < 0], pixels[pixels > 0]
     assert len(low) / len(pixels) == pytest.approx(0.3, abs=0.015)
     assert [float(low.mean()), float(high.mean())] == pytest.approx([-0.6, 0.6], abs=0.015)
@@ -124,7 +124,7 @@ def test_distribution(name: str, schedule: Schedule) -> None:
     made = {"ddim-eta-1": DDIM(eta=1.0), "ddpm-forward": DDPM(variance="forward"), "euler-churn": Euler(churn=0.1)}
     sampler = made.get(name) or SAMPLERS[name]()
     times = TrailingSteps() if schedule.steps else KarrasSteps(sigma_min=0.01)
-    sampling = Sampling(sampler, times, 200, clamp_estimate=False)
+    sampling = SamplingConfig(sampler, times, 200, clamp_estimate=False)
     denoiser = GaussianDenoiser(schedule)
     pixels = _unclamped(denoiser, sampling).flatten(1).double()
     assert float(pixels.mean()) == pytest.approx(0.3, abs=0.02)
@@ -132,8 +132,8 @@ def test_distribution(name: str, schedule: Schedule) -> None:
     torch.testing.assert_close(covariance, 0.25 * torch.eye(4, dtype=torch.float64), rtol=0.1, atol=0.02)
 
 
-def _unclamped(denoiser: Denoiser, sampling: Sampling) -> Tensor:
-    noise = PictureNoise(1, range(4000))
+def _unclamped(denoiser: Denoiser, sampling: SamplingConfig) -> Tensor:
+    noise = BatchRng(1, range(4000))
     x = noise.normal_like(torch.empty(4000, 1, 2, 2)) * float(denoiser.schedule.sigma(torch.ones(())))
     for record in trajectory(denoiser, x, sampling, noise):
         x = record.x
@@ -141,9 +141,9 @@ def _unclamped(denoiser: Denoiser, sampling: Sampling) -> Tensor:
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_a_picture_depends_on_its_number_alone(name: str) -> None:
-    denoiser = GaussianDenoiser(LinearSchedule(50))
-    sampling = Sampling(SAMPLERS[name](), TrailingSteps(), 10)
+def test_a_image_depends_on_its_number_alone(name: str) -> None:
+    denoiser = GaussianDenoiser(Linear(50))
+    sampling = SamplingConfig(SAMPLERS[name](), TrailingSteps(), 10)
     together = sample(denoiser, (1, 4, 4), range(20), sampling, seed=3)
     alone = sample(denoiser, (1, 4, 4), [17], sampling, seed=3)
     torch.testing.assert_close(together[17:18], alone, rtol=0, atol=1e-6)
@@ -176,7 +176,7 @@ class _Says(Denoiser):
 
     def __init__(self, x_hat: Tensor) -> None:
         super().__init__()
-        self.schedule, self.x_hat = FlowSchedule(), x_hat
+        self.schedule, self.x_hat = Flow(), x_hat
 
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         return self.x_hat

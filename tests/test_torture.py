@@ -1,4 +1,4 @@
-"""A folder of everything that can be wrong with a picture: no crash, no hang, each rejection with its reason."""
+"""A folder of everything that can be wrong with an image: no crash, no hang, each rejection with its reason."""
 
 import io
 import os
@@ -21,10 +21,10 @@ from unnoise.data import cache as cache_module
 from unnoise.data import decode as decode_module
 from unnoise.data.cache import list_cache
 from unnoise.data.decode import Fit, decode
-from unnoise.data.local import Array, Folder
-from unnoise.data.pictures import OnDisk, Pictures, split
-from unnoise.data.shards import Shards
-from unnoise.errors import UserError
+from unnoise.data.arrays import Array, Folder
+from unnoise.data.dataset import OnDisk, ImageDataset, split
+from unnoise.data.tar import TarShards
+from unnoise.utils.errors import UserError
 
 RNG = np.random.default_rng(0)
 H, W = 16, 24
@@ -45,9 +45,9 @@ def accepted(folder: Path) -> dict[str, np.ndarray]:
     truth: dict[str, np.ndarray] = {}
     grey3 = np.repeat(GREY[..., None], 3, 2)
 
-    def add(name: str, picture: Image.Image, expected: np.ndarray, **options: Any) -> None:
+    def add(name: str, image: Image.Image, expected: np.ndarray, **options: Any) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        picture.save(folder / name, **options)
+        image.save(folder / name, **options)
         truth[name] = expected
 
     rgb, mono = Image.fromarray(COLOUR), Image.fromarray(GREY)
@@ -103,17 +103,17 @@ def _cmyk(pixels: np.ndarray) -> np.ndarray:
     return colour
 
 
-def test_accepted_pictures_are_exact(tmp_path: Path) -> None:
+def test_accepted_images_are_exact(tmp_path: Path) -> None:
     truth = accepted(tmp_path)
-    pictures = Folder(str(tmp_path)).read(Fit())
-    assert not pictures.skipped and len(pictures) == len(truth) >= 30 and pictures.shape == (3, H, W)
+    images = ImageFolder(str(tmp_path)).read(Fit())
+    assert not images.skipped and len(images) == len(truth) >= 30 and images.shape == (3, H, W)
     loose = {"rgba.png", "la.png", "cmyk.tif", "cmyk.jpg"}
-    for name, got in zip(sorted(truth, key=lambda n: tmp_path / n), pictures.pixels, strict=True):
+    for name, got in zip(sorted(truth, key=lambda n: tmp_path / n), images.pixels, strict=True):
         worst = np.abs(got.astype(int) - truth[name]).max()
         assert worst <= (1 if name in loose else 0), (name, worst)
-    assert any("2 are animated" in note for note in pictures.notes)
-    assert any("colour profile" in note for note in pictures.notes)
-    assert any("all taken as colour" in note for note in pictures.notes)
+    assert any("2 are animated" in note for note in images.notes)
+    assert any("colour profile" in note for note in images.notes)
+    assert any("all taken as colour" in note for note in images.notes)
 
 
 def png_bomb(side: int) -> bytes:
@@ -183,17 +183,17 @@ def test_torture(tmp_path: Path) -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        pictures = Folder(str(tmp_path)).read(Fit((32, 32)))
+        images = ImageFolder(str(tmp_path)).read(Fit((32, 32)))
     finally:
         done.set()
         watcher.join()
     assert (peak[0] - before) < 100 * 2**20
-    assert len(pictures) == len(truth) + 2
-    assert len(pictures.skipped) == len(reasons)
+    assert len(images) == len(truth) + 2
+    assert len(images.skipped) == len(reasons)
     for name, words in reasons.items():
-        mine = [reason for reason in pictures.skipped if reason.startswith(f"{name!r}: ")]
+        mine = [reason for reason in images.skipped if reason.startswith(f"{name!r}: ")]
         assert len(mine) == 1 and re.search(words, mine[0]), (name, mine)
-    assert all("\n" not in reason for reason in pictures.skipped)
+    assert all("\n" not in reason for reason in images.skipped)
 
 
 def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,23 +206,23 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
         return opened(file, *args, **options)
 
     monkeypatch.setattr("unnoise.data.decode.Image.open", guard)
-    pictures = Folder(str(tmp_path)).read(Fit((8, 8)))
-    assert len(pictures.skipped) == 1 and "'l.tiff'" in pictures.skipped[0] and "Permission denied" in pictures.skipped[0]
+    images = ImageFolder(str(tmp_path)).read(Fit((8, 8)))
+    assert len(images.skipped) == 1 and "'l.tiff'" in images.skipped[0] and "Permission denied" in images.skipped[0]
 
 
 def test_nothing_usable_stops(tmp_path: Path) -> None:
     reasons = rejected(tmp_path)
     files = sum("not a file" not in r and "No such" not in r and "links" not in r for r in reasons.values())
     with pytest.raises(UserError, match=f"none of the {files} files"):
-        Folder(str(tmp_path)).read(Fit((8, 8)))
-    with pytest.raises(UserError, match="no pictures in"):
-        Folder(str(tmp_path / "folder.jpg")).read(Fit((8, 8)))
+        ImageFolder(str(tmp_path)).read(Fit((8, 8)))
+    with pytest.raises(UserError, match="no images in"):
+        ImageFolder(str(tmp_path / "folder.jpg")).read(Fit((8, 8)))
 
 
 @pytest.mark.parametrize("resize", ["crop", "squash", "pad"])
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_jpegs_decoded_small_lose_nothing(tmp_path: Path, resize: str, orientation: int) -> None:
-    """Against a full decode of the same file: a smooth picture of 1,200x900 to 48x64."""
+    """Against a full decode of the same file: a smooth image of 1,200x900 to 48x64."""
     y, x = np.mgrid[0:900, 0:1200] / 900
     pixels = np.stack([127 + 120 * np.sin(9 * x + 3 * y), 127 + 120 * np.cos(11 * y), 255 * x / x.max()], 2).astype(np.uint8)
     exif = Image.Exif()
@@ -246,17 +246,17 @@ def some(folder: Path, count: int, size: tuple[int, int] = (20, 20)) -> Path:
 
 def test_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, kept = some(tmp_path / "p", 12), tmp_path / "kept"
-    first = Folder(str(folder)).read(Fit((8, 8)), kept)
+    first = ImageFolder(str(folder)).read(Fit((8, 8)), kept)
     monkeypatch.setattr(cache_module, "decode", lambda *_: pytest.fail("decoded again"))
-    again = Folder(str(folder)).read(Fit((8, 8)), kept)
+    again = ImageFolder(str(folder)).read(Fit((8, 8)), kept)
     assert np.array_equal(first.pixels, again.pixels) and first.fingerprint() == again.fingerprint()
-    assert [k.pictures for k in list_cache(kept)] == [12] and not list(kept.glob("*.tmp"))
+    assert [k.images for k in list_cache(kept)] == [12] and not list(kept.glob("*.tmp"))
     monkeypatch.undo()
     monkeypatch.setenv("UNNOISE_CACHE", str(kept))
-    other = Folder(str(folder)).read(Fit((8, 10)))  # other settings, another array
+    other = ImageFolder(str(folder)).read(Fit((8, 10)))  # other settings, another array
     assert other.shape == (3, 8, 10) and len(list_cache(kept)) == 2
     Image.new("RGB", (20, 20)).save(folder / "0003.png")  # a file that changed is seen
-    assert not np.array_equal(Folder(str(folder)).read(Fit((8, 8))).pixels, first.pixels)
+    assert not np.array_equal(ImageFolder(str(folder)).read(Fit((8, 8))).pixels, first.pixels)
 
 
 def test_two_processes_decode_once(tmp_path: Path) -> None:
@@ -264,17 +264,17 @@ def test_two_processes_decode_once(tmp_path: Path) -> None:
     folder, kept = some(tmp_path / "p", 60, (200, 200)), tmp_path / "kept"
     code = (
         "import sys\nfrom pathlib import Path\nfrom unnoise.data import cache\nfrom unnoise.data.decode import Fit\n"
-        "from unnoise.data.local import Folder\ncount = [0]\nreal = cache.decode\n"
+        "from unnoise.data.folder import ImageFolder\ncount = [0]\nreal = cache.decode\n"
         "def counted(*a):\n    count[0] += 1\n    return real(*a)\n"
         "cache.decode = counted\n"
-        "pictures = Folder(sys.argv[1]).read(Fit((16, 16)), Path(sys.argv[2]))\n"
-        "print(count[0], pictures.fingerprint())"
+        "images = ImageFolder(sys.argv[1]).read(Fit((16, 16)), Path(sys.argv[2]))\n"
+        "print(count[0], images.fingerprint())"
     )
     words = [sys.executable, "-c", code, str(folder), str(kept)]
     running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=120)[0].split() for process in running]
     assert sorted(int(count) for count, _ in said) == [0, 60]
-    assert said[0][1] == said[1][1] == Folder(str(folder)).read(Fit((16, 16)), kept).fingerprint()
+    assert said[0][1] == said[1][1] == ImageFolder(str(folder)).read(Fit((16, 16)), kept).fingerprint()
 
 
 def test_an_interrupted_build_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +291,7 @@ def test_an_interrupted_build_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(cache_module, "decode", stop_after_25)
     with pytest.raises(KeyboardInterrupt):
-        Folder(str(folder)).read(Fit((8, 8)), kept)
+        ImageFolder(str(folder)).read(Fit((8, 8)), kept)
     assert len(list(kept.glob("*.tmp"))) == 1 and not any(k.whole for k in list_cache(kept))
     later: list[str] = []
 
@@ -300,18 +300,18 @@ def test_an_interrupted_build_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
         return real(file, *rest)
 
     monkeypatch.setattr(cache_module, "decode", count)
-    pictures = Folder(str(folder)).read(Fit((8, 8)), kept)
-    assert len(pictures) == 40 and len(later) == 20, "two chunks of ten were done before"
-    assert "broken.png" in pictures.skipped[0]
-    fresh = Folder(str(folder)).read(Fit((8, 8)), tmp_path / "fresh")
-    assert np.array_equal(pictures.pixels, fresh.pixels) and np.array_equal(pictures.hashes, fresh.hashes)
+    images = ImageFolder(str(folder)).read(Fit((8, 8)), kept)
+    assert len(images) == 40 and len(later) == 20, "two chunks of ten were done before"
+    assert "broken.png" in images.skipped[0]
+    fresh = ImageFolder(str(folder)).read(Fit((8, 8)), tmp_path / "fresh")
+    assert np.array_equal(images.pixels, fresh.pixels) and np.array_equal(images.hashes, fresh.hashes)
 
 
 def test_large_sets_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = some(tmp_path / "p", 12)
-    small = Folder(str(folder)).read(Fit((8, 8)))
+    small = ImageFolder(str(folder)).read(Fit((8, 8)))
     monkeypatch.setattr(cache_module, "IN_MEMORY", 100)
-    large = Folder(str(folder)).read(Fit((8, 8)))
+    large = ImageFolder(str(folder)).read(Fit((8, 8)))
     assert isinstance(large.store, OnDisk) and isinstance(small.store, np.ndarray)
     assert np.array_equal(large.pixels, small.pixels)
     chosen = np.array([7, 2, 2, 11])
@@ -323,20 +323,20 @@ def test_large_sets_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_cache_that_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="choose another --cache"):
-        Folder(str(some(tmp_path / "p", 2))).read(Fit((8, 8)), tmp_path / "file" / "x")
+        ImageFolder(str(some(tmp_path / "p", 2))).read(Fit((8, 8)), tmp_path / "file" / "x")
 
 
 def test_copies_never_straddle_the_split(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     unique = rng.integers(0, 256, (300, 4, 4, 1), dtype=np.uint8)
-    pictures = Pictures(np.concatenate([unique, unique, unique[:50]]))
-    parts = split(pictures, 0.3)
+    images = ImageDataset(np.concatenate([unique, unique, unique[:50]]))
+    parts = split(images, 0.3)
     assert not set(parts.train.hashes.tolist()) & set(parts.held_out.hashes.tolist())
-    assert 0.2 < len(parts.held_out) / len(pictures) < 0.4
-    more = split(Pictures(np.concatenate([rng.integers(0, 256, (99, 4, 4, 1), dtype=np.uint8), pictures.pixels])), 0.3)
+    assert 0.2 < len(parts.held_out) / len(images) < 0.4
+    more = split(ImageDataset(np.concatenate([rng.integers(0, 256, (99, 4, 4, 1), dtype=np.uint8), images.pixels])), 0.3)
     assert set(parts.held_out.hashes.tolist()) <= set(more.held_out.hashes.tolist())
-    official = Pictures(unique[[0, 1, 2, 0]], test=np.array([False, False, False, True]))
-    assert len(split(official, 0.1).train) == 2  # the copy of a test picture is not trained on
+    official = ImageDataset(unique[[0, 1, 2, 0]], test=np.array([False, False, False, True]))
+    assert len(split(official, 0.1).train) == 2  # the copy of a test image is not trained on
 
 
 def tar(path: Path, members: list[tuple[str, bytes]]) -> None:
@@ -359,30 +359,30 @@ def test_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         members = [(f"{s}{k}.png", png(10 * s + k)) for k in range(3)] + [(f"{s}{k}.cls", str(k).encode()) for k in range(3)]
         tar(tmp_path / f"t-{s:03d}.tar", members)
     pattern = str(tmp_path / "t-{000..003}.tar")
-    pictures = Shards(pattern).read(Fit())
-    assert [int(p[0, 0, 0]) for p in pictures.pixels] == [10 * s + k for s in range(4) for k in range(3)]
-    assert pictures.labels is not None and list(pictures.labels) == [0, 1, 2] * 4 and pictures.classes == ("0", "1", "2")
-    shares = [Shards(pattern, part=k, parts=2).read(Fit()).pixels[:, 0, 0, 0] for k in range(2)]
-    assert sorted(np.concatenate(shares).tolist()) == sorted(pictures.pixels[:, 0, 0, 0].tolist())
+    images = TarShards(pattern).read(Fit())
+    assert [int(p[0, 0, 0]) for p in images.pixels] == [10 * s + k for s in range(4) for k in range(3)]
+    assert images.labels is not None and list(images.labels) == [0, 1, 2] * 4 and images.classes == ("0", "1", "2")
+    shares = [TarShards(pattern, part=k, parts=2).read(Fit()).pixels[:, 0, 0, 0] for k in range(2)]
+    assert sorted(np.concatenate(shares).tolist()) == sorted(images.pixels[:, 0, 0, 0].tolist())
     with pytest.raises(UserError, match="can't be shared among 5"):
-        Shards(pattern, part=0, parts=5).read(Fit())
+        TarShards(pattern, part=0, parts=5).read(Fit())
     with pytest.raises(UserError, match=r"no file '.*t-004"):
-        Shards(str(tmp_path / "t-{000..004}.tar")).read(Fit())
+        TarShards(str(tmp_path / "t-{000..004}.tar")).read(Fit())
 
-    monkeypatch.setattr("unnoise.data.shards.MOST_BYTES", 5000)
+    monkeypatch.setattr("unnoise.data.tar.MAX_BYTES", 5000)
     outside = [("../../outside.png", png(1)), ("/etc/absolute.png", png(2))]
     tar(tmp_path / "bad.tar", [*outside, ("huge.png", bytes(6000)), ("c.png", b"?"), ("x.pkl", b"cos\nsystem\n.")])
     with tarfile.open(tmp_path / "bad.tar", "a") as file:
         link = tarfile.TarInfo("link.png")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         file.addfile(link)
-    bad = Shards(str(tmp_path / "bad.tar")).read(Fit())
+    bad = TarShards(str(tmp_path / "bad.tar")).read(Fit())
     assert len(bad) == 2 and len(bad.skipped) == 3
     for words in ("huge.png': larger than", "link.png': not a file", "c.png': cannot identify"):
         assert any(words in reason for reason in bad.skipped), bad.skipped
     assert not (tmp_path.parent.parent / "outside.png").exists()
     (tmp_path / "cut.tar").write_bytes((tmp_path / "t-000.tar").read_bytes()[:1600])
-    cut = Shards(str(tmp_path / "cut.tar")).read(Fit())
+    cut = TarShards(str(tmp_path / "cut.tar")).read(Fit())
     assert len(cut) == 2 and any("can't be read (further)" in reason for reason in cut.skipped), cut.skipped
 
 
@@ -392,7 +392,7 @@ def test_arrays_that_are_refused(tmp_path: Path) -> None:
         ("floats", np.zeros((3, 8, 8), dtype=np.float32), "holds float32"),
         ("wide", np.zeros((3, 8, 8), dtype=np.uint16), "holds uint16"),
         ("four", np.zeros((3, 8, 8, 4), dtype=np.uint8), r"\(N, H, W, 3\)"),
-        ("empty", np.zeros((0, 8, 8), dtype=np.uint8), "holds no pictures"),
+        ("empty", np.zeros((0, 8, 8), dtype=np.uint8), "holds no images"),
     ]:
         for suffix, save in ((".npy", np.save), (".npz", np.savez)):
             save(tmp_path / f"{name}{suffix}", array)

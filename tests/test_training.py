@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from unnoise import checkpoint
-from unnoise.batches import Batches
-from unnoise.data.pictures import split
-from unnoise.data.sources import DataPlan
-from unnoise.denoiser import Denoiser
-from unnoise.errors import UserError
-from unnoise.files import read_records
+from unnoise.training import checkpoint
+from unnoise.training.batches import Batches
+from unnoise.data.dataset import split
+from unnoise.data.sources import DataConfig
+from unnoise.diffusion.denoiser import Denoiser
+from unnoise.utils.errors import UserError
+from unnoise.utils.atomic import read_records
 from unnoise.model import Model
-from unnoise.network.unet import UNetPlan
-from unnoise.noise import FlowSchedule
-from unnoise.plan import OPTIMIZERS, TrainingPlan
+from unnoise.networks.unet import UNetConfig
+from unnoise.diffusion.schedules import Flow
+from unnoise.training.config import OPTIMIZERS, TrainingConfig
 from unnoise.presets import PRESETS
 from unnoise.recipe import Recipe, override, to_json
-from unnoise.run import Run
-from unnoise.runs import list_runs, read_losses
-from unnoise.training import LEVELS, Training, TrainingRecord, held_out_loss, train
+from unnoise.runs.trainer import Run
+from unnoise.runs.folder import list_runs, read_losses
+from unnoise.training.loop import LEVELS, TrainState, TrainingRecord, held_out_loss, train
 
 SMALL = {"network.widths": [16, 32], "network.blocks": 1, "network.embedding": 32, "training.precision": "fp32",
          "training.minutes": None, "sampling.steps": 4}  # fmt: skip
@@ -70,7 +70,7 @@ def test_resumed_equals_unbroken_bit_for_bit(tmp_path: Path, optimizer: str, sto
     assert len(names) >= 4 + 3 + 2
     for name in names:
         assert (whole / name).read_bytes() == (broken / name).read_bytes(), name
-    expected, found = ([r | {"pictures_per_second": 0} for r in read_records(p / "metrics.jsonl")] for p in (whole, broken))
+    expected, found = ([r | {"images_per_second": 0} for r in read_records(p / "metrics.jsonl")] for p in (whole, broken))
     assert expected == found
 
 
@@ -98,42 +98,42 @@ def test_minutes_fix_the_number_of_steps(tmp_path: Path) -> None:
 
 
 def test_rate_rises_stays_and_falls_to_zero() -> None:
-    plan = TrainingPlan(steps=100, warmup=10, decay=0.4, learning_rate=1.0)
+    plan = TrainingConfig(steps=100, warmup=10, decay=0.4, learning_rate=1.0)
     rates = [plan.rate_at(k, 100) for k in range(101)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == rates[59] == 1 and rates[80] == pytest.approx(0.5)
     assert rates[100] == 0
-    cosine, constant = (dataclasses.replace(plan, fall=fall, warmup=0) for fall in ("cosine", "constant"))
+    cosine, constant = (dataclasses.replace(plan, lr_schedule=fall, warmup=0) for fall in ("cosine", "constant"))
     assert [cosine.rate_at(k, 100) for k in (0, 50, 100)] == pytest.approx([1, 0.5, 0])
     assert {constant.rate_at(k, 100) for k in range(101)} == {1}
 
 
-def test_an_epoch_sees_every_picture_once() -> None:
-    pictures = DataPlan().load().where(np.arange(1797) < 50)
-    plan = TrainingPlan(batch=10, seed=3)
-    batches = Batches(pictures, plan, FlowSchedule())
+def test_an_epoch_sees_every_image_once() -> None:
+    images = DataConfig().load().where(np.arange(1797) < 50)
+    plan = TrainingConfig(batch=10, seed=3)
+    batches = Batches(images, plan, Flow())
     seen = np.concatenate([batches.read(k).flatten(1).numpy() for k in range(5)])
-    expected = pictures.pixels.reshape(50, -1).astype(np.float32) / 127.5 - 1
+    expected = images.pixels.reshape(50, -1).astype(np.float32) / 127.5 - 1
     assert np.array_equal(seen[np.lexsort(seen.T)], expected[np.lexsort(expected.T)])
-    far = Batches(pictures, plan, FlowSchedule()).read(17)  # without reading what is before it
+    far = Batches(images, plan, Flow()).read(17)  # without reading what is before it
     [batches.read(k) for k in range(17)]
     assert torch.equal(batches.read(17), far)
 
 
 def test_the_last_partial_batch_is_dropped() -> None:
-    """As a PyTorch loader with drop_last: 50 pictures in batches of 15 are three steps an epoch, the order new in each."""
-    pictures = DataPlan().load().where(np.arange(1797) < 50)
-    plan = TrainingPlan(batch=15, epochs=2, drop_last=True)
+    """As a PyTorch loader with drop_last: 50 images in batches of 15 are three steps an epoch, the order new in each."""
+    images = DataConfig().load().where(np.arange(1797) < 50)
+    plan = TrainingConfig(batch=15, epochs=2, drop_last=True)
     assert plan.steps_asked(50) == 6 and dataclasses.replace(plan, drop_last=False).steps_asked(50) == 7
     assert dataclasses.replace(plan, steps=4).steps_asked(50) == 4
-    assert TrainingPlan(batch=32, epochs=1).steps_asked(10) == 1  # never none
-    batches = Batches(pictures, plan, FlowSchedule())
+    assert TrainingConfig(batch=32, epochs=1).steps_asked(10) == 1  # never none
+    batches = Batches(images, plan, Flow())
     epochs = [{x.numpy().tobytes() for k in range(3) for x in batches.read(3 * e + k)} for e in range(2)]
     assert len(epochs[0]) == len(epochs[1]) == 45 and epochs[0] != epochs[1]
-    few = TrainingPlan(batch=60, epochs=3, drop_last=True)  # nothing would be left: batches span epochs instead
-    assert few.steps_asked(50) == 3 and len(Batches(pictures, few, FlowSchedule()).read(0)) == 60
+    few = TrainingConfig(batch=60, epochs=3, drop_last=True)  # nothing would be left: batches span epochs instead
+    assert few.steps_asked(50) == 3 and len(Batches(images, few, Flow()).read(0)) == 60
 
 
-def test_one_picture_is_enough(tmp_path: Path) -> None:
+def test_one_image_is_enough(tmp_path: Path) -> None:
     np.savez(tmp_path / "one.npz", images=np.zeros((1, 8, 8), dtype=np.uint8))
     run = Run.begin(tmp_path / "run", small(training__steps=1, data__source={"name": "array", "path": str(tmp_path / "one.npz")},
                                             data__held_out=0.0), quiet)  # fmt: skip
@@ -146,11 +146,11 @@ def test_a_last_line_cut_short_is_forgiven(tmp_path: Path) -> None:
 
 
 class Stumbling(Denoiser):
-    """A linear denoiser that gives NaN at chosen calls, or runs out of memory on more than so many pictures."""
+    """A linear denoiser that gives NaN at chosen calls, or runs out of memory on more than so many images."""
 
     def __init__(self, bad: set[int] = frozenset(), most: int = 10**9) -> None:  # type: ignore[assignment]
         super().__init__()
-        self.schedule, self.bad, self.most, self.calls = FlowSchedule(), bad, most, 0
+        self.schedule, self.bad, self.most, self.calls = Flow(), bad, most, 0
         self.conv = torch.nn.Conv2d(1, 1, 3, padding=1)
         self.norm = torch.nn.BatchNorm2d(1)
 
@@ -164,12 +164,12 @@ class Stumbling(Denoiser):
         return x_hat
 
 
-def stumble(denoiser: Stumbling, **plan: Any) -> tuple[Training, list[TrainingRecord]]:
+def stumble(denoiser: Stumbling, **plan: Any) -> tuple[TrainState, list[TrainingRecord]]:
     torch.manual_seed(0)
     torch.nn.init.normal_(denoiser.conv.weight, std=0.3)
-    options = TrainingPlan(**{"steps": 12, "batch": 8, "warmup": 0, "label_dropout": 0.0} | plan)
-    training = Training(denoiser, copy.deepcopy(denoiser), options.build_optimizer(denoiser))
-    return training, list(train(training, DataPlan(labels=False).load(), options))
+    options = TrainingConfig(**{"steps": 12, "batch": 8, "warmup": 0, "label_dropout": 0.0} | plan)
+    training = TrainState(denoiser, copy.deepcopy(denoiser), options.build_optimizer(denoiser))
+    return training, list(train(training, DataConfig(labels=False).load(), options))
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
@@ -198,12 +198,12 @@ def test_out_of_memory_cuts_the_batch_and_keeps_the_gradient() -> None:
     cut, four = weights(2)
     assert (one, four) == (1, 4)
     torch.testing.assert_close(cut, whole, rtol=1e-4, atol=1e-6)
-    with pytest.raises(UserError, match="not even one picture"):
+    with pytest.raises(UserError, match="not even one image"):
         weights(0)
 
 
 def test_held_out_loss_is_fixed_and_disturbs_nothing() -> None:
-    """The same twice, rising with no draw of training; its mean is about the training loss on the same pictures."""
+    """The same twice, rising with no draw of training; its mean is about the training loss on the same images."""
     recipe = small(training__steps=30)
     parts = split(recipe.data.load(), 0.1)
     runs = []
@@ -263,7 +263,7 @@ def test_the_notebooks_recipe_shows_each_choice() -> None:
     assert shown["schedule"] == {"name": "linear", "timesteps": 300, "beta_start": 1e-4, "beta_end": 0.02,
                                  "zero_terminal_snr": False}  # fmt: skip
     assert shown["network"] == {"name": "simple-unet", "widths": [64, 128, 256, 512, 1024], "time_size": 32}
-    assert shown["target"]["name"] == "noise" and training["penalty"]["name"] == "l1"
+    assert shown["target"]["name"] == "noise" and training["loss"]["name"] == "l1"
     assert (training["optimizer"], training["learning_rate"], training["beta2"]) == ("adam", 1e-3, 0.999)
     assert (training["batch"], training["drop_last"], training["epochs"], training["ema"]) == (150, True, 4000, 0)
     assert (training["warmup"], training["decay"], training["clip"], training["weight_decay"]) == (0, 0, 0, 0)
@@ -273,7 +273,7 @@ def test_the_notebooks_recipe_shows_each_choice() -> None:
 
 
 def test_a_damaged_model_is_named(tmp_path: Path) -> None:
-    model = UNetPlan(widths=(16,)).build(1, (8, 8), 0)
+    model = UNetConfig(widths=(16,)).build(1, (8, 8), 0)
     path = tmp_path / "model.safetensors"
     checkpoint.save_tensors(path, checkpoint.state_of(model))
     path.write_bytes(path.read_bytes()[:-100])

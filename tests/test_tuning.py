@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from tests.test_training import Stumbling, quiet, small
-from unnoise import tuning
-from unnoise.batches import Batches
-from unnoise.data.sources import DataPlan
-from unnoise.muon import Muon, orthogonal, split_weights
-from unnoise.network.blocks import Dropout
-from unnoise.plan import TrainingPlan
+from unnoise.training import autotune
+from unnoise.training.batches import Batches
+from unnoise.data.sources import DataConfig
+from unnoise.training.optimizers import Muon, orthogonal, split_weights
+from unnoise.networks.layers import Dropout
+from unnoise.training.config import TrainingConfig
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
-from unnoise.run import Run
-from unnoise.training import Training, gradients
+from unnoise.runs.trainer import Run
+from unnoise.training.loop import TrainState, gradients
 
 
 def test_dropout_keeps_the_mean_and_drops_a_share() -> None:
@@ -36,11 +36,11 @@ def test_recomputing_keeps_the_gradient(network: str) -> None:
     """To the bit."""
     changes = {"network": network, "network.widths": [16, 32], "data.labels": network == "unet"}
     found = []
-    for recompute in (False, True):
-        recipe = override(PRESETS["digits"], changes | {"training.recompute": recompute})
-        pictures = recipe.data.load()
-        model = recipe.build_training(pictures.shape, len(pictures.classes), "cpu").model.train()
-        batch = Batches(pictures, recipe.training, model.schedule)(0)
+    for activation_checkpointing in (False, True):
+        recipe = override(PRESETS["digits"], changes | {"training.activation_checkpointing": activation_checkpointing})
+        images = recipe.data.load()
+        model = recipe.build_training(images.shape, len(images.classes), "cpu").model.train()
+        batch = Batches(images, recipe.training, model.schedule)(0)
         loss, _ = gradients(model, batch, recipe.training, bf16=False)
         found.append((loss, [p.grad for p in model.parameters()]))
     assert torch.equal(found[0][0], found[1][0])
@@ -54,13 +54,13 @@ def test_the_batch_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(tuning, "fastest", lambda call, times: next(seconds))
     said: list[str] = []
     run = Run.begin(tmp_path, small(training__steps=1, training__batch=0), said.append)
-    assert run.info.recipe.training.batch == 16 and any("batch 16: 13 pictures/s" in s for s in said)
+    assert run.info.recipe.training.batch == 16 and any("batch 16: 13 images/s" in s for s in said)
     assert len(list(run.train())) == 1
 
     monkeypatch.setattr(tuning, "fastest", lambda call, times: 1.0)
     few = Stumbling(most=32)
-    training = Training(few, few, torch.optim.Adam(few.parameters()))
-    assert tuning.find_batch(training, DataPlan(labels=False).load(), TrainingPlan(), "cpu", False, quiet) == 32
+    training = TrainState(few, few, torch.optim.Adam(few.parameters()))
+    assert autotune.find_batch(training, DataConfig(labels=False).load(), TrainingConfig(), "cpu", False, quiet) == 32
 
 
 def test_compiling_is_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_compiling_is_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
     def weigh(plain: float, compiled: float) -> bool:
         seconds = iter([plain, compiled])
         monkeypatch.setattr(tuning, "fastest", lambda call, times: next(seconds))
-        return tuning.compiling_pays(training, digits, recipe.training, "cpu", False, said.append)
+        return autotune.compiling_pays(training, digits, recipe.training, "cpu", False, said.append)
 
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: None)
     assert weigh(1.0, 0.5) and not weigh(1.0, 1.2)

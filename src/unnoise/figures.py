@@ -1,4 +1,4 @@
-"""Figures as PNG files (and moving ones as GIF or MP4), without a window."""
+"""Figures as PNG files, animations as GIF or MP4, without a window."""
 
 import importlib.util
 import math
@@ -12,80 +12,71 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from unnoise import files
-from unnoise.errors import UserError
-from unnoise.noise import Schedule, add_noise
-from unnoise.sampler import SamplingRecord
+from unnoise.data.pixels import to_pil, to_uint8
+from unnoise.diffusion.sampling import SamplingRecord
+from unnoise.diffusion.schedules import Schedule, add_noise
+from unnoise.utils import atomic
+from unnoise.utils.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def to_uint8(x: Tensor) -> np.ndarray:
-    """(B, C, H, W) in [-1, 1] -> uint8 (B, H, W, C), clipped and rounded."""
-    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-
-
-def to_image(pixels: np.ndarray) -> Image.Image:
-    """uint8 (H, W, 1 or 3) as a Pillow picture."""
-    return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
-
-
-def grid(pixels: np.ndarray, columns: int | None = None, least: int = 64) -> Image.Image:
-    """uint8 (N, H, W, C) as one picture, row by row; small pictures are enlarged by a whole factor to `least` pixels."""
+def grid(pixels: np.ndarray, columns: int | None = None, min_side: int = 64) -> Image.Image:
+    """uint8 (N, H, W, C) as one image, row by row; small images are enlarged by a whole factor to `min_side` pixels."""
     n, h, w, c = pixels.shape
     columns = columns or math.ceil(math.sqrt(n))
-    rows, gap, scale = math.ceil(n / columns), 2, max(1, least // max(h, w))
+    rows, gap, scale = math.ceil(n / columns), 2, max(1, min_side // max(h, w))
     h, w = h * scale, w * scale
     sheet = np.full((rows * (h + gap) + gap, columns * (w + gap) + gap, c), 255, dtype=np.uint8)
-    for k, picture in enumerate(pixels):
+    for k, image in enumerate(pixels):
         top, left = gap + k // columns * (h + gap), gap + k % columns * (w + gap)
-        sheet[top : top + h, left : left + w] = picture.repeat(scale, 0).repeat(scale, 1)
-    return to_image(sheet)
+        sheet[top : top + h, left : left + w] = image.repeat(scale, 0).repeat(scale, 1)
+    return to_pil(sheet)
 
 
-def check_name(path: Path, moving: bool = False) -> None:
+def check_name(path: Path, animated: bool = False) -> None:
     """Raises UserError, before any work is done, if a figure can't have this name."""
-    valid = (".gif", ".mp4") if moving else (".png",)
+    valid = (".gif", ".mp4") if animated else (".png",)
     if path.suffix not in valid:
         raise UserError(f"this is written as {' or '.join(valid)}: give a name that ends so, not '{path}'")
     if path.suffix == ".mp4" and importlib.util.find_spec("av") is None:
         raise UserError("writing .mp4 needs PyAV: pip install 'unnoise[video]', or choose a .gif")
 
 
-def save(picture: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> None:
+def save(image: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> None:
     """Write a PNG atomically, with `text` in it by keys."""
     check_name(path)
     info = PngInfo()
     for key, value in (text or {}).items():
         info.add_text(key, value)
-    files.write(path, lambda p: picture.save(p, format="PNG", pnginfo=info))
+    atomic.write(path, lambda p: image.save(p, format="PNG", pnginfo=info))
 
 
 def _in_range(x: Tensor) -> np.ndarray:
-    """One x_t (1, C, H, W) for the eye: scaled to its own range where it leaves [-1, 1], as variance-exploding noise does."""
+    """x_t (1, C, H, W) to show: scaled to its own range where it exceeds [-1, 1], as variance-exploding noise does."""
     pixels: np.ndarray = to_uint8(x / x.abs().amax().clamp(min=1))[0]
     return pixels
 
 
 def _strip(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], names: Sequence[str], path: Path) -> None:
-    """Rows of uint8 pictures (H, W, C), a title above each column and a name before each row."""
+    """Rows of uint8 images (H, W, C), a title above each column and a name before each row."""
     figure = _figure(1.3 * len(titles) + 0.3, 1.3 * len(rows) + 0.3)
     axes = figure.subplots(len(rows), len(titles), squeeze=False)
     for r, row in enumerate(rows):
-        for c, picture in enumerate(row):
-            place = axes[r, c]
-            place.imshow(to_image(picture), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-            place.set(xticks=[], yticks=[])
-            place.set_frame_on(False)
+        for c, image in enumerate(row):
+            cell = axes[r, c]
+            cell.imshow(to_pil(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            cell.set(xticks=[], yticks=[])
+            cell.set_frame_on(False)
             if r == 0:
-                place.set_title(titles[c], fontsize=9)
+                cell.set_title(titles[c], fontsize=9)
         axes[r, 0].set_ylabel(names[r], fontsize=9)
     _save(figure, path)
 
 
 def forward_strip(schedule: Schedule, x: Tensor, noise: Tensor, path: Path, count: int = 10) -> None:
-    """One picture x (1, C, H, W) in [-1, 1] under the same noise at `count` times: steps 0, T/10, 2T/10, ... of T."""
+    """One image x (1, C, H, W) in [-1, 1] under the same noise at `count` times: steps 0, T/10, 2T/10, ... of T."""
     if schedule.steps is None:
         t = torch.linspace(0, 1, count, dtype=torch.float64)
     else:
@@ -95,25 +86,25 @@ def forward_strip(schedule: Schedule, x: Tensor, noise: Tensor, path: Path, coun
 
 
 def _name_time(t: float, schedule: Schedule) -> str:
-    """The step of a schedule that has steps, else the time."""
+    """The step of a schedule with steps, else the time."""
     if t == 0:
-        return "picture"
+        return "image"
     return f"t = {t:.2g}" if schedule.steps is None else f"t = {t * schedule.steps - 1:.0f}"
 
 
-def stages(records: Iterable[SamplingRecord], count: int = 10, every: int | None = None) -> list[SamplingRecord]:
-    """`count` of a trajectory's records, evenly spread, or each `every`-th; the last one among them. No others are kept."""
-    kept: list[SamplingRecord] = []
+def select_steps(records: Iterable[SamplingRecord], count: int = 10, every: int | None = None) -> list[SamplingRecord]:
+    """`count` of a trajectory's records, evenly spaced, or each `every`-th; the last is always among them."""
+    selected: list[SamplingRecord] = []
     for r in records:
         n = min(count, r.steps)
         due = r.step * n // r.steps > (r.step - 1) * n // r.steps if every is None else r.step % every == 0 or r.step == r.steps
         if due:
-            kept.append(r)
-    return kept
+            selected.append(r)
+    return selected
 
 
 def reverse_strip(records: Sequence[SamplingRecord], schedule: Schedule, path: Path) -> None:
-    """One picture becoming clear: x_t above, the estimate of the clean picture that led to it below."""
+    """A trajectory: x_t above, the estimate x_hat that led to it below."""
     rows = [[_in_range(r.x[:1]) for r in records], [to_uint8(r.x_hat[:1])[0] for r in records]]
     _strip(rows, [_name_time(r.t, schedule) for r in records], ["x_t", "estimate"], path)
 
@@ -131,7 +122,7 @@ def schedule_curves(schedules: Mapping[str, Schedule], path: Path) -> None:
     sigma.set(title="sigma", yscale="symlog")  # a variance-exploding sigma goes far beyond 1
     log_snr.set(title="log SNR", ylim=(-15, 15))
     for axes in (alpha, sigma, log_snr):
-        axes.set(xlabel="t (0: the picture, 1: the most noise)")
+        axes.set(xlabel="t (0: the image, 1: the most noise)")
         axes.grid(alpha=0.2)
     alpha.legend(frameon=False, fontsize=8)
     _save(figure, path)
@@ -143,7 +134,7 @@ def loss_curve(
     path: Path,
     held_out: tuple[Sequence[int], Sequence[float]] | None = None,
 ) -> None:
-    """Loss against step, with a running mean and, where there is one, the loss on held-out pictures."""
+    """Loss against step, with a running mean and, where there is one, the loss on held-out images."""
     figure = _figure(7, 4)
     axes = figure.add_subplot()
     axes.plot(steps, losses, color="0.8", linewidth=0.8, label="each step")
@@ -158,21 +149,21 @@ def loss_curve(
 
 
 def animation(records: Iterable[SamplingRecord], path: Path, every: int | None = None) -> None:
-    """Pictures becoming clear, a frame a step (at most 100), or each `every`-th step."""
-    check_name(path, moving=True)
-    film([grid(np.stack([_in_range(x[None]) for x in r.x])) for r in stages(records, 100, every)], path)
+    """Images becoming clear, a frame a step (at most 100), or each `every`-th step."""
+    check_name(path, animated=True)
+    film([grid(np.stack([_in_range(x[None]) for x in r.x])) for r in select_steps(records, 100, every)], path)
 
 
 def film(frames: Sequence[Image.Image], path: Path, seconds: float = 5.0, hold: float = 1.5) -> None:
     """Frames one after the other, the last one held: `path` ends in .gif, or in .mp4 (needs PyAV)."""
-    check_name(path, moving=True)
+    check_name(path, animated=True)
     each = seconds / len(frames)
     if path.suffix == ".gif":
         times = [round(1000 * each)] * (len(frames) - 1) + [round(1000 * hold)]
-        files.write(path, lambda p: frames[0].save(p, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0))
+        atomic.write(path, lambda p: frames[0].save(p, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0))
     else:
         rate = max(1, round(1 / each))
-        files.write(path, lambda p: _write_mp4(p, [*frames, *[frames[-1]] * round(hold * rate)], rate))
+        atomic.write(path, lambda p: _write_mp4(p, [*frames, *[frames[-1]] * round(hold * rate)], rate))
 
 
 def _write_mp4(path: Path, frames: Sequence[Image.Image], rate: int) -> None:
@@ -195,4 +186,4 @@ def _figure(width: float, height: float) -> "Figure":
 
 def _save(figure: "Figure", path: Path) -> None:
     check_name(path)
-    files.write(path, lambda p: figure.savefig(p, dpi=120))
+    atomic.write(path, lambda p: figure.savefig(p, dpi=120))

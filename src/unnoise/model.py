@@ -1,291 +1,243 @@
-"""A trained model, ready for use: `Model.open("runs/digits").draw(16)`."""
+"""A trained model, ready for use: `Model.load("runs/digits").sample(16)`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from unnoise import checkpoint, figures, files
-from unnoise.data.decode import Fit, decode_or_refuse
-from unnoise.data.pictures import Pictures
-from unnoise.denoiser import Denoiser
-from unnoise.draws import PictureNoise, stream
-from unnoise.errors import UserError, nearest
-from unnoise.explore import begin_at, invert
-from unnoise.gaussian import Moments
-from unnoise.guidance import NoGuidance
-from unnoise.precision import autocast
-from unnoise.processes import choose_device
-from unnoise.recipe import RunInfo, load_run
-from unnoise.restore.noise_level import refine_sigma
-from unnoise.restore.operators import Crop, Operator
-from unnoise.restore.posterior import Posterior, denoise, denoise_by_sampling
-from unnoise.restore.restoring import Restored, fitted, follow, restore
-from unnoise.restore.tiles import Tiled
-from unnoise.sampler import Sampling, SamplingRecord, starting_point, trajectory
-from unnoise.solvers import DDIM, DDPM
-from unnoise.training import held_out_loss
+from unnoise.data.decode import Fit, decode_image
+from unnoise.data.labels import class_index, labels_for
+from unnoise.data.pixels import from_uint8, to_uint8
+from unnoise.diffusion.denoiser import AutocastDenoiser, Denoiser
+from unnoise.diffusion.gaussian import Moments
+from unnoise.diffusion.guidance import NoGuidance
+from unnoise.diffusion.inversion import invert, start_time
+from unnoise.diffusion.samplers import DDIM, Sampler
+from unnoise.diffusion.sampling import SamplingConfig, SamplingRecord, starting_point, trajectory
+from unnoise.recipe import RunInfo
+from unnoise.registry import from_json
+from unnoise.restoration.noise import Noise, measured_variance
+from unnoise.restoration.operators import Identity, Operator
+from unnoise.restoration.posteriors import Measurement, Posterior
+from unnoise.restoration.restore import Restored
+from unnoise.restoration.restorer import Restorer
+from unnoise.run_folder import RunFolder
+from unnoise.training.checkpoint import load_model
+from unnoise.utils.errors import UserError
+from unnoise.utils.rng import BatchRng
+from unnoise.utils.runtime import choose_device
 
-MOST_LARGER = 4  # times the pixels trained on: larger pictures are taken a tile at a time
-
-
-class InPrecision(Denoiser):
-    """The denoiser in bfloat16 where that pays, and in nothing else: what is seen of a picture is compared in float32."""
-
-    def __init__(self, denoiser: Denoiser, device: str, bf16: bool) -> None:
-        super().__init__()
-        self.denoiser, self.schedule, self.device, self.bf16 = denoiser, denoiser.schedule, device, bf16
-
-    def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        with autocast(self.device, self.bf16):
-            x_hat: Tensor = self.denoiser(x_t, t, label)
-        return x_hat
+OUTPUTS = ("uint8", "tensor")
 
 
 @dataclass(frozen=True)
 class Model:
-    """A denoiser with its recipe and its run folder."""
+    """A denoiser with its recipe and, where it has one, its run folder. `denoiser` runs in the precision that `info` names."""
 
     denoiser: Denoiser
     info: RunInfo
-    folder: Path | None = None
-
-    @cached_property
-    def moments(self) -> Moments | None:
-        """The training pictures' mean and covariance, if the run folder has them."""
-        return None if self.folder is None else Moments.find(self.folder)
+    folder: RunFolder | None = None
 
     @classmethod
-    def open(cls, folder: Path | str, device: str | None = None) -> "Model":
+    def load(cls, path: Path | str, device: str | None = None) -> "Model":
         """From a run folder: needs recipe.json and model.safetensors, and moments.safetensors only to start from data."""
-        folder = Path(folder)
-        info = load_run(folder)
-        if not (folder / "model.safetensors").is_file():
-            raise UserError(f"'{folder}' has no model.safetensors yet: train it with 'unnoise train --resume {folder}'")
+        folder = RunFolder.open(path)
+        info = folder.read_info()
+        if not folder.model.is_file():
+            raise UserError(f"'{path}' has no model.safetensors yet: train it with 'unnoise train --resume {path}'")
         device = device or choose_device()
-        denoiser = info.recipe.build_denoiser(info.shape, len(info.classes))
-        checkpoint.load_model(folder / "model.safetensors", denoiser)
-        info = replace(info, device=device, bf16=info.bf16 and torch.device(device).type == torch.device(info.device).type)
-        return cls(denoiser.eval().requires_grad_(False).to(device), info, folder)
+        bf16 = info.bf16 and torch.device(device).type == torch.device(info.device).type
+        info = replace(info, device=device, bf16=bf16)
+        return cls(_load_denoiser(folder.model, info), info, folder)
+
+    @classmethod
+    def of(cls, denoiser: Denoiser, info: RunInfo, folder: RunFolder | None = None) -> "Model":
+        """From a denoiser in float32, such as one that is still being trained."""
+        return cls(_in_precision(denoiser, info), info, folder)
+
+    @property
+    def network(self) -> nn.Module:
+        """The bare network."""
+        inner = self.denoiser.denoiser if isinstance(self.denoiser, AutocastDenoiser) else self.denoiser
+        return inner.get_submodule("network")
 
     @cached_property
     def guide(self) -> Denoiser | None:
         """The run's own early average, if the run folder has it."""
-        path = None if self.folder is None else self.folder / "guide.safetensors"
-        if path is None or not path.is_file():
+        if self.folder is None or not self.folder.guide.is_file():
             return None
-        denoiser = self.info.recipe.build_denoiser(self.info.shape, len(self.info.classes))
-        checkpoint.load_model(path, denoiser)
-        return denoiser.eval().to(self.info.device)
+        return _load_denoiser(self.folder.guide, self.info)
 
-    def guided(self, sampling: Sampling) -> Denoiser:
-        """The denoiser with the guidance that is asked for. Raises UserError where this run can't have it."""
-        how = sampling.guidance
-        if how.needs_labels and not self.info.classes:
-            raise UserError("class guidance needs labels, and this run was trained without: choose --sampling.guidance auto")
-        return how.wrap(self.denoiser, self.guide if how.needs_guide else None)
-
-    def labels(self, numbers: Sequence[int], seed: int = 0) -> Tensor | None:
-        """A class for each of these pictures, every class equally likely; None where there are no classes."""
-        if not self.info.classes:
-            return None
-        drawn = [int(stream(seed, "label", n).integers(len(self.info.classes))) for n in numbers]
-        return torch.tensor(drawn, device=self.info.device)
-
-    def label_of(self, name: str) -> int:
-        """The number of the class of this name. Raises UserError naming the nearest one."""
-        classes = self.info.classes
-        if not classes:
-            raise UserError("this run was trained without labels: leave --label away, or train one with --labels folder")
-        if name not in classes:
-            raise UserError(f"unknown label '{name}': {nearest(name, classes)}")
-        return classes.index(name)
-
-    def _noise_at_1(self, noise: PictureNoise, count: int, start: str) -> Tensor:
-        like = torch.empty(count, *self.info.shape, device=self.info.device)
-        return starting_point(self.denoiser, noise, like, start, self.moments if start == "data" else None)
+    @cached_property
+    def moments(self) -> Moments | None:
+        """The training images' mean and covariance, if the run folder has them."""
+        return None if self.folder is None else self.folder.read_moments()
 
     def sample(
-        self, numbers: Sequence[int], seed: int = 0, sampling: Sampling | None = None, label: Tensor | None = None
+        self,
+        n: int = 16,
+        seed: int = 0,
+        steps: int | None = None,
+        sampler: Sampler | str | None = None,
+        label: str | None = None,
+        *,
+        output: str = "uint8",
+        batch: int = 250,
+        sampling: SamplingConfig | None = None,
+    ) -> np.ndarray | Tensor:
+        """Sample n images: uint8 (N, H, W, C) or, with `output="tensor"`, float32 (N, C, H, W) on [-1, 1].
+
+        Image k depends on (seed, k) alone, but for the last bit, where sums of another `batch` are in another order. `sampler`
+        is a Sampler or its name, `label` a class, `all` for each in turn, or None for classes drawn evenly. What is not given is
+        as in `sampling`, by default the recipe's. Raises UserError for an unknown name, or guidance that this run can't have.
+        """
+        if output not in OUTPUTS:
+            raise UserError(f"output must be one of {', '.join(OUTPUTS)}, not '{output}'")
+        if n < 1 or batch < 1:
+            raise UserError(f"n and batch must be at least 1, not {min(n, batch)}")
+        config = self.sampling(sampler, steps, sampling)
+        batches = (range(first, min(first + batch, n)) for first in range(0, n, batch))
+        x = [self.sample_batch(indices, seed, config, labels_for(label, self.info.classes, indices, seed)) for indices in batches]
+        return np.concatenate([to_uint8(part) for part in x]) if output == "uint8" else torch.cat(x).cpu()
+
+    def sampling(self, sampler: Sampler | str | None = None, steps: int | None = None,
+                 sampling: SamplingConfig | None = None) -> SamplingConfig:  # fmt: skip
+        """How this model samples: the recipe's way, or `sampling`, with another sampler or number of steps."""
+        chosen = from_json(Sampler, sampler, "sampler") if isinstance(sampler, str) else sampler
+        return (sampling or self.info.recipe.sampling).override(chosen, steps)
+
+    def sample_batch(
+        self, indices: Sequence[int], seed: int = 0, sampling: SamplingConfig | None = None, label: Tensor | None = None
     ) -> Tensor:
-        """The pictures with these numbers, (B, C, H, W) in [-1, 1]; without `label` classes are drawn."""
-        for record in self.trajectory(numbers, seed, sampling, label):
+        """The samples of these indices, (B, C, H, W) on [-1, 1]; without `label` (B,) classes are drawn."""
+        for record in self.trajectory(indices, seed, sampling, label):
             x = record.x
         return x.clamp(-1, 1)
 
-    def draw(self, count: int, seed: int = 0, batch: int = 250, sampling: Sampling | None = None) -> Iterator[np.ndarray]:
-        """Pictures 0 .. count-1 in batches, uint8 (B, H, W, C). Picture n depends on (seed, n) alone."""
-        for first in range(0, count, batch):
-            numbers = range(first, min(first + batch, count))
-            yield figures.to_uint8(self.sample(numbers, seed, sampling))
-
-    def trajectory(self, numbers: Sequence[int], seed: int = 0, sampling: Sampling | None = None,
+    def trajectory(self, indices: Sequence[int], seed: int = 0, sampling: SamplingConfig | None = None,
                    label: Tensor | None = None) -> Iterator[SamplingRecord]:  # fmt: skip
-        """The way of these pictures from noise, a record a step; without `label` classes are drawn."""
+        """The trajectory of these samples from noise, a record a step; without `label` (B,) classes are drawn."""
         sampling = sampling or self.info.recipe.sampling
-        noise = PictureNoise(seed, numbers)
-        x = self._noise_at_1(noise, len(numbers), sampling.start)
-        return self._run(x, sampling, noise, self.labels(numbers, seed) if label is None else label)
+        rng = BatchRng(seed, indices)
+        x = self._start(rng, len(indices), sampling.start)
+        return trajectory(self.guided(sampling), x, sampling, rng, self._labels(label, indices, seed))
 
-    def _run(self, x: Tensor, sampling: Sampling, noise: PictureNoise, label: Tensor | None,
-             begin: float = 1.0) -> Iterator[SamplingRecord]:  # fmt: skip
-        records = trajectory(self.guided(sampling), x, sampling, noise, label, begin)
-        while True:  # in autocast only while a step is made: between two records the caller's own code runs
-            with autocast(self.info.device, self.info.bf16):
-                record = next(records, None)
-            if record is None:
-                return
-            yield record
+    def guided(self, sampling: SamplingConfig) -> Denoiser:
+        """The denoiser with the guidance asked for. Raises UserError where this run can't have it."""
+        guidance = sampling.guidance
+        if guidance.needs_labels and not self.info.classes:
+            raise UserError("class guidance needs labels, and this run was trained without: choose sampling.guidance auto")
+        return guidance.wrap(self.denoiser, self.guide if guidance.needs_guide else None)
 
-    def vary(self, x: Tensor, strength: float, numbers: Sequence[int], seed: int = 0, sampling: Sampling | None = None,
-             label: Tensor | None = None) -> Tensor:  # fmt: skip
-        """Pictures like x (1 or B, C, H, W): noised to `strength` of the way, and drawn from there (SDEdit, Meng et al. 2022).
+    def image_to_image(self, x: Tensor, strength: float, indices: Sequence[int], seed: int = 0,
+                       sampling: SamplingConfig | None = None, label: Tensor | None = None) -> Tensor:  # fmt: skip
+        """Images like x (1 or B, C, H, W): noised to the fraction `strength` of the way, and sampled from there.
 
-        Gives (B, C, H, W) for the B numbers. Raises UserError for a strength outside (0, 1] and a size not trained on.
+        SDEdit (Meng et al. 2022). Gives (B, C, H, W) for B indices. Raises UserError for a strength outside (0, 1] and a size not
+        trained on.
         """
         if tuple(x.shape[1:]) != self.info.shape:
-            raise UserError(f"this run draws pictures of {self.info.shape[1]}x{self.info.shape[2]}, "
-                            f"and the one to begin from has {x.shape[2]}x{x.shape[3]}: resize it")  # fmt: skip
-        sampling = sampling or self.info.recipe.sampling
-        begin = begin_at(sampling, self.denoiser, strength)
-        noise, t = PictureNoise(seed, numbers, "vary"), torch.tensor(begin, dtype=torch.float64)
-        clean = x.to(self.info.device).expand(len(numbers), *self.info.shape)
-        x_t = self.denoiser.schedule.alpha(t) * clean + self.denoiser.schedule.sigma(t) * noise.normal_like(clean)
-        for record in self._run(x_t, sampling, noise, self.labels(numbers, seed) if label is None else label, begin):
+            raise UserError(f"this run samples images of {self.info.shape[1]}x{self.info.shape[2]}, "
+                            f"and the one to start from has {x.shape[2]}x{x.shape[3]}: resize it")  # fmt: skip
+        sampling, schedule = sampling or self.info.recipe.sampling, self.denoiser.schedule
+        start = start_time(sampling, schedule, strength)
+        rng, t = BatchRng(seed, indices, "vary"), schedule.at(torch.tensor(start, dtype=torch.float64))
+        clean = x.to(self.info.device).expand(len(indices), *self.info.shape)
+        x_t = t.mix(clean, rng.normal_like(clean))
+        for record in trajectory(self.guided(sampling), x_t, sampling, rng, self._labels(label, indices, seed), start):
             x_t = record.x
         return x_t.clamp(-1, 1)
 
-    def invert(self, x: Tensor, sampling: Sampling | None = None, label: Tensor | None = None) -> Tensor:
-        """The noise from which `follow` draws x (B, C, H, W) again."""
-        with autocast(self.info.device, self.info.bf16):
-            return invert(self.denoiser, x.to(self.info.device), sampling or self.info.recipe.sampling, label)
+    def invert(self, x: Tensor, sampling: SamplingConfig | None = None, label: Tensor | None = None) -> Tensor:
+        """DDIM inversion: the noise from which `sample_from_noise` samples x (B, C, H, W) again."""
+        return invert(self.denoiser, x.to(self.info.device), sampling or self.info.recipe.sampling, label)
 
-    def follow(self, noise: Tensor, sampling: Sampling | None = None, label: Tensor | None = None) -> Tensor:
-        """The pictures (B, C, H, W) that noise (B, C, H, W) at t = 1 leads to, by DDIM without guidance: `invert` undone."""
+    def sample_from_noise(self, noise: Tensor, sampling: SamplingConfig | None = None, label: Tensor | None = None) -> Tensor:
+        """The images (B, C, H, W) that noise (B, C, H, W) at t = 1 leads to, by DDIM without guidance: `invert` undone."""
         sampling = replace(sampling or self.info.recipe.sampling, sampler=DDIM(), clamp_estimate=False, guidance=NoGuidance())
-        for record in self._run(noise, sampling, PictureNoise(0, []), label):
+        for record in trajectory(self.denoiser, noise, sampling, BatchRng(0, []), label):
             noise = record.x
         return noise.clamp(-1, 1)
 
-    def noise_of(self, number: int, seed: int = 0) -> Tensor:
-        """What picture `number` begins from, (C, H, W)."""
-        return self._noise_at_1(PictureNoise(seed, [number]), 1, "noise")[0]
+    def noise_of(self, index: int, seed: int = 0) -> Tensor:
+        """The noise that sample `index` starts from, (C, H, W)."""
+        return self._start(BatchRng(seed, [index]), 1, "noise")[0]
 
-    def read_picture(self, path: Path, fitted: bool = False, any_channels: bool = False) -> Tensor:
-        """A picture file as (1, C, H, W) on [-1, 1], `fitted` to the size trained on as the training pictures were.
+    def restorer(self, sampling: SamplingConfig | None = None) -> Restorer:
+        """What restores images with this model; `sampling` is the recipe's by default."""
+        recipe = self.info.recipe
+        divisor = recipe.network.size_divisor
+        return Restorer(self.denoiser, self.info.shape, divisor, sampling or recipe.sampling, self.info.device)
 
-        Raises UserError if it can't be read or its channels don't fit, unless `any_channels` will do.
+    def restore(
+        self,
+        y: Tensor,
+        operator: Operator | None = None,
+        noise: Noise | None = None,
+        *,
+        samples: int = 8,
+        method: Posterior | None = None,
+        seed: int = 0,
+        label: str | None = None,
+        sampling: SamplingConfig | None = None,
+    ) -> Restored:
+        """Samples of the images behind y (B, C, h, w) = `operator`(x) + `noise` on [-1, 1], their mean and standard deviation.
+
+        Any size will do. Without an operator y is the image itself, without noise it was rounded to 8 bits. Raises UserError
+        where the sizes do not fit, the operator is not one for `method`, or the run's classes are needed and `label` is not given.
         """
-        data = self.info.recipe.data
-        picture = decode_or_refuse(path, Fit(self.info.shape[1:] if fitted else None, data.resize, data.background))
-        kinds = {1: "grey", 3: "colour"}
-        own, has = self.info.shape[0], len(picture.getbands())
-        if own != has and not any_channels:
-            raise UserError(f"'{path}' is {kinds[has]} and this run was trained on {kinds.get(own, own)} pictures: "
-                            "convert it first, or take another run")  # fmt: skip
-        pixels = np.asarray(picture).reshape(picture.height, picture.width, has)
-        return Pictures(pixels[None]).tensor()
+        operator = operator or Identity()
+        shape = (self.info.shape[0], *operator.image_size((y.shape[-2], y.shape[-1])))
+        measurement = Measurement(y, operator, measured_variance(noise, y), shape)
+        return self.restorer(sampling).restore(measurement, method, samples, seed, self.restoration_label(label, len(y)))
 
-    def denoise(self, y: Tensor, sigma: float, label: str | None = None) -> Tensor:
-        """E[x | y] for y (B, C, H, W) on [-1, 1] with noise of `sigma` in it, by one call of the network.
+    def restoration_label(self, label: str | None, count: int) -> Tensor | None:
+        """One class for `count` images; None leaves it open.
 
-        Edges are mirrored outwards to a size that the network takes. Raises UserError for noise beyond the schedule's, values
-        that are not finite, and pictures smaller than the network's multiple.
+        Raises UserError where the network was never trained without a label, and none is given.
         """
-        denoiser, wider = self._widened(y)
-        x = denoise(denoiser, wider, sigma, self._all_of(label, len(y)))
-        return x[..., : y.shape[2], : y.shape[3]].cpu()
-
-    def draw_clean(self, y: Tensor, sigma: float, samples: int = 8, sampling: Sampling | None = None, seed: int = 0,
-                   label: str | None = None, told: Callable[[float], None] = lambda _: None) -> Restored:  # fmt: skip
-        """Draws from p(x | y), sharper than its mean: the sampler goes on from y's own time. As `denoise` for the rest."""
-        denoiser, wider = self._widened(y)
-        sampling = self._unclamped(sampling)
-        draws = []
-        for k in range(samples):
-            noise = PictureNoise(seed, range(len(y)), f"restore {k}")
-            draws.append(follow(denoise_by_sampling(denoiser, wider, sigma, sampling, noise, self._all_of(label, len(y))), told))
-        ends, means = (torch.stack(parts) for parts in zip(*draws, strict=True))
-        return Restored(ends, means.mean(0)).cut((y.shape[2], y.shape[3]))
-
-    def _widened(self, y: Tensor) -> tuple[Denoiser, Tensor]:
-        """The denoiser for y, and y made to fit it."""
-        if not torch.isfinite(y).all():
-            raise UserError("the picture has values that are not finite: mend it first")
-        h, w = y.shape[2:]
-        high, wide = fitted((h, w), (1, 1), self._least((h, w)))
-        wider = np.pad(y.cpu().numpy(), [(0, 0), (0, 0), (0, high - h), (0, wide - w)], mode="symmetric")
-        return self._of_size((high, wide)), torch.from_numpy(wider).to(self.info.device)
-
-    def check_restoring(self, size: tuple[int, int], label: str | None) -> None:
-        """Raises UserError where pictures of this size, or of this class, can't be restored."""
-        self._least(size)
-        self._all_of(label, 1)
-
-    def _least(self, size: tuple[int, int]) -> int:
-        """The network's multiple. Raises UserError for pictures below it."""
-        multiple = self.info.recipe.network.multiple
-        if min(size) < multiple:
-            raise UserError(
-                f"this run's network needs pictures of at least {multiple}x{multiple} pixels, not {size[0]}x{size[1]}"
-            )
-        return multiple
-
-    def _unclamped(self, sampling: Sampling | None) -> Sampling:
-        """Without any cut to [-1, 1] on the way; the recipe's sampling by default."""
-        sampling = sampling or self.info.recipe.sampling
-        sampler = replace(sampling.sampler, clamp=False) if isinstance(sampling.sampler, DDPM) else sampling.sampler
-        return replace(sampling, sampler=sampler, clamp_estimate=False)
-
-    def _all_of(self, label: str | None, count: int) -> Tensor | None:
-        """Raises UserError where the network was never trained without a label, and none is given."""
         if label is not None:
-            return torch.full((count,), self.label_of(label), device=self.info.device)
+            return torch.full((count,), class_index(label, self.info.classes), device=self.info.device)
         if self.info.classes and not self.info.recipe.training.label_dropout:
             raise UserError("this run always saw labels in training (label_dropout 0): say which one with --label")
         return None
 
-    def _of_size(self, size: tuple[int, int]) -> Denoiser:
-        """The denoiser, taking pictures much larger than those trained on a tile at a time."""
-        denoiser, (h, w) = InPrecision(self.denoiser, self.info.device, self.info.bf16), self.info.shape[1:]
-        if size[0] * size[1] <= MOST_LARGER * h * w or size[0] < h or size[1] < w:
-            return denoiser
-        return Tiled(denoiser, (h, w))
+    def read_image(self, path: Path | str, fitted: bool = False, any_channels: bool = False) -> Tensor:
+        """An image file as (1, C, H, W) on [-1, 1], `fitted` to the size trained on as the training images were.
 
-    def refined_sigma(self, y: Tensor, guess: float, label: str | None = None) -> float:
-        """The noise in y (1, C, H, W), from a guess, by what the denoiser leaves of it; both on [-1, 1]."""
-        most = float(self.denoiser.schedule.ratio(torch.ones((), dtype=torch.float64)))
-        return refine_sigma(y, max(guess, 0.002), partial(self.denoise, label=label), most)
-
-    def restore(self, y: Tensor, operator: Operator, variance: Tensor | float, size: tuple[int, int], samples: int = 8,
-                method: Posterior | None = None, sampling: Sampling | None = None, seed: int = 0, label: str | None = None,
-                told: Callable[[float], None] = lambda _: None) -> Restored:  # fmt: skip
-        """What the pictures of `size` (height, width) may have been of which `operator` gave y, with noise of `variance`.
-
-        As `unnoise.restore.restoring.restore`, for a picture of any size: beyond its edges it is drawn until it fits. Nothing
-        is cut to [-1, 1] on the way, and it begins from noise, whatever the recipe says of sampling.
+        Raises UserError if it can't be read or its channels don't fit, unless `any_channels` will do.
         """
-        (c, *trained), device = self.info.shape, self.info.device
-        whole = fitted(size, (trained[0], trained[1]), self._least(size))
-        found = restore(self._of_size(whole), y.to(device), operator if whole == size else operator @ Crop(size),
-                        torch.as_tensor(variance).to(device), (c, *whole), method, self._unclamped(sampling), samples, seed,
-                        self._all_of(label, len(y)), told)  # fmt: skip
-        return found.cut(size)
+        return from_uint8(self.read_pixels(path, fitted, any_channels)[None])
 
-    def strangeness(self, x: Tensor) -> float | None:
-        """The loss on the middle of pictures x (B, C, H, W) over that on held-out ones: much above 1 is another kind of picture.
+    def read_pixels(self, path: Path | str, fitted: bool = False, any_channels: bool = False) -> np.ndarray:
+        """The same as uint8 (H, W, C)."""
+        data = self.info.recipe.data
+        image = decode_image(Path(path), Fit(self.info.shape[1:] if fitted else None, data.resize, data.background))
+        kinds = {1: "grey", 3: "colour"}
+        own, has = self.info.shape[0], len(image.getbands())
+        if own != has and not any_channels:
+            raise UserError(f"'{path}' is {kinds[has]} and this run was trained on {kinds.get(own, own)} images: "
+                            "convert it first, or take another run")  # fmt: skip
+        return np.asarray(image).reshape(image.height, image.width, has)
 
-        None where the run has no held-out loss or x is smaller than what was trained on.
-        """
-        lines = [] if self.folder is None else files.read_records(self.folder / "held-out.jsonl")
-        h, w = self.info.shape[1:]
-        top, left = (x.shape[2] - h) // 2, (x.shape[3] - w) // 2
-        if not lines or top < 0 or left < 0:
-            return None
-        pictures = Pictures(figures.to_uint8(x[..., top : top + h, left : left + w]))
-        plan, info = self.info.recipe.training, self.info
-        return float(np.mean(held_out_loss(self.denoiser, pictures, plan, info.device, info.bf16))) / float(lines[-1]["loss"])
+    def _labels(self, label: Tensor | None, indices: Sequence[int], seed: int) -> Tensor | None:
+        found = labels_for(None, self.info.classes, indices, seed) if label is None else label
+        return None if found is None else found.to(self.info.device)
+
+    def _start(self, rng: BatchRng, count: int, start: str) -> Tensor:
+        like = torch.empty(count, *self.info.shape, device=self.info.device)
+        return starting_point(self.denoiser, rng, like, start, self.moments if start == "data" else None)
+
+
+def _load_denoiser(path: Path, info: RunInfo) -> Denoiser:
+    denoiser = info.recipe.build_denoiser(info.shape, len(info.classes))
+    load_model(path, denoiser)
+    return _in_precision(denoiser.eval().requires_grad_(False).to(info.device), info)
+
+
+def _in_precision(denoiser: Denoiser, info: RunInfo) -> Denoiser:
+    return AutocastDenoiser(denoiser, info.device) if info.bf16 else denoiser

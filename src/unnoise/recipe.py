@@ -1,177 +1,125 @@
-"""A recipe: the tree of parts that makes a run, to and from JSON, strictly. The only place that puts parts together."""
+"""A recipe: the tree of parts that makes a run. The only place that puts parts together."""
 
 import copy
 import dataclasses
 import json
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from unnoise import files
-from unnoise.data.pictures import Source
-from unnoise.data.sources import SOURCES, DataPlan
-from unnoise.denoiser import TARGETS, Denoiser, KarrasTarget, NetworkDenoiser, Target
-from unnoise.errors import UserError, nearest
-from unnoise.guidance import GUIDANCES, Guidance
-from unnoise.loss import LOSSES, Penalty
-from unnoise.network import NetworkPlan, Unit
-from unnoise.network.simple_unet import SimpleUnetPlan
-from unnoise.network.unet import UNetPlan
-from unnoise.noise import SCHEDULES, KarrasSchedule, Schedule
-from unnoise.plan import TrainingPlan
-from unnoise.processes import shard
-from unnoise.sampler import Sampling
-from unnoise.solvers import SAMPLERS, Sampler
-from unnoise.times import SAMPLING_TIMES, TRAINING_TIMES, SamplingTimes, TrainingTimes
-from unnoise.training import Training, recompute
-
-NETWORKS: dict[str, type[NetworkPlan]] = {"unet": UNetPlan, "simple-unet": SimpleUnetPlan}
-
-TABLES: dict[type, dict[str, type]] = {
-    Source: SOURCES,
-    Schedule: SCHEDULES,
-    Target: TARGETS,
-    NetworkPlan: NETWORKS,
-    Penalty: LOSSES,
-    TrainingTimes: TRAINING_TIMES,
-    SamplingTimes: SAMPLING_TIMES,
-    Sampler: SAMPLERS,
-    Guidance: GUIDANCES,
-}
+from unnoise.data.sources import DataConfig
+from unnoise.diffusion.denoiser import EDM, NetworkDenoiser, Target
+from unnoise.diffusion.sampling import SamplingConfig
+from unnoise.diffusion.schedules import Karras, Schedule
+from unnoise.networks.base import ModuleConfig, NetworkConfig, Unit
+from unnoise.networks.unet import UNetConfig
+from unnoise.registry import TABLES, field_types, from_json, path_of, to_json
+from unnoise.training.config import TrainingConfig
+from unnoise.training.distributed import shard
+from unnoise.training.loop import TrainState, checkpoint_activations
+from unnoise.utils import atomic
+from unnoise.utils.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
 class Recipe:
     """All that rebuilds a model and repeats its training."""
 
-    data: DataPlan = field(default_factory=DataPlan)
-    schedule: Schedule = field(default_factory=KarrasSchedule)
-    target: Target = field(default_factory=KarrasTarget)
-    network: NetworkPlan = field(default_factory=UNetPlan)
-    training: TrainingPlan = field(default_factory=TrainingPlan)
-    sampling: Sampling = field(default_factory=Sampling)
+    data: DataConfig = field(default_factory=DataConfig)
+    schedule: Schedule = field(default_factory=Karras)
+    target: Target = field(default_factory=EDM)
+    network: NetworkConfig = field(default_factory=UNetConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
         one = torch.ones((), dtype=torch.float64)
         c = self.target.coefficients(self.schedule.alpha(one), self.schedule.sigma(one))
         if not all(torch.isfinite(v) for v in c):
-            raise UserError("the noise target can't start from pure noise, where this schedule's alpha is 0: "
-                            "choose --target velocity or --target flow")  # fmt: skip
+            raise UserError("the target epsilon can't start from pure noise, where this schedule's alpha is 0: "
+                            "choose target velocity or flow")  # fmt: skip
         if self.data.augment and not self.network.takes_augmentation:
-            raise UserError("this network can't be told of augmentation, so samples would show it: choose --network unet, "
-                            "or --data.augment 0")  # fmt: skip
+            raise UserError("this network takes no augmentation labels, so augmentation would leak into samples: "
+                            "choose network unet, or data.augment 0")  # fmt: skip
         self.training.times(torch.full((1,), 0.5), self.schedule)  # refuses times that the schedule does not have
         self.sampling.times(self.schedule, self.sampling.steps)  # and more steps than it has
 
     def build_denoiser(self, shape: tuple[int, int, int], classes: int) -> NetworkDenoiser:
-        """A new denoiser for pictures of (C, H, W), its weights a function of the seed alone."""
+        """A new denoiser for images of (C, H, W), its weights a function of the seed alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.training.seed)
             network = self.network.build(shape[0], shape[1:], classes)
         return NetworkDenoiser(network, self.schedule, self.target).to(memory_format=torch.channels_last)
 
-    def build_training(
-        self, shape: tuple[int, int, int], classes: int, device: torch.device | str, sharded: bool = False
-    ) -> Training:
-        """A model, its averages and its optimizer, before the first step; `sharded` over the processes that there are."""
-        model: Denoiser = self.build_denoiser(shape, classes).to(device)
-        plan = self.training
-        average, *others = (copy.deepcopy(model).eval() for _ in (plan.ema, *plan.more_ema))
-        if plan.recompute:
-            recompute(model)
+    def build_state(self, shape: tuple[int, int, int], classes: int, device: str = "cpu", sharded: bool = False) -> TrainState:
+        """A model, its averages and its optimizers, before the first step; `sharded` over the processes of this launch."""
+        config, model = self.training, self.build_denoiser(shape, classes).to(device)
+        average, *extra = (copy.deepcopy(model).eval() for _ in (config.ema, *config.extra_ema))
+        if config.activation_checkpointing:
+            checkpoint_activations(model)
         if sharded:
-            for part in (model, average, *others):
-                shard(part, Unit)
-        more = dict(zip(plan.more_ema, others, strict=True))
-        return Training(model, average, plan.build_optimizer(model), more=more)
-
-
-def to_json(part: Any) -> Any:
-    """A part as plain JSON: a dict with its `name` where a table has one."""
-    if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        fields = {f.name: to_json(getattr(part, f.name)) for f in dataclasses.fields(part)}
-        named = {kind: name for table in TABLES.values() for name, kind in table.items()}
-        return {"name": named[type(part)], **fields} if type(part) in named else fields
-    return [to_json(v) for v in part] if isinstance(part, tuple) else part
-
-
-def from_json(kind: Any, value: Any, where: str = "recipe") -> Any:
-    """The part of type `kind` that `value` describes. Raises UserError naming the field that does not fit."""
-    if kind in TABLES:
-        table = TABLES[kind]
-        value = {"name": value} if isinstance(value, str) else value
-        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-            raise UserError(f"{where} must be one of {', '.join(table)}, not {json.dumps(value)}")
-        if value["name"] not in table:
-            raise UserError(f"unknown {where} '{value['name']}': {nearest(value['name'], table)}")
-        kind, value = table[value["name"]], {k: v for k, v in value.items() if k != "name"}
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise UserError(f"{where} must be an object with fields, not {json.dumps(value)}")
-        hints = typing.get_type_hints(kind)
-        for name in value:
-            if name not in hints:
-                raise UserError(f"unknown field '{name}' in {where}: {nearest(name, hints) if hints else 'it has none'}")
-        return kind(**{name: from_json(hints[name], v, f"{where}.{name}") for name, v in value.items()})  # type: ignore[operator]
-    return _plain(kind, value, where)
-
-
-def _plain(kind: Any, value: Any, where: str) -> Any:
-    options = typing.get_args(kind) if typing.get_origin(kind) in (types.UnionType, typing.Union) else (kind,)
-    for option in options:
-        if option is type(None) and value is None:
-            return None
-        if typing.get_origin(option) is tuple and isinstance(value, list):
-            items = typing.get_args(option)
-            if items[-1] is Ellipsis:
-                return tuple(_plain(items[0], v, where) for v in value)
-            if len(items) == len(value):
-                return tuple(_plain(i, v, where) for i, v in zip(items, value, strict=True))
-        if option is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-        if option in (int, str, bool) and type(value) is option:
-            return value
-    wanted = " or ".join("nothing" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
-    raise UserError(f"{where} must be {wanted}, not {json.dumps(value)}")
+            for each in (model, average, *extra):
+                shard(each, Unit)
+        optimizers = config.build_optimizers(model)
+        return TrainState(model, average, optimizers, extra_averages=dict(zip(config.extra_ema, extra, strict=True)))
 
 
 def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     """The recipe with fields changed by dotted name, e.g. {"network.widths": [32, 64], "schedule": "cosine"}.
 
-    Naming a part (`schedule`) replaces it by that part's defaults, so parts come before their fields.
+    Naming a part (`schedule`) replaces it by that part's defaults, before its own fields are changed. A value is as in JSON, or
+    a part itself. Each part is built once, so only the whole must be valid. Raises UserError naming the nearest field.
     """
-    tree = to_json(recipe)
-    for path, value in sorted(changes.items(), key=lambda c: c[0].count(".")):
-        node, kind = tree, Recipe
-        *parents, last = path.replace("-", "_").split(".")
-        for name in parents:
-            kind = _field(kind, node, name, path)
-            node = node[name]
-        kind = _field(kind, node, last, path)
-        if kind in TABLES:
-            value = to_json(from_json(kind, value, path))
-        node[last] = value
-    built: Recipe = from_json(Recipe, tree)
-    return built
+    tree: dict[str, Any] = {}
+    for path, value in changes.items():
+        node = tree
+        for name in path.replace("-", "_").split("."):
+            node = node.setdefault(name, {})
+        node[VALUE] = value
+    changed: Recipe = _change(recipe, tree, "")
+    return changed
 
 
-def _field(kind: Any, node: Any, name: str, path: str) -> Any:
-    """The type of field `name` in the part of type `kind` that `node` describes."""
-    if kind in TABLES:
-        kind = TABLES[kind][node["name"]]
-    hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
-    if name not in hints:
-        raise UserError(f"unknown field '{path}': {nearest(name, hints) if hints else 'there are no fields so deep'}")
-    return hints[name]
+VALUE = ""  # key of a value in a tree of changes; all other keys are fields
+
+
+def _change(part: Any, tree: dict[str, Any], where: str) -> Any:
+    """The part with the fields in `tree` changed; `where` is its dotted name with a dot behind it."""
+    if isinstance(part, ModuleConfig):
+        options = {name: node[VALUE] for name, node in tree.items()}
+        return from_json(NetworkConfig, {**to_json(part), **options}, where.rstrip("."))
+    types = field_types(type(part)) if dataclasses.is_dataclass(part) else {}
+    new = {}
+    for name, node in tree.items():
+        path = f"{where}{name}"
+        if name not in types:
+            hint = nearest(name, types) if types else "there are no fields so deep"
+            raise UserError(f"unknown field '{path}': {hint}")
+        own, fields = getattr(part, name), {k: v for k, v in node.items() if k != VALUE}
+        if VALUE in node:
+            own, fields = _read(types[name], node[VALUE], fields, path)
+        new[name] = _change(own, fields, f"{path}.") if fields else own
+    return dataclasses.replace(part, **new)
+
+
+def _read(kind: Any, value: Any, fields: dict[str, Any], path: str) -> tuple[Any, dict[str, Any]]:
+    """The new part or plain value at `path`, and those of its fields that are still to be changed."""
+    if kind not in TABLES or isinstance(value, kind):
+        return (value if kind in TABLES else from_json(kind, value, path)), fields
+    if isinstance(value, type) and issubclass(value, nn.Module):
+        value = path_of(value)
+    if isinstance(value, str):  # with its fields at once: some may have no default
+        value = {"name": value, **{k: v[VALUE] for k, v in fields.items() if v.keys() == {VALUE}}}
+        fields = {k: v for k, v in fields.items() if v.keys() != {VALUE}}
+    return from_json(kind, value, path), fields
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What `recipe.json` of a run folder holds: the recipe and what the data turned out to be."""
+    """What `recipe.json` of a run folder holds: the recipe, what the data turned out to be, what was chosen on the machine."""
 
     recipe: Recipe
     shape: tuple[int, int, int]
@@ -184,20 +132,16 @@ class RunInfo:
     versions: str = ""
     command: str = ""
 
-    def save(self, run: Path) -> None:
-        files.write_json(run / "recipe.json", to_json(self))
+    def save(self, path: Path) -> None:
+        """Write it as JSON, atomically."""
+        atomic.write_json(path, to_json(self))
 
-
-def load_run(run: Path) -> RunInfo:
-    """Read `recipe.json` of a run folder."""
-    path = run / "recipe.json"
-    if not run.is_dir():
-        raise UserError(f"no run folder '{run}': train one with 'unnoise train --run {run}'")
-    if not path.is_file():
-        raise UserError(f"'{run}' is not a run folder: it has no recipe.json")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise UserError(f"'{path}' is not readable JSON ({e}): restore it from a copy") from e
-    info: RunInfo = from_json(RunInfo, value, str(path))
-    return info
+    @classmethod
+    def load(cls, path: Path) -> "RunInfo":
+        """Raises UserError for what is no recipe."""
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as e:
+            raise UserError(f"'{path}' is not readable JSON ({e}): restore it from a copy") from e
+        info: RunInfo = from_json(cls, value, str(path))
+        return info

@@ -1,4 +1,4 @@
-"""The command: verbs with few options each; every other field of a recipe by its dotted name.
+"""The command: verbs with few options each, a file a verb; every other field of a recipe by its dotted name.
 
 Nothing heavy is imported before a verb has understood its options.
 """
@@ -11,19 +11,27 @@ from collections.abc import Callable
 
 import tyro
 
-from unnoise.cli.drawing import figure, morph, sample
-from unnoise.cli.exchange import average, export, import_
-from unnoise.cli.looking import data, doctor, info, runs
-from unnoise.cli.options import say, take_dotted
-from unnoise.cli.restoring import restore
-from unnoise.cli.training import demo, train
-from unnoise.errors import UserError, nearest
+from unnoise.cli.average import average
+from unnoise.cli.data import data
+from unnoise.cli.demo import demo
+from unnoise.cli.doctor import doctor
+from unnoise.cli.export import export
+from unnoise.cli.figure import figure
+from unnoise.cli.import_weights import import_
+from unnoise.cli.info import info
+from unnoise.cli.interpolate import interpolate
+from unnoise.cli.options import as_options, refuse_renamed, say, split_dotted
+from unnoise.cli.restore import restore
+from unnoise.cli.runs import runs
+from unnoise.cli.sample import sample
+from unnoise.cli.train import train
+from unnoise.utils.errors import UserError, nearest
 
-_VERBS = (demo, train, sample, morph, restore, figure, data, runs, info, average, import_, export, doctor)
+_VERBS = (demo, train, sample, interpolate, restore, figure, data, runs, info, average, import_, export, doctor)
 VERBS: dict[str, Callable[..., int]] = {verb.__name__.rstrip("_"): verb for verb in _VERBS}
 
-USAGE = "unnoise: train a diffusion model on your own pictures, and draw new ones from it.\n\n" + "\n".join(
-    f"  unnoise {name:8}{(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items()
+USAGE = "unnoise: train a diffusion model on your own images, sample from it, restore images with it.\n\n" + "\n".join(
+    f"  unnoise {name:12}{(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items()
 ) + "\n\nunnoise VERB --help tells more. Begin with: unnoise demo"  # fmt: skip
 
 
@@ -40,9 +48,11 @@ def _dispatch(arguments: list[str]) -> int:
     if verb is None:
         raise UserError(f"unknown verb '{arguments[0]}': {nearest(arguments[0], VERBS)}")
     own = inspect.signature(verb).parameters
-    plain, dotted = take_dotted(arguments[1:], short="sampler" not in own)
+    plain, dotted = split_dotted(arguments[1:], short=not own.keys() & {"sampler"})
     if dotted and "changes" not in own:
         raise UserError(f"'{arguments[0]}' takes no recipe fields, but got --{next(iter(dotted))}")
+    refuse_renamed(plain, own)
+    sys.path.append(os.getcwd())  # noqa: PTH109  (a network or schedule of the user's own may lie here)
     call = functools.partial(verb, changes=dotted) if dotted else verb
     status: int = tyro.cli(call, args=plain, prog=f"unnoise {arguments[0]}", config=(tyro.conf.FlagCreatePairsOff,))
     return status
@@ -53,9 +63,9 @@ def main() -> None:
     try:
         sys.exit(_dispatch(sys.argv[1:]))
     except UserError as e:
-        print(f"unnoise: {e}", file=sys.stderr)
+        print(f"unnoise: {as_options(str(e))}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # whoever read our words, such as `head`, has had enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as e:

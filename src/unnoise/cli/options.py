@@ -1,22 +1,43 @@
-"""What the verbs share: words on the screen, and options as changes to a recipe."""
+"""What the verbs share: output, progress bars, and options as changes to a recipe."""
 
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from unnoise.errors import UserError
+from unnoise.utils.errors import UserError
+from unnoise.utils.names import PARTS, RENAMED
 
 if TYPE_CHECKING:
+    from unnoise.diffusion.sampling import SamplingConfig
     from unnoise.model import Model
-    from unnoise.sampler import Sampling
 
 Changes = dict[str, Any]
+
+OWN = {"training.steps": "--steps", "training.minutes": "--minutes", "training.epochs": "--training.epochs",
+       "training.batch": "--batch", "training.seed": "--seed", "data.size": "--size"}  # fmt: skip
+FIELD = re.compile(r"(?<![\w./'-])(?:data|schedule|target|network|training|sampling)(?:\.[a-z_0-9]+)+\b")
+PART = re.compile(r"\bchoose (?:[a-z]+ )*?(schedule|target|network|loss|sampler) (?=[a-z0-9+-]+)")
 
 
 def say(text: str) -> None:
     print(text, flush=True)
+
+
+def as_options(message: str) -> str:
+    """A message whose fields of a recipe are shown as the options that set them."""
+    message = FIELD.sub(lambda m: OWN.get(m[0], f"--{m[0].replace('_', '-')}"), message)
+    return PART.sub(lambda m: m[0].replace(m[1], f"--{m[1]}"), message)
+
+
+def refuse_renamed(plain: list[str], own: Mapping[str, object]) -> None:
+    """Raises UserError for an option that has a new name."""
+    for word in plain:
+        renamed = RENAMED.get(word.removeprefix("--").partition("=")[0].replace("-", "_"))
+        if word.startswith("--") and renamed in own:
+            raise UserError(f"{word.partition('=')[0]} is now --{renamed}")
 
 
 def _value(text: str) -> Any:
@@ -27,16 +48,16 @@ def _value(text: str) -> Any:
         return [_value(t) for t in text.split(",")] if "," in text else text
 
 
-def to_name(part: object) -> str:
+def name_of(part: object) -> str:
     """The name by which a part is chosen."""
-    from unnoise.recipe import to_json
+    from unnoise.registry import to_json
 
     name: str = to_json(part)["name"]
     return name
 
 
 @contextmanager
-def advancing(total: int, what: str, shown: bool = True) -> Iterator[Callable[[float], None]]:
+def progress_bar(total: int, what: str, shown: bool = True) -> Iterator[Callable[[float], None]]:
     """A bar of how much is done and the time left, in a terminal; what it gives is called with each further amount."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -48,10 +69,10 @@ def advancing(total: int, what: str, shown: bool = True) -> Iterator[Callable[[f
         yield partial(bar.advance, task)
 
 
-def progress(done: Iterator[int], total: int, what: str, shown: bool = True) -> Iterator[int]:
+def track(done: Iterator[int], total: int, what: str, shown: bool = True) -> Iterator[int]:
     """The same counts, with a bar while they come."""
     before = 0
-    with advancing(total, what, shown) as advance:
+    with progress_bar(total, what, shown) as advance:
         for count in done:
             advance(count - before)
             before = count
@@ -59,47 +80,35 @@ def progress(done: Iterator[int], total: int, what: str, shown: bool = True) -> 
 
 
 def whole_number(text: str, wanted: str) -> int:
-    """Raises UserError with `wanted` where the text is none that is at least 1."""
+    """Raises UserError with `wanted` where the text is no whole number of at least 1."""
     if not text.isdigit() or not int(text):
         raise UserError(f"{wanted}, not '{text}'")
     return int(text)
 
 
-# Names for the parts that people change most, where a verb takes recipe fields.
-SHORT = {
-    "schedule": "schedule",
-    "target": "target",
-    "network": "network",
-    "loss": "training.penalty",
-    "sampler": "sampling.sampler",
-    "resize": "data.resize",
-}
-
-
-def take_dotted(arguments: list[str], short: bool) -> tuple[list[str], Changes]:
-    """Split off `--part.field value` (or `=value`), and with `short` the parts named above."""
+def split_dotted(arguments: list[str], short: bool) -> tuple[list[str], Changes]:
+    """Split off `--part.field value` (or `=value`), and with `short` the parts named in PARTS."""
     plain: list[str] = []
     dotted: Changes = {}
     rest = iter(arguments)
     for word in rest:
         name, equals, value = word.partition("=")
-        is_short = short and name.removeprefix("--") in SHORT and name.startswith("--")
+        is_short = short and name.removeprefix("--") in PARTS and name.startswith("--")
         if not is_short and not (name.startswith("--") and "." in name and "/" not in name):
             plain.append(word)
             continue
         found = value if equals else next(rest, None)
         if found is None:
             raise UserError(f"{name} needs a value")
-        dotted[SHORT[name[2:]] if is_short else name[2:]] = _value(found)
+        dotted[PARTS[name[2:]] if is_short else name[2:]] = _value(found)
     return plain, dotted
 
 
 def data_changes(data: str | None, root: str | None = None, download: bool = False, size: str | None = None) -> Changes:
-    """The plain options of data as recipe fields."""
+    """The options of data as recipe fields."""
     from unnoise.data.sources import find_source
-    from unnoise.recipe import to_json
 
-    asked: Changes = {} if data is None else {"data.source": to_json(find_source(data))}
+    asked: Changes = {} if data is None else {"data.source": find_source(data)}
     if root is not None:
         asked["data.source.root"] = root
     if download:
@@ -111,8 +120,8 @@ def data_changes(data: str | None, root: str | None = None, download: bool = Fal
 
 
 def sampling_asked(model: "Model", steps: int | None, sampler: str | None, changes: Changes | None,
-                   guidance: float | None = None) -> "Sampling":  # fmt: skip
-    """How to draw from this model: its recipe's way, but for what was asked. `guidance` is by class where there are labels."""
+                   guidance: float | None = None) -> "SamplingConfig":  # fmt: skip
+    """How to sample from this model: as its recipe does, but for what was asked. `guidance` is by class where there are labels."""
     from unnoise.recipe import override
 
     asked: Changes = {f"sampling.{k}": v for k, v in (("steps", steps), ("sampler", sampler)) if v is not None}

@@ -1,4 +1,4 @@
-"""What the options of `unnoise restore` mean, and which of them go together."""
+"""The options of `unnoise restore`: what they mean, and which of them go together."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unnoise.cli.options import Changes
-from unnoise.errors import UserError, nearest
+from unnoise.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from unnoise.model import Model
-    from unnoise.restore.noise_level import Noise
-    from unnoise.restore.tasks import Task
+    from unnoise.restoration.noise import Noise
+    from unnoise.restoration.tasks import Task
 
 MODES = ("mean", "sample", "average")
 OWN = {"mask": "inpaint", "factor": "upscale", "blur": "deblur", "motion": "deblur", "quality": "dejpeg"}  # options of one task
@@ -21,7 +21,7 @@ OWN = {"mask": "inpaint", "factor": "upscale", "blur": "deblur", "motion": "debl
 
 def parse_noise(text: str) -> "Noise":
     """`poisson:30` and the like as noise."""
-    from unnoise.restore.noise_level import NOISES
+    from unnoise.restoration.noise import NOISES
 
     name, _, numbers = text.partition(":")
     if name not in NOISES:
@@ -35,8 +35,8 @@ def parse_noise(text: str) -> "Noise":
 
 
 @dataclass(frozen=True)
-class Damage:
-    """What the options say of the damage."""
+class Degradation:
+    """What the options say of the degradation."""
 
     task: str
     noise: str | None
@@ -48,7 +48,7 @@ class Damage:
 
     def check(self, sigma: float | None, add_noise: float | None) -> None:
         """Raises UserError for options that are another task's, and levels of noise that can't be or are said twice."""
-        from unnoise.restore.tasks import TASKS
+        from unnoise.restoration.tasks import TASKS
 
         if self.task not in TASKS:
             raise UserError(f"unknown task '{self.task}': {nearest(self.task, TASKS)}")
@@ -69,9 +69,9 @@ class Damage:
             raise UserError("--add-noise must be greater than 0 for white noise, not 0.0")
 
     def as_task(self, path: Path, model: "Model", sigma: float | None) -> "Task":
-        """For the picture in `path`, with noise of `sigma`."""
-        from unnoise.restore import tasks
-        from unnoise.restore.noise_level import GaussianNoise
+        """The task for the image in `path`, with white noise of `sigma`."""
+        from unnoise.restoration import tasks
+        from unnoise.restoration.noise import GaussianNoise
 
         colour = model.info.shape[0] == 3
         kind = parse_noise(self.noise) if self.noise else GaussianNoise(sigma) if sigma else None
@@ -79,14 +79,14 @@ class Damage:
             case "salt-and-pepper":
                 return tasks.SaltAndPepper()
             case "inpaint":
-                return tasks.Inpaint(_kept(self.mask), kind)
+                return tasks.Inpaint(_read_mask(self.mask), kind)
             case "upscale":
                 return tasks.Upscale(self.factor or 4, noise=kind)
             case "deblur":
                 return tasks.Deblur(self.blur if self.blur is not None else 1.5, *_motion(self.motion), kind)
             case "colourise":
                 if not colour:
-                    raise UserError("this run was trained on grey pictures: it can't colour any")
+                    raise UserError("this run was trained on grey images: it can't colourise any")
                 return tasks.Colourise(kind)
             case "dejpeg":
                 return tasks.Dejpeg.of_file(path) if self.quality is None else tasks.Dejpeg.of_quality(self.quality, colour)
@@ -103,21 +103,21 @@ def _motion(text: str | None) -> tuple[float | None, float]:
 
 
 @cache
-def _kept(mask: Path | None) -> "Tensor":
+def _read_mask(mask: Path | None) -> "Tensor":
     import numpy as np
     import torch
 
-    from unnoise.data.decode import decode_or_refuse
+    from unnoise.data.decode import decode_image
 
     if mask is None:
-        raise UserError("inpaint needs --mask: a picture of the same size that is white where pixels are missing")
-    grey = np.asarray(decode_or_refuse(mask).convert("L"))
+        raise UserError("inpaint needs --mask: an image of the same size that is white where pixels are missing")
+    grey = np.asarray(decode_image(mask).convert("L"))
     return torch.from_numpy((grey < 128).astype(np.float32))
 
 
 @dataclass(frozen=True)
-class How:
-    """What the options say of restoring."""
+class Mode:
+    """What the options say of how to restore."""
 
     mode: str
     samples: int | None
@@ -126,12 +126,12 @@ class How:
     label: str | None
 
     @property
-    def draws(self) -> int:
+    def sample_count(self) -> int:
         return (self.samples or 8) if self.mode == "average" else 1
 
     def check(self, white: bool, noisy: bool, changes: Changes) -> None:
         """Raises UserError for what does not go together. `white`: white noise is all; `noisy`: some noise was said."""
-        from unnoise.restore.posterior import POSTERIORS
+        from unnoise.restoration.posteriors import POSTERIORS
 
         for name, value, valid in (("mode", self.mode, MODES), ("method", self.method, POSTERIORS)):
             if value is not None and value not in valid:
@@ -140,14 +140,14 @@ class How:
             raise UserError(f"--samples must be at least 1, not {self.samples}")
         for name in changes:
             if any(word in name for word in ("guidance", "start", "clamp", "dynamic")):
-                raise UserError(f"--{name} is for drawing: restoring follows what is seen of the picture")
+                raise UserError(f"--{name} is for sampling new images: restoration follows the measurement")
         if self.mode == "mean" and not white:
             raise UserError("--mode mean is for white noise: choose average or sample")
         if self.mode == "mean" and changes:
             raise UserError(f"--{next(iter(changes))} is about sampling: add --mode sample")
         if self.samples is not None and self.mode != "average":
-            raise UserError("--samples is how many draws an average is made of: add --mode average")
+            raise UserError("--samples is how many samples an average is made of: add --mode average")
         if self.method is not None and white:
-            raise UserError("--method is for other damage: white noise is the denoiser's own")
+            raise UserError("--method is for other degradations: white noise is the denoiser's own")
         if self.method == "ddnm" and noisy:
             raise UserError("ddnm takes no noise into account: choose mmps or spectral")

@@ -1,1 +1,1 @@
-"""Pictures as uint8 arrays, and where they come from."""
+"""ImageDataset as uint8 arrays, and where they come from."""

@@ -1,7 +1,7 @@
 r"""Augmentation that does not leak into samples (Karras et al. 2022, appendix F.2).
 
-Each picture is moved by a random affine map, and the network is told which: drawn pictures are asked for with all numbers 0,
-the map that changes nothing. Every kind of change happens to a picture with the same probability, by itself.
+Each image is transformed by a random affine map whose parameters condition the network, the augmentation labels. Sampling uses
+labels of 0, the identity. Each kind of transformation is applied with the same probability, independently.
 """
 
 import math
@@ -10,28 +10,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-NUMBERS = 6  # what the network is told: x flip, log scale, angle, log stretch, shift across, shift down
+LABELS = 6  # x flip, log scale, angle, log stretch, shift across, shift down
 
 
 def augment(x: Tensor, u: Tensor, z: Tensor, probability: float) -> tuple[Tensor, Tensor]:
-    """x (B, C, H, W) with uniform draws u (B, 6) and normal draws z (B, 6): the moved pictures, and how, (B, 6).
+    """Augment x (B, C, H, W), given uniform u (B, 6) and standard normal z (B, 6): gives the images and their labels (B, 6).
 
-    Spreads as in the paper's table 6: scale and stretch 2^(0.2 z), angles uniform, shifts 0.125 z of the side. What comes in
-    from outside is the picture mirrored at its edges.
+    Distributions as in the paper's table 6: scale and stretch 2^(0.2 z), angles uniform, shifts 0.125 z of the side. Beyond its
+    edges the image is mirrored.
     """
-    happens = (u < probability).to(x)
-    flip = happens[:, 0]
-    scale, stretch = (0.2 * math.log(2) * z[:, k].to(x) * happens[:, k] for k in (1, 3))
-    angle = (2 * math.pi * torch.special.ndtr(z[:, 2]) - math.pi).to(x) * happens[:, 2]
-    across, down = (0.125 * z[:, k].to(x) * happens[:, k] for k in (4, 5))
-    moved = functional.grid_sample(x, _grid(x, flip, scale, angle, stretch, across, down), padding_mode="reflection",
-                                   align_corners=False)  # fmt: skip
-    return moved, torch.stack([flip, scale, angle, stretch, across, down], dim=1)
+    applied = (u < probability).to(x)
+    flip = applied[:, 0]
+    scale, stretch = (0.2 * math.log(2) * z[:, k].to(x) * applied[:, k] for k in (1, 3))
+    angle = (2 * math.pi * torch.special.ndtr(z[:, 2]) - math.pi).to(x) * applied[:, 2]
+    across, down = (0.125 * z[:, k].to(x) * applied[:, k] for k in (4, 5))
+    x = functional.grid_sample(x, _grid(x, flip, scale, angle, stretch, across, down), padding_mode="reflection",
+                               align_corners=False)  # fmt: skip
+    return x, torch.stack([flip, scale, angle, stretch, across, down], dim=1)
 
 
 def _grid(x: Tensor, flip: Tensor, scale: Tensor, angle: Tensor, stretch: Tensor, across: Tensor, down: Tensor) -> Tensor:
-    """Where each place of the result comes from, (B, H, W, 2): the inverse of mirror, scale and turn, stretch, shift."""
-    aspect = x.shape[3] / x.shape[2]  # angles are of pixels, grid_sample's sides both run from -1 to 1
+    """The position in x of each pixel of the result, (B, H, W, 2): the inverse of flip, scale and rotation, stretch, shift."""
+    aspect = x.shape[3] / x.shape[2]  # angles are in pixels, grid_sample's coordinates run from -1 to 1 on both sides
     cos, sin = angle.cos(), angle.sin()
     inverse = torch.exp(-scale)
     a, b = torch.exp(-stretch), torch.exp(stretch)

@@ -1,10 +1,10 @@
-"""Decode once: a list of files to one uint8 array on disk, which later runs and other processes only open.
+"""The cache: a list of files decoded once into one uint8 array on disk, which later runs and other processes only open.
 
     CACHE/<key>/pixels.npy   uint8 (N, H, W, C)        hashes.npy  labels are the listing's own
-    CACHE/<key>/about.json   what it is; written last, so that a folder that has it is whole
+    CACHE/<key>/about.json   what it is; written last, so that a folder that has it is complete
 
-The key is a hash of the list of files (names, sizes, times of change) and of how they are fitted. A cache that is being made
-has `.tmp` behind its name and says of each file whether it is done, so making it can go on after a crash.
+The key is a hash of the list of files (names, sizes, times of change) and of how they are fitted. An entry being built
+has the suffix `.tmp` and records the state of each file, so that building goes on after a crash.
 """
 
 import functools
@@ -25,14 +25,14 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
-from unnoise import files
+from unnoise.data.dataset import ImageDataset, OnDisk, hash_images
 from unnoise.data.decode import File, Fit, Header, decode, read_header
-from unnoise.data.pictures import OnDisk, Pictures, hash_pictures
-from unnoise.errors import UserError
+from unnoise.utils import atomic
+from unnoise.utils.errors import UserError
 
-VERSION = 1  # of decoding and of this layout: a new one decodes again
+VERSION = 2  # of decoding and of this layout: a new one decodes again
 IN_MEMORY = 2**30  # bytes: smaller sets are read whole
-CHUNK, CHUNK_BYTES = 512, 2**26  # at most so many pictures and bytes between two notes of what is done
+CHUNK, CHUNK_BYTES = 512, 2**26  # images and bytes between two records of what is done, at most
 TODO, DONE, SKIPPED = 0, 1, 2
 
 
@@ -40,8 +40,8 @@ TODO, DONE, SKIPPED = 0, 1, 2
 class Listing:
     """What a source holds, before any of it is decoded.
 
-    `open_file(k)` gives file k; `stamps` change when its content does; `cut(k, picture)` is done before it is fitted. The
-    rest is as in `Pictures`; `skipped` are entries that are no files at all.
+    `open_file(k)` gives file k; `stamps` change when its content does; `crop(k, image)` is applied before it is fitted. The
+    rest is as in `ImageDataset`; `skipped` are entries that are no files at all.
     """
 
     where: str
@@ -51,7 +51,7 @@ class Listing:
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     test: np.ndarray | None = None
-    cut: Callable[[int, Image.Image], Image.Image] | None = None
+    crop: Callable[[int, Image.Image], Image.Image] | None = None
     skipped: tuple[str, ...] = ()
 
     def key(self, fit: Fit) -> str:
@@ -62,14 +62,14 @@ class Listing:
 
 
 def cache_folder() -> Path:
-    """Where decoded pictures are kept: $UNNOISE_CACHE, else the user's cache folder."""
+    """Where decoded images are kept: $UNNOISE_CACHE, else the user's cache folder."""
     import platformdirs
 
     return Path(os.environ.get("UNNOISE_CACHE") or platformdirs.user_cache_path("unnoise"))
 
 
-def read_listing(listing: Listing, fit: Fit, cache: Path | None = None) -> Pictures:
-    """The pictures of a listing, decoded now or before. Raises UserError if none can be read or the cache not written."""
+def read_listing(listing: Listing, fit: Fit, cache: Path | None = None) -> ImageDataset:
+    """The images of a listing, decoded now or before. Raises UserError if none can be read or the cache not written."""
     from filelock import FileLock
 
     folder = (cache or cache_folder()) / listing.key(fit)
@@ -80,18 +80,18 @@ def read_listing(listing: Listing, fit: Fit, cache: Path | None = None) -> Pictu
                 if not (folder / "about.json").is_file():
                     _build(listing, fit, folder)
         except OSError as e:
-            raise UserError(f"can't keep decoded pictures in '{folder.parent}' ({e.strerror or e}): "
+            raise UserError(f"can't keep decoded images in '{folder.parent}' ({e.strerror or e}): "
                             "choose another --cache") from e  # fmt: skip
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-    os.utime(folder / "about.json")  # when it was last of use
-    kept = np.flatnonzero(np.load(folder / "state.npy") == DONE)
+    os.utime(folder / "about.json")  # the time of last use
+    done = np.flatnonzero(np.load(folder / "state.npy") == DONE)
     pixels: np.ndarray | OnDisk = OnDisk(folder / "pixels.npy")
     if about["bytes"] <= IN_MEMORY:
         pixels = np.load(folder / "pixels.npy")
-    labels, test = (None if a is None else a[kept] for a in (listing.labels, listing.test))
-    whole = len(kept) == len(listing.names)
-    return Pictures(pixels, labels, listing.classes, test, None if whole else kept, tuple(about["skipped"]),
-                    tuple(about["notes"]), np.load(folder / "hashes.npy")[kept])  # fmt: skip
+    labels, test = (None if a is None else a[done] for a in (listing.labels, listing.test))
+    complete = len(done) == len(listing.names)
+    return ImageDataset(pixels, labels, listing.classes, test, None if complete else done, tuple(about["skipped"]),
+                    tuple(about["notes"]), np.load(folder / "hashes.npy")[done])  # fmt: skip
 
 
 def _build(listing: Listing, fit: Fit, folder: Path) -> None:
@@ -100,7 +100,7 @@ def _build(listing: Listing, fit: Fit, folder: Path) -> None:
     good = [h for h in headers if h is not None]
     if not good:
         first = next(iter(broken.values()), "there are none")
-        raise UserError(f"none of the {n} files in '{listing.where}' can be read as a picture; the first: {first}")
+        raise UserError(f"none of the {n} files in '{listing.where}' can be read as an image; the first: {first}")
     shape = (*_size(good, fit, listing), 1 if all(h.grey for h in good) else 3)
     work = folder.with_suffix(".tmp")
     work.mkdir(exist_ok=True)
@@ -110,14 +110,14 @@ def _build(listing: Listing, fit: Fit, folder: Path) -> None:
     _decode_all(listing, fit, shape, work, state, hashes, broken)
     if not (state == DONE).any():
         shutil.rmtree(work)
-        raise UserError(f"none of the {n} files in '{listing.where}' can be read as a picture; the first: {broken[min(broken)]}")
-    about = {"version": VERSION, "where": listing.where, "pictures": int((state == DONE).sum()), "shape": shape,
+        raise UserError(f"none of the {n} files in '{listing.where}' can be read as an image; the first: {broken[min(broken)]}")
+    about = {"version": VERSION, "where": listing.where, "images": int((state == DONE).sum()), "shape": shape,
              "bytes": n * math.prod(shape), "fit": repr(fit), "made": time.time(),
              "skipped": [*listing.skipped, *(broken[k] for k in sorted(broken))], "notes": _notes(good)}  # fmt: skip
-    files.write_json(work / "about.json", about)
-    files.flush(work)
+    atomic.write_json(work / "about.json", about)
+    atomic.flush(work)
     work.rename(folder)
-    files.flush(folder.parent)
+    atomic.flush(folder.parent)
 
 
 def _decode_all(
@@ -129,9 +129,9 @@ def _decode_all(
 
     def one(k: int) -> np.ndarray | str:
         try:
-            cut = None if listing.cut is None else functools.partial(listing.cut, k)
-            picture = decode(listing.open_file(k), fit, cut).convert("L" if shape[2] == 1 else "RGB")
-            return np.asarray(picture).reshape(1, *shape)
+            crop = None if listing.crop is None else functools.partial(listing.crop, k)
+            image = decode(listing.open_file(k), fit, crop).convert("L" if shape[2] == 1 else "RGB")
+            return np.asarray(image).reshape(1, *shape)
         except Exception as e:  # any decoder may fail in its own way on a broken file
             return _reason(listing.names[k], e)
 
@@ -143,17 +143,17 @@ def _decode_all(
                 if isinstance(pixels, str):
                     broken[k], state[k] = pixels, SKIPPED
                     continue
-                hashes[k], state[k] = hash_pictures(pixels)[0], DONE
+                hashes[k], state[k] = hash_images(pixels)[0], DONE
                 file.seek(start + k * record)
                 file.write(pixels.tobytes())
             file.flush()
             os.fsync(file.fileno())
-            files.write(work / "hashes.npy", lambda p: np.save(p, hashes))
-            files.write(work / "state.npy", lambda p: np.save(p, state))
+            atomic.write(work / "hashes.npy", lambda p: np.save(p, hashes))
+            atomic.write(work / "state.npy", lambda p: np.save(p, state))
 
 
 def _scan(listing: Listing) -> tuple[list[Header | None], dict[int, str]]:
-    """Every file's header, or why it has none."""
+    """Every file's header, or the reason that it has none."""
 
     def one(k: int) -> Header | str:
         try:
@@ -162,7 +162,7 @@ def _scan(listing: Listing) -> tuple[list[Header | None], dict[int, str]]:
             return _reason(listing.names[k], e)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = [h for chunk in _progress("looking", np.arange(len(listing.names)), CHUNK) for h in pool.map(one, chunk)]
+        found = [h for chunk in _progress("scanning", np.arange(len(listing.names)), CHUNK) for h in pool.map(one, chunk)]
     headers = [h if isinstance(h, Header) else None for h in found]
     return headers, {k: h for k, h in enumerate(found) if isinstance(h, str)}
 
@@ -173,15 +173,15 @@ def _reason(name: str, error: Exception) -> str:
 
 
 def _size(headers: Sequence[Header], fit: Fit, listing: Listing) -> tuple[int, int]:
-    """The size asked for, or the one that all pictures share."""
+    """The size asked for, or the one that all images have."""
     if fit.size is not None:
         return fit.size
     sizes = {(h.height, h.width) for h in headers}
     if len(sizes) > 1:
-        raise UserError(f"the pictures have {len(sizes)} different sizes: say which to train at, e.g. --size 64")
+        raise UserError(f"the images have {len(sizes)} different sizes: say which to train at, e.g. --size 64")
     h, w = sizes.pop()
-    if listing.cut is not None:
-        w, h = listing.cut(0, Image.new("L", (w, h))).size
+    if listing.crop is not None:
+        w, h = listing.crop(0, Image.new("L", (w, h))).size
     return h, w
 
 
@@ -216,20 +216,20 @@ def _progress(title: str, items: np.ndarray, size: int) -> Iterator[list[int]]:
 
 
 def _resume(work: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """What is done already of an interrupted build: the state of each file, and its picture's hash."""
+    """What an interrupted build has done: the state of each file, and the hash of each image."""
     n = shape[0]
     try:
         state, hashes = np.load(work / "state.npy"), np.load(work / "hashes.npy")
         if len(state) == n and np.load(work / "pixels.npy", mmap_mode="r").shape == shape:
             return np.where(state == DONE, DONE, TODO), hashes
-    except (OSError, ValueError):  # nothing there, or not whole
+    except (OSError, ValueError):  # nothing there, or incomplete
         (work / "pixels.npy").unlink(missing_ok=True)
     return np.full(n, TODO, dtype=np.uint8), np.zeros(n, dtype=np.uint64)
 
 
 @contextmanager
 def _array_file(path: Path, shape: tuple[int, ...]) -> Iterator[tuple[IO[bytes], int]]:
-    """A .npy of uint8 to be filled in any order, and where its data begin."""
+    """A .npy of uint8 to be filled in any order, and the offset of its data."""
     if not path.is_file():
         np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     start = np.load(path, mmap_mode="r").offset
@@ -238,36 +238,36 @@ def _array_file(path: Path, shape: tuple[int, ...]) -> Iterator[tuple[IO[bytes],
 
 
 @dataclass(frozen=True)
-class Kept:
-    """One set of decoded pictures in the cache."""
+class CacheEntry:
+    """One set of decoded images in the cache."""
 
     folder: Path
     where: str
-    pictures: int
+    images: int
     bytes: int
-    whole: bool
+    complete: bool
 
 
-def list_cache(cache: Path | None = None) -> list[Kept]:
-    """What is in the cache, the last used first."""
+def list_cache(cache: Path | None = None) -> list[CacheEntry]:
+    """What is in the cache, the most recently used first."""
     root = cache or cache_folder()
-    kept = []
+    entries = []
     for folder in sorted(root.glob("*"), key=lambda p: -p.stat().st_mtime):
         if folder.suffix == ".tmp" and folder.is_dir():
-            kept.append(Kept(folder, "interrupted; goes on when it is read again", 0, _bytes(folder), False))
+            entries.append(CacheEntry(folder, "interrupted; goes on when it is read again", 0, _bytes(folder), False))
         elif (folder / "about.json").is_file():
             about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-            kept.append(Kept(folder, about["where"], about["pictures"], _bytes(folder), True))
-    return kept
+            entries.append(CacheEntry(folder, about["where"], about.get("images", 0), _bytes(folder), True))
+    return entries
 
 
 def clear_cache(cache: Path | None = None) -> int:
     """Remove all of it; gives the number of bytes freed. Only folders that this module made are touched."""
-    kept = list_cache(cache)
-    for k in kept:
-        shutil.rmtree(k.folder)
-        k.folder.with_suffix(".lock").unlink(missing_ok=True)
-    return sum(k.bytes for k in kept)
+    entries = list_cache(cache)
+    for entry in entries:
+        shutil.rmtree(entry.folder)
+        entry.folder.with_suffix(".lock").unlink(missing_ok=True)
+    return sum(entry.bytes for entry in entries)
 
 
 def _bytes(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""One picture file to pixels: what is right for every format and mode, and nothing silently.
+"""Decoding: one image file of any format and mode to pixels, and nothing silently.
 
 EXIF orientation is applied, transparency composited over a background, 16 bits scaled, CMYK and palettes converted, the
 first frame of an animation taken, colour profiles left alone. A file that is damaged, too large to be honest or of no known
@@ -15,15 +15,15 @@ from typing import IO, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image
 
-from unnoise.errors import UserError, nearest
+from unnoise.utils.errors import UserError, nearest
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
-MOST_PIXELS = 64_000_000
+MAX_PIXELS = 64_000_000
 RESIZES = ("crop", "squash", "pad")
 GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L"})
 
-TURNS = {
+TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -38,9 +38,9 @@ File = Path | IO[bytes]
 
 @dataclass(frozen=True)
 class Fit:
-    """To one `size` (height, width), antialiased: cut the longer side's ends, squash, or pad with black. None: as it is.
+    """How an image is brought to one `size` (height, width), antialiased: crop its middle, squash, or pad with black.
 
-    Transparent places show the `background`, white or black.
+    None leaves the size as it is. Transparent places show the `background`, white or black.
     """
 
     size: tuple[int, int] | None = None
@@ -52,24 +52,24 @@ class Fit:
             if value not in valid:
                 raise UserError(f"unknown {kind} '{value}': {nearest(value, valid)}")
         if self.size is not None and min(self.size) < 1:
-            raise UserError(f"the picture size must be positive, not {self.size[0]}x{self.size[1]}")
+            raise UserError(f"the image size must be positive, not {self.size[0]}x{self.size[1]}")
 
-    def __call__(self, picture: Image.Image, extent: tuple[float, float] | None = None) -> Image.Image:
-        """`extent` is the part (width, height) of a picture that counts, from its top left; by default all of it."""
-        if self.size is None or (picture.size == self.size[::-1] and extent is None):
-            return picture
-        (w, h), to = extent or picture.size, self.size[::-1]
+    def __call__(self, image: Image.Image, extent: tuple[float, float] | None = None) -> Image.Image:
+        """`extent` is the part (width, height) of the image that is valid, from its top left; by default all of it."""
+        if self.size is None or (image.size == self.size[::-1] and extent is None):
+            return image
+        (w, h), to = extent or image.size, self.size[::-1]
         scale = self.scale(w, h)
         if self.resize == "pad":
             inner = max(1, round(w / scale)), max(1, round(h / scale))
-            sheet = Image.new(picture.mode, to)
-            sheet.paste(_resample(picture, inner, (0, 0, w, h)), ((to[0] - inner[0]) // 2, (to[1] - inner[1]) // 2))
+            sheet = Image.new(image.mode, to)
+            sheet.paste(_resample(image, inner, (0, 0, w, h)), ((to[0] - inner[0]) // 2, (to[1] - inner[1]) // 2))
             return sheet
         across, down = (to[0] * scale, to[1] * scale) if self.resize == "crop" else (w, h)
-        return _resample(picture, to, ((w - across) / 2, (h - down) / 2, (w + across) / 2, (h + down) / 2))
+        return _resample(image, to, ((w - across) / 2, (h - down) / 2, (w + across) / 2, (h + down) / 2))
 
     def scale(self, width: float, height: float) -> float:
-        """How many pixels of the whole go into one of the result; when squashed, in the direction where they are fewer."""
+        """How many pixels of the original make one of the result; when squashed, along the side where they are fewer."""
         assert self.size is not None
         ratios = width / self.size[1], height / self.size[0]
         return max(ratios) if self.resize == "pad" else min(ratios)
@@ -82,12 +82,12 @@ class Fit:
         return np.stack([np.asarray(p).reshape(*self.size, -1) for p in fitted])
 
 
-def _resample(picture: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]) -> Image.Image:
-    return picture.resize(size, Image.Resampling.LANCZOS, box=box)
+def _resample(image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]) -> Image.Image:
+    return image.resize(size, Image.Resampling.LANCZOS, box=box)
 
 
 class Header(NamedTuple):
-    """What a file says of itself before it is decoded: height, width, whether it is grey, its mode and format."""
+    """What a file says before it is decoded: height and width (upright), whether it is grey, its mode and format."""
 
     height: int
     width: int
@@ -101,15 +101,15 @@ class Header(NamedTuple):
 def _open(file: File) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
-        picture = Image.open(file, formats=FORMATS)
-    if picture.width * picture.height > MOST_PIXELS:
-        picture.close()
-        raise ValueError(f"{picture.width}x{picture.height} is more than {MOST_PIXELS // 10**6} megapixels")
-    return picture
+        image = Image.open(file, formats=FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise ValueError(f"{image.width}x{image.height} is more than {MAX_PIXELS // 10**6} megapixels")
+    return image
 
 
-def _orientation(picture: Image.Image) -> int:
-    return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+def _orientation(image: Image.Image) -> int:
+    return int(image.getexif().get(ExifTags.Base.Orientation, 1))
 
 
 def read_header(file: File) -> Header:
@@ -120,11 +120,11 @@ def read_header(file: File) -> Header:
         return Header(h, w, grey, p.mode, str(p.format), getattr(p, "n_frames", 1), "icc_profile" in p.info)
 
 
-def decode(file: File, fit: Fit | None = None, cut: Callable[[Image.Image], Image.Image] | None = None) -> Image.Image:
-    """Decode a file wholly, to mode L or RGB; `cut` is applied before it is fitted to its size.
+def decode(file: File, fit: Fit | None = None, crop: Callable[[Image.Image], Image.Image] | None = None) -> Image.Image:
+    """Decode a whole file, to mode L or RGB; `crop` is applied to the upright image before it is fitted to its size.
 
     JPEGs are decoded at the smallest scale (1/2, 1/4, 1/8) that still has twice the pixels each way that `fit` asks for.
-    Raises whatever the decoder raises, ValueError for what can't be shown.
+    Raises whatever the decoder raises, and ValueError for values of no known range.
     """
     fit = fit or Fit()
     with _open(file) as opened:
@@ -132,24 +132,24 @@ def decode(file: File, fit: Fit | None = None, cut: Callable[[Image.Image], Imag
         upright = fit
         if orientation >= 5 and fit.size is not None:
             fit = replace(fit, size=fit.size[::-1])
-        extent = _draft(opened, fit) if cut is None else None
+        extent = _draft(opened, fit) if crop is None else None
         opened.load()
-        picture = _to_grey_or_colour(opened, fit.background)
-    if cut is None:  # the cheapest first: small, then turned
-        return _turn(fit(picture, extent), orientation)
-    return upright(cut(_turn(picture, orientation)))
+        image = _to_grey_or_colour(opened, fit.background)
+    if crop is None:  # the cheapest first: resize, then turn
+        return _apply_orientation(fit(image, extent), orientation)
+    return upright(crop(_apply_orientation(image, orientation)))
 
 
-def decode_or_refuse(path: Path, fit: Fit | None = None) -> Image.Image:
-    """The same for one picture that a user named. Raises UserError if it can't be read."""
+def decode_image(path: Path, fit: Fit | None = None) -> Image.Image:
+    """`decode` for a file that a user named. Raises UserError if it can't be read."""
     try:
         return decode(path, fit)
     except Exception as e:  # any decoder may fail in its own way on a broken file
-        raise UserError(f"'{path}' can't be read as a picture ({e or type(e).__name__})") from e
+        raise UserError(f"'{path}' can't be read as an image ({e or type(e).__name__})") from e
 
 
 def _draft(opened: Image.Image, fit: Fit) -> tuple[float, float] | None:
-    """Have a JPEG decoded small where that loses nothing: the part of the result, (width, height), that is picture."""
+    """Have a JPEG decoded at a smaller scale where that loses nothing; gives the valid part (width, height) of the result."""
     if fit.size is None or opened.format not in ("JPEG", "MPO"):
         return None
     scale = fit.scale(*opened.size) / 2
@@ -157,23 +157,23 @@ def _draft(opened: Image.Image, fit: Fit) -> tuple[float, float] | None:
     return None if found is None else (found[1][2], found[1][3])
 
 
-def _turn(picture: Image.Image, orientation: int) -> Image.Image:
-    """Upright, from how EXIF says that it lies."""
-    method = TURNS.get(orientation)
-    return picture if method is None else picture.transpose(method)
+def _apply_orientation(image: Image.Image, orientation: int) -> Image.Image:
+    """Apply an EXIF orientation."""
+    method = TRANSPOSES.get(orientation)
+    return image if method is None else image.transpose(method)
 
 
-def _to_grey_or_colour(picture: Image.Image, background: str) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16-bit grey, which a plain conversion would clip
-        wide = np.asarray(picture, dtype=np.float64)
+def _to_grey_or_colour(image: Image.Image, background: str) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit grey, which a plain conversion would clip
+        wide = np.asarray(image, dtype=np.float64)
         if wide.min() < 0 or wide.max() > 65535:
             raise ValueError("whole numbers beyond 16 bits have no known range")
         return Image.fromarray(np.round(wide / 257).astype(np.uint8))
-    if picture.mode == "F":
-        raise ValueError("floating-point pictures have no known range")
-    if picture.has_transparency_data:
-        grey = picture.mode in GREY_MODES
-        rgba = picture.convert("RGBA")
+    if image.mode == "F":
+        raise ValueError("floating-point images have no known range")
+    if image.has_transparency_data:
+        grey = image.mode in GREY_MODES
+        rgba = image.convert("RGBA")
         whole = Image.alpha_composite(Image.new("RGBA", rgba.size, background), rgba)
         return whole.convert("L" if grey else "RGB")
-    return picture.convert("L" if picture.mode in GREY_MODES else "RGB")
+    return image.convert("L" if image.mode in GREY_MODES else "RGB")

@@ -9,38 +9,38 @@ from typing import Any
 import numpy as np
 
 from unnoise.data.cache import Listing, read_listing
+from unnoise.data.dataset import ImageDataset, Source
 from unnoise.data.decode import Fit
-from unnoise.data.pictures import Pictures, Source
-from unnoise.errors import UserError
+from unnoise.utils.errors import UserError
 
 
 @dataclass(frozen=True)
 class Hub(Source):
     """`repo` is OWNER/NAME on the hub or a local folder; needs the extra `hub`.
 
-    Its first column of pictures is taken and, if it has one, its first column of classes. A `test` split is held out.
+    Its first column of images is taken and, if it has one, its first column of classes. A `test` split is held out.
     """
 
     repo: str = ""
     train: str = "train"
     test: str = "test"
 
-    def read(self, fit: Fit, cache: Path | None = None) -> Pictures:
+    def read(self, fit: Fit, cache: Path | None = None) -> ImageDataset:
         parts = self._load()
         splits = [parts[s] for s in (self.train, self.test) if s in parts]
         if not splits or self.train not in parts:
             raise UserError(f"'{self.repo}' has no split '{self.train}': it has {', '.join(parts)}")
         features = splits[0].features
         kinds = {column: type(feature).__name__ for column, feature in features.items()}
-        pictures = next((c for c, kind in kinds.items() if kind == "Image"), None)
+        images = next((c for c, kind in kinds.items() if kind == "Image"), None)
         classes = next((c for c, kind in kinds.items() if kind == "ClassLabel"), None)
-        if pictures is None:
-            raise UserError(f"'{self.repo}' has no column of pictures: it has {kinds}")
+        if images is None:
+            raise UserError(f"'{self.repo}' has no column of images: it has {kinds}")
         rows = [(s, k) for s in splits for k in range(len(s))]
 
         def open_file(k: int) -> io.BytesIO | Path:
             part, row = rows[k]
-            cell: dict[str, Any] = part[row][pictures]
+            cell: dict[str, Any] = part[row][images]
             return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"])
 
         labels = None if classes is None else np.concatenate([np.asarray(s[classes], dtype=np.int64) for s in splits])
@@ -52,7 +52,7 @@ class Hub(Source):
         return read_listing(listing, fit, cache)
 
     def _load(self) -> dict[str, Any]:
-        """The splits, with pictures as their files' bytes: decoding is ours."""
+        """The splits, with images as their files' bytes: decoding is ours."""
         try:
             import datasets
         except ImportError as e:
@@ -65,5 +65,5 @@ class Hub(Source):
         except Exception as e:  # network, missing, malformed: each raises its own kind
             said = (str(e).strip().splitlines() or [type(e).__name__])[0]
             raise UserError(f"'{self.repo}' can't be loaded ({said}): give OWNER/NAME of the hub, or a folder of parquet "
-                            "files or pictures")  from e  # fmt: skip
+                            "files or images")  from e  # fmt: skip
         return dict(parts)

@@ -1,15 +1,17 @@
-"""Where pictures come from, by name or path, and how they are taken."""
+"""Sources by name or path, and what a recipe says of its data."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from unnoise.data.arrays import Array, Digits, Idx, InMemory
+from unnoise.data.dataset import ImageDataset, Source
 from unnoise.data.decode import Fit
+from unnoise.data.folder import ImageFolder
 from unnoise.data.hub import Hub
-from unnoise.data.local import Array, Digits, Folder, Idx
-from unnoise.data.pictures import Pictures, Source
-from unnoise.data.shards import Shards, expand
+from unnoise.data.tar import TarShards, expand
 from unnoise.data.torchvision_sets import Cifar10, FashionMnist, FgvcAircraft, Mnist
-from unnoise.errors import UserError, nearest
+from unnoise.utils.errors import UserError, nearest
 
 SOURCES: dict[str, type[Source]] = {
     "digits": Digits,
@@ -17,21 +19,22 @@ SOURCES: dict[str, type[Source]] = {
     "fashion-mnist": FashionMnist,
     "mnist": Mnist,
     "cifar10": Cifar10,
-    "folder": Folder,
+    "folder": ImageFolder,
     "array": Array,
     "idx": Idx,
-    "shards": Shards,
+    "shards": TarShards,
     "hub": Hub,
+    "memory": InMemory,
 }
 
 
 @dataclass(frozen=True)
-class DataPlan:
-    """Which pictures, in which shape. `size` is (height, width) or None: as they are.
+class DataConfig:
+    """Which images, at which size. `size` is (height, width) or None: the source's own, or as they are.
 
-    `labels` uses the source's classes where it has them. `flip` mirrors half of the pictures in training; `augment` is the
-    probability of each kind of change that does not leak into samples (`unnoise.data.augment`).
-    `held_out` is the share kept away from training where the source has no test split of its own.
+    `labels` uses the source's classes where it has them. `flip` mirrors half of the images in training; `augment` is the
+    probability of each kind of augmentation that does not leak into samples (`unnoise.data.augment`).
+    `held_out` is the fraction held out of training where the source has no test split of its own.
     """
 
     source: Source = field(default_factory=Digits)
@@ -45,52 +48,60 @@ class DataPlan:
 
     def __post_init__(self) -> None:
         if not 0 <= self.held_out < 1:
-            raise UserError(f"the held-out share must be in [0, 1), not {self.held_out}")
+            raise UserError(f"the held-out fraction must be in [0, 1), not {self.held_out}")
         if not 0 <= self.augment <= 1:
             raise UserError(f"augment is a probability between 0 and 1, not {self.augment}")
         self.fit  # noqa: B018  (refuses what it can't do)
 
     @property
     def fit(self) -> Fit:
-        """How pictures come to one size."""
-        return Fit(self.size, self.resize, self.background)
+        """How images are brought to one size."""
+        own = self.source.size
+        return Fit(self.size or ((own, own) if isinstance(own, int) else own), self.resize, self.background)
 
-    def load(self, cache: Path | None = None, part: int = 0, parts: int = 1) -> Pictures:
+    def load(self, cache: Path | None = None, rank: int = 0, world_size: int = 1) -> ImageDataset:
         """Read the source; files are decoded once into the folder `cache` (None: the user's own cache folder).
 
-        Of shards to `divide`, only this part of so many. Raises UserError where there is nothing usable.
+        Of shards `per_process`, only those of process `rank`. Raises UserError where there is nothing usable.
         """
-        source, divided = self.source, False
-        if isinstance(source, Shards) and source.divide and parts > 1:
-            source, divided = replace(source, part=part, parts=parts), True
-        pictures = replace(source.read(self.fit, cache), divided=divided)
-        return pictures if self.labels else replace(pictures, labels=None, classes=())
+        source, per_process = self.source, False
+        if isinstance(source, TarShards) and source.per_process and world_size > 1:
+            source, per_process = replace(source, split=rank, splits=world_size), True
+        images = replace(source.read(self.fit, cache), per_process=per_process)
+        return images if self.labels else replace(images, labels=None, classes=())
 
 
-NEED_A_PATH = (Folder, Array, Idx, Shards, Hub)
+NOT_BY_NAME = (ImageFolder, Array, Idx, TarShards, Hub, InMemory)
+
+
+def as_source(data: Any) -> Source:
+    """The source of whatever images a user gives in Python: a source, a name or path, a uint8 array, or a torch Dataset."""
+    if isinstance(data, Source):
+        return data
+    return find_source(str(data)) if isinstance(data, str | Path) else InMemory(data)
 
 
 def find_source(text: str) -> Source:
-    """The source of this name, the folder or file at this path, or `hf:` and a set of the hub.
+    """The source of this name, the folder or file at this path, or `hf:` and a data set of the hub.
 
     Raises UserError naming what comes nearest.
     """
-    if text in SOURCES and SOURCES[text] not in NEED_A_PATH:
+    if text in SOURCES and SOURCES[text] not in NOT_BY_NAME:
         return SOURCES[text]()
     if text.startswith("hf:"):
         return Hub(text.removeprefix("hf:"))
     path = Path(text)
     if path.is_dir():
-        return Idx(text) if any("idx3-ubyte" in p.name for p in path.iterdir()) else Folder(text)
+        return Idx(text) if any("idx3-ubyte" in p.name for p in path.iterdir()) else ImageFolder(text)
     if path.suffix.lower() in (".npz", ".npy") and path.is_file():
         return Array(text)
     if path.suffix.lower() == ".tar" and expand(text):
-        return Shards(text)
+        return TarShards(text)
     if "idx3" in path.name and path.is_file():
         return Idx(text)
     if path.exists():
-        raise UserError(f"'{text}' is no folder, .npz, .npy, .tar nor idx file: give the folder that holds your pictures")
+        raise UserError(f"'{text}' is no folder, .npz, .npy, .tar nor idx file: give the folder that holds your images")
     hint = (
-        "check the path" if "/" in text or path.suffix else nearest(text, [n for n, s in SOURCES.items() if s not in NEED_A_PATH])
+        "check the path" if "/" in text or path.suffix else nearest(text, [n for n, s in SOURCES.items() if s not in NOT_BY_NAME])
     )
-    raise UserError(f"no data at '{text}' (neither a known set nor a path): {hint}")
+    raise UserError(f"no data at '{text}' (neither a known data set nor a path): {hint}")

@@ -1,4 +1,4 @@
-"""Published sets, read through torchvision. Their own test pictures are held out."""
+"""Published data sets, read through torchvision. Their own test images are held out."""
 
 import functools
 import shutil
@@ -12,12 +12,12 @@ import numpy as np
 from PIL import Image
 
 from unnoise.data.cache import Listing, read_listing
+from unnoise.data.dataset import ImageDataset, Source
 from unnoise.data.decode import Fit
-from unnoise.data.pictures import Pictures, Source
-from unnoise.errors import UserError, nearest
+from unnoise.utils.errors import UserError, nearest
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
-BANNER = 20  # pixels: the copyright line below every FGVC picture
+BANNER = 20  # pixels: of the copyright line below every FGVC image
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class _Published(Source):
 
 @dataclass(frozen=True)
 class FgvcAircraft(_Published):
-    """FGVC-Aircraft 2013b (Maji et al. 2013): 6,667 pictures to train on, 3,333 held out; labels at three levels.
+    """FGVC-Aircraft 2013b (Maji et al. 2013): 6,667 images to train on, 3,333 held out; labels at three levels.
 
     `level` is variant, family or manufacturer. `cut_banner` cuts the copyright line, `crop_to_box` all outside of the
     official box. `union` trains on both splits together, as the notebook does, and holds nothing out.
@@ -71,7 +71,7 @@ class FgvcAircraft(_Published):
         if self.level not in self.levels:
             raise UserError(f"unknown level '{self.level}': {nearest(self.level, self.levels)}")
 
-    def read(self, fit: Fit, cache: Path | None = None) -> Pictures:
+    def read(self, fit: Fit, cache: Path | None = None) -> ImageDataset:
         from torchvision.datasets import FGVCAircraft
 
         if self.crop_to_box and fit.size is None:
@@ -86,20 +86,20 @@ class FgvcAircraft(_Published):
         files = [path for path, _ in entries]
         missing = [path for path in files if not path.is_file()]
         if missing:
-            raise UserError(f"the annotations name {len(missing)} of {len(files)} pictures that are missing, the first "
+            raise UserError(f"the annotations name {len(missing)} of {len(files)} images that are missing, the first "
                             f"'{missing[0]}': unpack {self.archive} again")  # fmt: skip
         boxes: dict[str, Box] = {}
-        cut: Callable[[int, Image.Image], Image.Image] | None = None
+        crop: Callable[[int, Image.Image], Image.Image] | None = None
         if self.crop_to_box:
             boxes = self._boxes(files)
-            cut = functools.partial(_crop, [boxes[f.stem] for f in files])
+            crop = functools.partial(_crop_box, [boxes[f.stem] for f in files])
         elif self.cut_banner:
-            cut = _cut_banner
+            crop = _cut_banner
         stamps = [f"{f.stat().st_size} {f.stat().st_mtime_ns} {boxes.get(f.stem, self.cut_banner)}" for f in files]
         labels = np.array([label for _, label in entries], dtype=np.int64)
         is_test = (np.arange(len(files)) >= len(trainval)) & (not self.union)
         listing = Listing(self.root, [f.name for f in files], files.__getitem__, stamps, labels, tuple(trainval.classes),
-                          is_test, cut)  # fmt: skip
+                          is_test, crop)  # fmt: skip
         return read_listing(listing, fit, cache)
 
     def _boxes(self, files: list[Path]) -> dict[str, Box]:
@@ -118,14 +118,14 @@ class FgvcAircraft(_Published):
         return boxes
 
 
-def _cut_banner(k: int, picture: Image.Image) -> Image.Image:
-    return picture.crop((0, 0, picture.width, max(1, picture.height - BANNER)))
+def _cut_banner(k: int, image: Image.Image) -> Image.Image:
+    return image.crop((0, 0, image.width, max(1, image.height - BANNER)))
 
 
-def _crop(boxes: list[Box], k: int, picture: Image.Image) -> Image.Image:
-    """To box k: called 1-based with both ends inside, yet 0 occurs, and some reach beyond the picture."""
+def _crop_box(boxes: list[Box], k: int, image: Image.Image) -> Image.Image:
+    """To box k: said to be 1-based with both ends inside, yet 0 occurs, and some reach beyond the image."""
     left, top, right, bottom = boxes[k]
-    return picture.crop((max(0, left - 1), max(0, top - 1), min(right, picture.width), min(bottom, picture.height)))
+    return image.crop((max(0, left - 1), max(0, top - 1), min(right, image.width), min(bottom, image.height)))
 
 
 @dataclass(frozen=True)
@@ -136,17 +136,17 @@ class _Arrays(_Published):
     def _make(self, train: bool) -> Any:
         """torchvision's own object for one of the two splits."""
 
-    def read(self, fit: Fit, cache: Path | None = None) -> Pictures:
+    def read(self, fit: Fit, cache: Path | None = None) -> ImageDataset:
         train, test = self._open(lambda: (self._make(True), self._make(False)))
         pixels = np.concatenate([np.asarray(part.data) for part in (train, test)])
         pixels = pixels[..., None] if pixels.ndim == 3 else pixels
         labels = np.concatenate([np.asarray(part.targets, dtype=np.int64) for part in (train, test)])
-        return Pictures(fit.array(pixels), labels, tuple(train.classes), test=np.arange(len(pixels)) >= len(train))
+        return ImageDataset(fit.array(pixels), labels, tuple(train.classes), test=np.arange(len(pixels)) >= len(train))
 
 
 @dataclass(frozen=True)
 class FashionMnist(_Arrays):
-    """Fashion-MNIST (Xiao et al. 2017): 60,000 grey 28x28 pictures of clothes in 10 classes, 10,000 held out."""
+    """Fashion-MNIST (Xiao et al. 2017): 60,000 grey 28x28 images of clothes in 10 classes, 10,000 held out."""
 
     folder: ClassVar[str] = "FashionMNIST"
     archive: ClassVar[str] = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com (four .gz files, for FashionMNIST/raw)"
@@ -172,7 +172,7 @@ class Mnist(_Arrays):
 
 @dataclass(frozen=True)
 class Cifar10(_Arrays):
-    """CIFAR-10 (Krizhevsky 2009): 50,000 colour 32x32 pictures in 10 classes, 10,000 held out.
+    """CIFAR-10 (Krizhevsky 2009): 50,000 colour 32x32 images in 10 classes, 10,000 held out.
 
     Its files are pickles: torchvision opens them only if their published checksums fit.
     """

@@ -4,22 +4,22 @@ Command: unnoise train fashion-mnist --root DIR [--download]
 Hardware: two CPU cores with bf16 instructions. Time: 5 minutes.
 """
 
-from unnoise.data.sources import DataPlan
+from unnoise.data.sources import DataConfig
 from unnoise.data.torchvision_sets import FashionMnist
-from unnoise.denoiser import KarrasTarget
-from unnoise.network.unet import UNetPlan
-from unnoise.noise import KarrasSchedule
-from unnoise.plan import TrainingPlan
+from unnoise.diffusion.denoiser import EDM
+from unnoise.diffusion.samplers import DPMpp2MSDE
+from unnoise.diffusion.sampling import SamplingConfig
+from unnoise.diffusion.schedules import Karras
+from unnoise.diffusion.timesteps import KarrasSteps, LogNormalTimes
+from unnoise.networks.unet import UNetConfig
 from unnoise.recipe import Recipe
-from unnoise.sampler import Sampling
-from unnoise.solvers import DPMSolver2MSDE
-from unnoise.times import KarrasSteps, LogNormalTimes
+from unnoise.training.config import TrainingConfig
 
 recipe = Recipe(
-    data=DataPlan(source=FashionMnist()),
-    schedule=KarrasSchedule(sigma_max=30.0),
-    target=KarrasTarget(sigma_data=0.71),
-    network=UNetPlan(widths=(64, 128), patch=2),
-    training=TrainingPlan(minutes=5.0, batch=32, times=LogNormalTimes(mean=-0.4), sample_every=60.0),
-    sampling=Sampling(DPMSolver2MSDE(), KarrasSteps(), steps=15),
+    data=DataConfig(source=FashionMnist()),
+    schedule=Karras(sigma_max=30.0),
+    target=EDM(sigma_data=0.71),
+    network=UNetConfig(widths=(64, 128), patch=2),
+    training=TrainingConfig(minutes=5.0, batch=32, times=LogNormalTimes(mean=-0.4), sample_every=60.0),
+    sampling=SamplingConfig(DPMpp2MSDE(), KarrasSteps(), steps=15),
 )

@@ -1,0 +1,100 @@
+"""The functions of the front door, `import unnoise as un`: train, resume, load, and images from and to files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from unnoise import figures
+from unnoise.data.arrays import InMemory
+from unnoise.data.decode import decode_image
+from unnoise.data.pixels import from_uint8, to_pil, to_uint8
+from unnoise.data.sources import as_source
+from unnoise.model import Model
+from unnoise.presets import find_preset, preset_for
+from unnoise.recipe import Recipe, override
+from unnoise.runs.progress import follow
+from unnoise.runs.start import begin
+from unnoise.runs.start import resume as resume_run
+from unnoise.runs.trainer import Trainer
+from unnoise.utils.errors import UserError, nearest
+from unnoise.utils.names import PARTS
+from unnoise.utils.runtime import Runtime
+
+KEYWORDS = PARTS | {"guidance": "sampling.guidance", "batch": "training.batch", "seed": "training.seed", "labels": "data.labels"}
+
+
+def train(
+    data: Any,
+    *,
+    size: int | tuple[int, int] | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    out: Path | str | None = None,
+    preset: str | None = None,
+    progress: bool = True,
+    **parts: Any,
+) -> Trainer:
+    """Train a model on images and write a run folder, as `unnoise train` does.
+
+    `data` is a folder or other path, the name of a published data set, a uint8 array (N, H, W) or (N, H, W, C), a source, or a
+    torch Dataset; `size` is a side or (height, width). Give `minutes` or `steps`, else the preset's budget is taken. `out` is
+    runs/NAME by default. Further keywords change the recipe: a part (`schedule`, `target`, `network`, `loss`, `sampler`,
+    `guidance`, `resize`) or a few numbers (`batch`, `seed`, `labels`) by their names, any other field by its dotted name, as in
+    `**{"network.widths": [32, 64]}`. A value is a name, a plain value, or a part of your own.
+
+    Ctrl-C stops training and keeps everything. Gives the run, whose `model` samples. Raises UserError for whatever can't be.
+    """
+    runtime = Runtime.join()
+    source = as_source(data)
+    recipe = _recipe(source, preset, size, minutes, steps, parts)
+    run = Path(out) if out is not None else Path("runs") / (Path(data).stem if isinstance(data, str | Path) else "images")
+    with runtime.guard():
+        trainer = begin(run, recipe, runtime=runtime)
+        follow(trainer, progress)
+    return trainer
+
+
+def resume(run: Path | str, *, data: Any = None, progress: bool = True) -> Trainer:
+    """Go on with a run that stopped, as `unnoise train --resume` does; `data` gives images again that Python gave before."""
+    runtime = Runtime.join()
+    with runtime.guard():
+        trainer = resume_run(run, runtime=runtime, data=data)
+        follow(trainer, progress)
+    return trainer
+
+
+def load(run: Path | str, device: str | None = None) -> Model:
+    """A trained model from its run folder; the device is the fastest by default."""
+    return Model.load(run, device)
+
+
+def read_image(path: Path | str) -> Tensor:
+    """An image file as float32 (1, C, H, W) on [-1, 1], grey or colour. Raises UserError if it can't be read."""
+    image = decode_image(Path(path))
+    return from_uint8(np.asarray(image).reshape(1, image.height, image.width, -1))
+
+
+def write_image(x: Tensor, path: Path | str) -> None:
+    """Write x (C, H, W) or (1, C, H, W) on [-1, 1] as a PNG. Raises UserError for another shape or name."""
+    x = x[None] if x.ndim == 3 else x
+    if x.ndim != 4 or len(x) != 1 or x.shape[1] not in (1, 3):
+        raise UserError(f"one image (1, C, H, W) of 1 or 3 channels is written, not {tuple(x.shape)}")
+    figures.save(to_pil(to_uint8(x)[0]), Path(path))
+
+
+def _recipe(source: Any, preset: str | None, size: int | tuple[int, int] | None, minutes: float | None, steps: int | None,
+            parts: dict[str, Any]) -> Recipe:  # fmt: skip
+    changes: dict[str, Any] = {"data.source": source}
+    if size is not None:
+        changes["data.size"] = [size, size] if isinstance(size, int) else list(size)
+    elif isinstance(source, InMemory) or source.size is not None:
+        changes["data.size"] = None
+    if steps is not None or minutes is not None:
+        changes |= {"training.steps": steps, "training.minutes": minutes}
+    for name, value in parts.items():
+        if "." not in name and name not in KEYWORDS:
+            raise UserError(f"unknown keyword '{name}': {nearest(name, KEYWORDS)} Any other field goes by its dotted name.")
+        changes[KEYWORDS.get(name, name)] = list(value) if isinstance(value, tuple) else value
+    return override(find_preset(preset or preset_for(source)), changes)

@@ -1,0 +1,71 @@
+"""Statistics of a data set: counts, sizes, classes, pixels, duplicates, and what could not be read."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from unnoise.data.dataset import ImageDataset, OnDisk, Split
+
+NEAR = 4.0  # root mean square difference of two 16x16 thumbnails, of 255, below which they are near duplicates
+THUMBNAIL = 16
+
+
+def describe(images: ImageDataset, parts: Split) -> Iterator[tuple[str, str]]:
+    """The statistics, as pairs of a name and a text."""
+    c, h, w = images.shape
+    size = len(images) * c * h * w
+    where = "read from disk as needed" if isinstance(images.store, OnDisk) else "in memory"
+    yield "images", f"{len(images)} of {h}x{w}, {'grey' if c == 1 else 'colour'}; {size / 2**20:.1f} MiB, {where}"
+    yield "to train on", f"{len(parts.train)}; {len(parts.held_out)} held out"
+    mean, std = _mean_and_std(images)
+    yield "pixels on [-1, 1]", f"mean {mean:.3f}, standard deviation {std:.3f} (sigma_data)"
+    for note in images.notes:
+        yield "files", note
+    if images.labels is not None:
+        counts = Counter(images.labels.tolist())
+        named = [f"{name!r}: {counts[k]}" for k, name in enumerate(images.classes)]
+        yield "classes", f"{len(named)}: {', '.join(named[:30])}{', ...' if len(named) > 30 else ''}"
+    duplicates = len(images) - len(np.unique(images.hashes))
+    yield "exact duplicates", f"{duplicates} (never on both sides of the held-out split)"
+    near = near_duplicates(parts)
+    first = f", e.g. image {near[0][1]} of those trained on and {near[0][0]} of those held out" if near else ""
+    yield "near duplicates", f"{len(near)} held-out images have one among those trained on{first}"
+    yield "unreadable", f"{len(images.skipped)}"
+
+
+def _mean_and_std(images: ImageDataset) -> tuple[float, float]:
+    """Of all pixels on [-1, 1]."""
+    count = total = squares = 0.0
+    for part in images.chunks():
+        x = part.astype(np.float64) / 127.5 - 1
+        count, total, squares = count + x.size, total + x.sum(), squares + np.square(x).sum()
+    mean = total / count
+    return mean, float(np.sqrt(max(0.0, squares / count - mean**2)))
+
+
+def near_duplicates(parts: Split) -> list[tuple[int, int]]:
+    """Pairs (held-out image, nearest image trained on) that differ by less than `NEAR`, both by number."""
+    if not len(parts.held_out):
+        return []
+    from sklearn.neighbors import NearestNeighbors
+
+    held_out, train = _thumbnails(parts.held_out), _thumbnails(parts.train)
+    distance, nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train).kneighbors(held_out)
+    rms = distance[:, 0] / held_out.shape[1] ** 0.5
+    return [(int(k), int(nearest[k, 0])) for k in np.flatnonzero(rms < NEAR)]
+
+
+def _thumbnails(images: ImageDataset) -> np.ndarray:
+    """Means over blocks, float32 (N, D): at most 16x16, grey."""
+    parts = []
+    for part in images.chunks():
+        grey = part.mean(axis=3, dtype=np.float32)
+        for axis in (1, 2):
+            edges = np.linspace(0, grey.shape[axis], min(THUMBNAIL, grey.shape[axis]) + 1).astype(int)
+            sums = np.add.reduceat(grey, edges[:-1], axis=axis)
+            shape = [1, 1, 1]
+            shape[axis] = -1
+            grey = sums / np.diff(edges).reshape(shape)
+        parts.append(grey.reshape(len(part), -1))
+    return np.concatenate(parts)

@@ -1,0 +1,1 @@
+"""Networks: `(x, c_noise, label) -> like x`. They know nothing of diffusion."""

@@ -1,0 +1,203 @@
+"""The parts of a recipe by name, a user's own among them, to and from JSON, strictly.
+
+A part is a frozen dataclass of one of the kinds below; in JSON it is an object of its fields with its `name`. A part of one's own
+is registered under a name, and its module kept beside it, or kept as `package.module:Class`:
+
+    @register("quadratic")
+    @dataclass(frozen=True)
+    class Quadratic(Schedule):
+        def alpha(self, t): return 1 - t**2
+        def sigma(self, t): return t
+
+A network may also be a plain `nn.Module` class (`unnoise.networks.base.ModuleConfig`).
+"""
+
+import dataclasses
+import importlib
+import json
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import nn
+
+from unnoise.data.dataset import Source
+from unnoise.data.sources import SOURCES
+from unnoise.diffusion.denoiser import TARGETS, Target
+from unnoise.diffusion.guidance import GUIDANCES, Guidance
+from unnoise.diffusion.loss import LOSSES, Loss
+from unnoise.diffusion.samplers import SAMPLERS, Sampler
+from unnoise.diffusion.schedules import SCHEDULES, Schedule
+from unnoise.diffusion.timesteps import SAMPLING_TIMES, TRAINING_TIMES, SamplingTimes, TrainingTimes
+from unnoise.networks.base import ModuleConfig, NetworkConfig
+from unnoise.networks.simple_unet import SimpleUnetConfig
+from unnoise.networks.unet import UNetConfig
+from unnoise.utils.errors import UserError, nearest
+
+NETWORKS: dict[str, type[NetworkConfig]] = {"unet": UNetConfig, "simple-unet": SimpleUnetConfig}
+
+TABLES: dict[type, dict[str, type]] = {  # of each kind; a network's may also hold nn.Module classes
+    Source: SOURCES,
+    Schedule: SCHEDULES,
+    Target: TARGETS,
+    NetworkConfig: NETWORKS,
+    Loss: LOSSES,
+    TrainingTimes: TRAINING_TIMES,
+    SamplingTimes: SAMPLING_TIMES,
+    Sampler: SAMPLERS,
+    Guidance: GUIDANCES,
+}
+
+T = TypeVar("T", bound=type)
+
+
+def register(name: str) -> Callable[[T], T]:
+    """A class decorator: the part is known under this name to recipes and to the command.
+
+    Raises UserError for a class of no kind, one that is no dataclass, and a name that another class has.
+    """
+
+    def add(part: T) -> T:
+        kind, before = kind_of(part), TABLES[kind_of(part)].get(name)
+        if before is not None and path_of(before) != path_of(part):  # a notebook's cell may run again
+            raise UserError(f"the name '{name}' is taken by {path_of(before)}: choose another")
+        if not issubclass(part, nn.Module):
+            _check_fields(part)
+        TABLES[kind][name] = part
+        return part
+
+    return add
+
+
+def kind_of(part: type) -> type:
+    """The kind of a part's class. Raises UserError where it has none."""
+    if issubclass(part, nn.Module):
+        return NetworkConfig
+    kind = next((k for k in TABLES if issubclass(part, k)), None)
+    if kind is None:
+        kinds = ", ".join(k.__name__ for k in TABLES)
+        raise UserError(f"{part.__name__} is no part of a recipe: derive it from one of {kinds}, or torch.nn.Module for a network")
+    return kind
+
+
+def path_of(part: type) -> str:
+    """`package.module:Class`."""
+    return f"{part.__module__}:{part.__qualname__}"
+
+
+def find_part(kind: type, name: str, module: str | None = None, where: str = "part") -> type:
+    """The class of this name, or at this path, importing the module that defines it if it must.
+
+    Raises UserError naming the nearest name, or the import that is missing.
+    """
+    table = TABLES[kind]
+    if name in table:
+        return table[name]
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        found = _import(module, name, where)
+        for step in attribute.split("."):
+            found = getattr(found, step, None)
+        if found is None:
+            raise UserError(f"{where} '{name}' is not there any more: the module '{module}' has no '{attribute}'{_in_script(module)}")
+        if not isinstance(found, type) or not issubclass(found, nn.Module if kind is NetworkConfig else kind) and not issubclass(
+            found, kind
+        ):
+            raise UserError(f"{where} '{name}' is no {kind.__name__}: derive it from unnoise.{kind.__name__}")
+        return found
+    if module is not None:
+        _import(module, name, where)
+        if name in table:
+            return table[name]
+        raise UserError(f"{where} '{name}' is registered by the module '{module}' no more{_in_script(module)}")
+    raise UserError(f"unknown {where} '{name}': {nearest(name, table)}")
+
+
+def _import(module: str, name: str, where: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except Exception as e:  # a user's module may fail in its own way
+        raise UserError(f"{where} '{name}' is defined in the module '{module}', which can't be imported "
+                        f"({type(e).__name__}: {e}): add the folder that holds it to PYTHONPATH, or start in it") from e  # fmt: skip
+
+
+def _in_script(module: str) -> str:
+    script = module == "__main__"
+    return ": it was defined in a script or notebook; define it again before opening the run, or move it to a module" * script
+
+
+def _check_fields(part: type) -> None:
+    if not dataclasses.is_dataclass(part):
+        raise UserError(f"{part.__name__} must be a dataclass for a recipe to keep it: put @dataclass(frozen=True) above it")
+    reserved = [f.name for f in dataclasses.fields(part) if f.name in ("name", "module")]
+    if reserved:
+        raise UserError(f"{part.__name__} has a field '{reserved[0]}', which recipes use themselves: rename it")
+
+
+def to_json(part: Any) -> Any:
+    """A part as plain JSON: an object with its `name` if it is of a kind."""
+    if isinstance(part, ModuleConfig):
+        return {**_named(NetworkConfig, part.module), **{name: to_json(value) for name, value in part.options}}
+    kind = next((k for k in TABLES if isinstance(part, k)), None)
+    if kind is not None:
+        _check_fields(type(part))
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        kept = [f.name for f in dataclasses.fields(part) if f.metadata.get("kept", True)]
+        return {**({} if kind is None else _named(kind, type(part))), **{name: to_json(getattr(part, name)) for name in kept}}
+    return [to_json(v) for v in part] if isinstance(part, tuple) else part
+
+
+def _named(kind: type, part: type) -> dict[str, str]:
+    name = next((n for n, known in TABLES[kind].items() if known is part), None)
+    if name is None:
+        return {"name": path_of(part)}
+    return {"name": name} if part.__module__.partition(".")[0] == "unnoise" else {"name": name, "module": part.__module__}
+
+
+def from_json(kind: Any, value: Any, where: str = "recipe") -> Any:
+    """The part of type `kind` that `value` describes. Raises UserError naming the field that does not fit."""
+    if kind in TABLES:
+        value = {"name": value} if isinstance(value, str) else value
+        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+            raise UserError(f"{where} must be one of {', '.join(TABLES[kind])}, not {json.dumps(value)}")
+        kind = find_part(kind, value["name"], value.get("module"), where)
+        value = {k: v for k, v in value.items() if k not in ("name", "module")}
+        if issubclass(kind, nn.Module):
+            return ModuleConfig(kind, tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in value.items()))
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise UserError(f"{where} must be an object with fields, not {json.dumps(value)}")
+        hints = field_types(kind)
+        for name in value:
+            if name not in hints:
+                raise UserError(f"unknown field '{name}' in {where}: {nearest(name, hints) if hints else 'it has none'}")
+        return kind(**{name: from_json(hints[name], v, f"{where}.{name}") for name, v in value.items()})  # type: ignore[operator]
+    return _plain(kind, value, where)
+
+
+def field_types(kind: Any) -> dict[str, Any]:
+    """The fields of a dataclass that JSON may hold, with their types."""
+    hints = typing.get_type_hints(kind)
+    return {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.metadata.get("kept", True)}
+
+
+def _plain(kind: Any, value: Any, where: str) -> Any:
+    options = typing.get_args(kind) if typing.get_origin(kind) in (types.UnionType, typing.Union) else (kind,)
+    for option in options:
+        if option is Any:
+            return value
+        if option is type(None) and value is None:
+            return None
+        if typing.get_origin(option) is tuple and isinstance(value, list):
+            items = typing.get_args(option)
+            if items[-1] is Ellipsis:
+                return tuple(_plain(items[0], v, where) for v in value)
+            if len(items) == len(value):
+                return tuple(_plain(i, v, where) for i, v in zip(items, value, strict=True))
+        if option is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if option in (int, str, bool) and type(value) is option:
+            return value
+    wanted = " or ".join("nothing" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
+    raise UserError(f"{where} must be {wanted}, not {json.dumps(value)}")

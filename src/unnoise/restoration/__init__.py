@@ -1,0 +1,1 @@
+"""Restoration: denoisers that know a measurement of the image, and what is restored with them."""

@@ -1,1 +1,0 @@
-"""Restoring pictures with a denoiser."""

@@ -1,0 +1,154 @@
+"""A run folder: what lies where, and reading it. Nothing here trains or samples.
+
+    recipe.json  model.safetensors  guide.safetensors  moments.safetensors
+    metrics.jsonl  held-out.jsonl  samples/  tensorboard/  checkpoints/  snapshots/
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import load_file, save_file
+
+from unnoise.diffusion.gaussian import Moments
+from unnoise.recipe import RunInfo
+from unnoise.utils import atomic
+from unnoise.utils.errors import UserError
+
+Curve = tuple[list[int], list[float]]  # steps and values
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run folder, and what its files hold."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path | str) -> "RunFolder":
+        """Raises UserError where there is no run."""
+        folder = cls(Path(path))
+        if not folder.path.is_dir():
+            raise UserError(f"no run folder '{path}': train one with 'unnoise train --run {path}'")
+        if not folder.recipe.is_file():
+            raise UserError(f"'{path}' is not a run folder: it has no recipe.json")
+        return folder
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.json"
+
+    @property
+    def model(self) -> Path:
+        """The averaged weights, for use."""
+        return self.path / "model.safetensors"
+
+    @property
+    def guide(self) -> Path:
+        """An early average of the weights, for autoguidance."""
+        return self.path / "guide.safetensors"
+
+    @property
+    def moments(self) -> Path:
+        return self.path / "moments.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """A line of JSON per step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def held_out(self) -> Path:
+        """A line of JSON per measurement of the held-out loss."""
+        return self.path / "held-out.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def snapshots(self) -> Path:
+        """Stored averages, from which others are made."""
+        return self.path / "snapshots"
+
+    def grid(self, step: int) -> Path:
+        """The grid of samples made at a step."""
+        return self.path / "samples" / f"{step:06d}.png"
+
+    def read_info(self) -> RunInfo:
+        return RunInfo.load(self.recipe)
+
+    def read_moments(self) -> Moments | None:
+        """The training images' mean and covariance, None if there are none. Raises UserError if the file is damaged."""
+        if not self.moments.is_file():
+            return None
+        try:
+            return Moments(**load_file(self.moments))
+        except Exception as e:  # safetensors raises its own kinds
+            raise UserError(f"can't read the images' mean and covariance from '{self.moments}' ({e})") from e
+
+    def write_moments(self, moments: Moments) -> None:
+        atomic.write(self.moments, lambda p: save_file(dict(vars(moments)), p))
+
+    def read_losses(self) -> Curve | None:
+        """The loss of each step; None before the first."""
+        return _read_curve(self.metrics)
+
+    def read_held_out_losses(self) -> Curve | None:
+        """The held-out loss where it was measured; None before the first."""
+        return _read_curve(self.held_out)
+
+    def hash_model(self) -> str:
+        """A short hash of the weights for use."""
+        with self.model.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+    def refuse_existing(self) -> None:
+        """Raises UserError if a run is there already."""
+        if self.recipe.exists():
+            raise UserError(f"'{self.path}' holds a run already: go on with 'unnoise train --resume {self.path}' "
+                            "or choose another --run")  # fmt: skip
+
+    @contextmanager
+    def creating(self) -> Iterator[None]:
+        """Make the folder; what can't be written inside the block is a UserError."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            yield
+        except OSError as e:
+            raise UserError(f"can't write to '{self.path}' ({e.strerror}): choose another --run") from e
+
+
+def _read_curve(path: Path) -> Curve | None:
+    records = atomic.read_records(path)
+    return ([r["step"] for r in records], [r["loss"] for r in records]) if records else None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run as `unnoise runs` shows it; `best` is the lowest held-out loss, None before the first."""
+
+    folder: Path
+    state: str
+    step: int
+    total: int | None
+    loss: float | None
+    best: float | None
+
+
+def list_runs(root: Path) -> list[RunSummary]:
+    """The runs in a folder, the last changed first."""
+    found = []
+    for recipe in sorted(root.glob("*/recipe.json"), key=lambda p: -p.stat().st_mtime):
+        folder = RunFolder(recipe.parent)
+        info, records, held_out = folder.read_info(), atomic.read_records(folder.metrics), folder.read_held_out_losses()
+        step = records[-1]["step"] if records else 0
+        state = "done" if step and step == info.total_steps else "unfinished" if records else "no steps"
+        loss = float(np.mean([r["loss"] for r in records[-50:]])) if records else None
+        found.append(RunSummary(folder.path, state, step, info.total_steps, loss, min(held_out[1]) if held_out else None))
+    return found
+
+

@@ -1,0 +1,158 @@
+"""Samples on disk: a PNG each or one .npz, any number of them, resumable; and each reproducible from its own PNG.
+
+Each PNG's text says how it was generated. Never more than a batch is in memory.
+"""
+
+import json
+import shutil
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from unnoise import figures
+from unnoise.data.labels import EVERY, labels_for
+from unnoise.data.pixels import to_pil, to_uint8
+from unnoise.diffusion.sampling import SamplingConfig
+from unnoise.model import Model
+from unnoise.registry import from_json, to_json
+from unnoise.utils import atomic
+from unnoise.utils.errors import UserError
+from unnoise.utils.runtime import SINGLE, Runtime
+
+KEY = "unnoise"  # of the text in a PNG
+MAX_SHOWN = 100  # in the grid
+
+
+@dataclass(frozen=True)
+class Generation:
+    """All that decides which images are generated; `label` is as in `labels_for`."""
+
+    seed: int
+    count: int
+    batch: int
+    sampling: dict[str, Any]
+    label: str | None
+    weights: str
+
+    @classmethod
+    def of(cls, model: Model, count: int, seed: int, batch: int, sampling: SamplingConfig, label: str | None = None) -> "Generation":
+        """By a model that has a run folder."""
+        assert model.folder is not None
+        return cls(seed, count, batch, to_json(sampling), label, model.folder.hash_model())
+
+    def indices(self, k: int) -> range:
+        """The samples of batch k."""
+        return range(k * self.batch, min((k + 1) * self.batch, self.count))
+
+    def run(self, model: Model, k: int) -> np.ndarray:
+        """Batch k, uint8 (B, H, W, C)."""
+        indices, sampling = self.indices(k), from_json(SamplingConfig, self.sampling, "sampling")
+        return to_uint8(model.sample_batch(indices, self.seed, sampling, labels_for(self.label, model.info.classes, indices, self.seed)))
+
+
+def generate(model: Model, generation: Generation, out: Path, runtime: Runtime = SINGLE) -> Iterator[int]:
+    """Generate into the folder `out` or the file `out`.npz; yields how many images are done, by batches.
+
+    Batches that an earlier call with the same settings finished are kept; others are made anew. Of several processes each
+    makes its own batches. Raises UserError where nothing can be written.
+    """
+    arrays = out.suffix == ".npz"
+    parts = out.with_name(f"{out.name}.parts") if arrays else out
+    batches = range(-(-generation.count // generation.batch))
+    try:
+        runtime.on_first(lambda: _prepare(parts, generation))
+        for k in batches[runtime.rank :: runtime.world_size]:
+            if not _is_done(parts, generation, k, arrays):
+                _write(parts, generation, k, generation.run(model, k), arrays)
+            yield min((k + 1) * generation.batch, generation.count)
+        runtime.gather(None)  # all are done
+        if runtime.is_first and arrays:
+            atomic.write(out, lambda p: _join(parts, batches, p))
+            shutil.rmtree(parts)
+        elif runtime.is_first:
+            shown = [np.asarray(Image.open(parts / _name(k))) for k in range(min(generation.count, MAX_SHOWN))]
+            pixels = np.stack(shown).reshape(len(shown), *shown[0].shape[:2], -1)
+            columns = len(model.info.classes) if generation.label == EVERY else None
+            figures.save(figures.grid(pixels, columns), out.with_name(f"{out.name}-grid.png"))
+    except OSError as e:
+        raise UserError(f"can't write to '{out}' ({e.strerror or e}): choose another --out") from e
+
+
+def regenerate(model: Model, image: Path) -> tuple[np.ndarray, bool]:
+    """The image (H, W, C) that a PNG's own text describes, made again, and whether it is equal bit for bit.
+
+    Its whole batch is made, since sums in another order differ in the last bit. Raises UserError for an image without
+    that text, or of other weights.
+    """
+    found = _read_text(image)
+    if found is None:
+        raise UserError(f"'{image}' does not say how it was generated: give a PNG that 'unnoise sample' wrote")
+    generation, index = found
+    assert model.folder is not None
+    if generation.weights != model.folder.hash_model():
+        raise UserError(f"'{image}' was generated with other weights than '{model.folder.path}' has now: give the run that made it")
+    k = index // generation.batch
+    again = generation.run(model, k)[index - k * generation.batch]
+    return again, np.array_equal(again.squeeze(), np.asarray(Image.open(image)))
+
+
+def _name(index: int) -> str:
+    return f"{index:06d}.png"
+
+
+def _prepare(parts: Path, generation: Generation) -> None:
+    """Remove what another generation left there."""
+    path = parts / "generation.json"
+    own = json.loads(json.dumps(asdict(generation)))
+    if path.is_file():
+        before = json.loads(path.read_text())
+        if before | {"count": 0} != own | {"count": 0}:
+            for index in range(before["count"]):
+                (parts / _name(index)).unlink(missing_ok=True)
+                (parts / f"{index:06d}.npy").unlink(missing_ok=True)
+    parts.mkdir(parents=True, exist_ok=True)
+    atomic.write_json(path, own)
+
+
+def _is_done(parts: Path, generation: Generation, k: int, arrays: bool) -> bool:
+    if arrays:
+        path = parts / f"{k:06d}.npy"
+        return path.is_file() and len(np.load(path, mmap_mode="r")) == len(generation.indices(k))
+    found = ((n, _read_text(parts / _name(n))) for n in generation.indices(k))
+    return all(f is not None and (replace(f[0], count=generation.count), f[1]) == (generation, n) for n, f in found)
+
+
+def _write(parts: Path, generation: Generation, k: int, pixels: np.ndarray, arrays: bool) -> None:
+    if arrays:
+        atomic.write(parts / f"{k:06d}.npy", lambda p: np.save(p, pixels))
+        return
+    for index, image in zip(generation.indices(k), pixels, strict=True):
+        text = json.dumps({**asdict(generation), "index": index})
+        figures.save(to_pil(image), parts / _name(index), {KEY: text})
+
+
+def _read_text(image: Path) -> tuple[Generation, int] | None:
+    """How a PNG says that it was generated, and its index; None where it says nothing of the kind."""
+    try:
+        with Image.open(image) as opened:
+            text = json.loads(opened.info.get(KEY, "null"))
+        index = text.pop("index")
+        return Generation(**text), int(index)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _join(parts: Path, batches: range, path: Path) -> None:
+    """The batches' arrays as `images` of one .npz, a batch in memory at a time."""
+    arrays = [np.load(parts / f"{k:06d}.npy", mmap_mode="r") for k in batches]
+    shape = (sum(len(a) for a in arrays), *arrays[0].shape[1:])
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("images.npy", "w", force_zip64=True) as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for array in arrays:
+            file.write(np.ascontiguousarray(array).tobytes())

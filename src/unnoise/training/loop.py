@@ -1,0 +1,224 @@
+"""The training loop, read from top to bottom. It takes built objects and yields a record a step.
+
+    for record in train(...): print(record.step, record.loss)
+
+Every random number is a function of (seed, purpose, step), so a run that stopped and went on equals one that did not.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from unnoise.data.dataset import ImageDataset
+from unnoise.diffusion.denoiser import Denoiser
+from unnoise.diffusion.loss import diffusion_loss
+from unnoise.networks.base import Unit
+from unnoise.networks.layers import Dropout
+from unnoise.training.batches import Batch, Batches, prefetch
+from unnoise.training.config import TrainingConfig
+from unnoise.training.distributed import Replicated, full_tensor
+from unnoise.training.ema import PowerEMA
+from unnoise.utils import rng
+from unnoise.utils.errors import UserError
+from unnoise.utils.runtime import SINGLE, Runtime
+
+CALIBRATION = 0.1  # fraction of a time budget after which the number of steps is fixed
+MAX_SKIPPED = 5  # steps in a row whose gradient is not finite
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """One step: its number (from 1), of how many (None: still measuring), loss, gradient norm, learning rate, images/s.
+
+    `micro_batches` is how many the batch was split into to fit in memory; a `skipped` step had no finite gradient and changed
+    nothing.
+    """
+
+    step: int
+    total: int | None
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    images_per_second: float
+    micro_batches: int = 1
+    skipped: bool = False
+
+
+@dataclass
+class TrainState:
+    """What training changes, and all that a checkpoint holds: the model, the average of its weights for use, the optimizers.
+
+    `extra_averages` are averages of other widths, by width.
+    """
+
+    model: Denoiser
+    average: Denoiser
+    optimizers: list[torch.optim.Optimizer]
+    step: int = 0
+    total: int | None = None
+    extra_averages: dict[float, Denoiser] = field(default_factory=dict)
+
+    @property
+    def models(self) -> dict[str, nn.Module]:
+        """All models by name."""
+        return {"model": self.model, "average": self.average, **{f"average-{w:g}": m for w, m in self.extra_averages.items()}}
+
+
+def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runtime: Runtime = SINGLE,
+          flip: bool = False, augment: float = 0.0) -> Iterator[TrainingRecord]:  # fmt: skip
+    """Train until the budget is spent, changing `state` in place; a record is yielded after each step.
+
+    `flip` and `augment` are as in `Batches`. Stop by leaving the loop: `state` is then complete as of the last
+    record. Raises UserError when the gradient stays infinite, or when not even one image fits in memory.
+    """
+    if config.batch < runtime.world_size:
+        raise UserError(f"a batch of {config.batch} can't be shared by {runtime.world_size} processes: raise --batch")
+    model = state.model.train()
+    fresh = state.step == 0
+    averages = [PowerEMA(model, state.average, config.ema, fresh)]
+    averages += [PowerEMA(model, average, width, fresh) for width, average in state.extra_averages.items()]
+    batches = Batches(images, config, model.schedule, runtime, flip, augment)
+    count = runtime.sum(torch.tensor(float(len(images)), device=runtime.device)) if images.per_process else len(images)
+    budget = Budget(config, state.step, config.steps_asked(int(count)))
+    if config.minutes is None and state.total is None:
+        state.total = budget.max_steps
+    wrapped = Replicated(model) if runtime.world_size > 1 and not config.sharded else model
+    parameters, buffers = list(model.parameters()), list(model.buffers())
+    has_dropout = any(isinstance(m, Dropout) and m.threshold for m in model.modules())
+    micro_batches, skipped = config.micro_batches, 0
+    with prefetch(batches) as fetch:
+        while state.total is None or state.step < state.total:
+            learning_rate = config.learning_rate_at(state.step, state.total)
+            for group in (g for optimizer in state.optimizers for g in optimizer.param_groups):
+                group["lr"] = learning_rate
+            before = [b.clone() for b in buffers]  # a forward pass changes batch statistics
+            batch = fetch(state.step)
+
+            with seeded_dropout(config.seed, state.step, runtime.rank, batch.x.device) if has_dropout else nullcontext():
+                loss, micro_batches = compute_gradients(wrapped, batch, config, runtime, micro_batches)
+            norm = clip_gradients(parameters, config.clip)
+
+            step = state.step + 1
+            skipped = 0 if math.isfinite(norm) else skipped + 1
+            if skipped:
+                for buffer, value in zip(buffers, before, strict=True):
+                    buffer.copy_(value)
+            else:
+                for optimizer in state.optimizers:
+                    optimizer.step()
+                for average in averages:
+                    average.update(step)
+            state.step = step  # only now is all of it done
+            for p in parameters:
+                p.grad = None
+            if skipped == MAX_SKIPPED:
+                raise UserError(f"the gradient was not finite in {MAX_SKIPPED} steps up to {step} (loss {float(loss):.3g}): "
+                                "lower --training.learning-rate, or train with --training.precision fp32")  # fmt: skip
+            if state.total is None:
+                state.total = runtime.on_first(partial(budget.total_steps, step))
+            yield TrainingRecord(step, state.total, float(loss), norm, learning_rate, budget.images_per_second(step),
+                                 micro_batches, skipped > 0)  # fmt: skip
+
+
+@contextmanager
+def seeded_dropout(seed: int, step: int, rank: int, device: torch.device) -> Iterator[None]:
+    """Inside it, torch's own random numbers, which only dropout uses, are a function of (seed, step, process)."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(int(rng.stream(seed, "dropout", step, rank).integers(2**63)))
+        yield
+
+
+def compute_gradients(model: Denoiser, batch: Batch, config: TrainingConfig, runtime: Runtime = SINGLE,
+                      micro_batches: int = 1) -> tuple[Tensor, int]:  # fmt: skip
+    """The gradient of the mean loss over a batch, accumulated over micro-batches; twice as many where memory runs out.
+
+    Gives the loss, () detached, and the number of micro-batches. Batch statistics, where a network has them, are those of a
+    micro-batch. Of several processes each gives its own part of the batch; gradient and loss are of all of it.
+    """
+    size, total_size = len(batch.x), config.batch if runtime.world_size > 1 else len(batch.x)
+    while True:
+        loss = batch.x.new_zeros(())
+        try:
+            for k, piece in enumerate(batch.split(micro_batches)):
+                cond = {} if piece.augment_labels is None else {"augment_labels": piece.augment_labels}
+                with no_sync(model, k + 1 < micro_batches):
+                    with runtime.autocast():
+                        total = diffusion_loss(model, piece.x, piece.t, piece.noise, piece.label, config.loss, **cond).sum()
+                    (total * (runtime.world_size / total_size)).backward()  # processes average their gradients
+                loss += total.detach() / total_size
+            return runtime.sum(loss), micro_batches
+        except RuntimeError as e:  # torch.OutOfMemoryError is one; the CPU's allocator raises a plain one
+            if not _is_out_of_memory(e):
+                raise
+            if runtime.world_size > 1:
+                raise UserError(f"memory ran out in process {runtime.rank} of {runtime.world_size}: "
+                                f"go on with --training.micro-batches {2 * micro_batches}, or a smaller --batch") from e  # fmt: skip
+            if micro_batches == size:
+                raise UserError(f"not even one image of {tuple(batch.x.shape[1:])} fits in memory: lower --size or "
+                                "--network.widths")  from e  # fmt: skip
+            micro_batches = min(size, 2 * micro_batches)
+            model.zero_grad()
+
+
+def no_sync(model: nn.Module, accumulating: bool) -> AbstractContextManager[None]:
+    """While `accumulating`, gradients stay in this process: they are averaged over all processes once, at the end."""
+    if (set_sync := getattr(model, "set_requires_gradient_sync", None)) is not None:  # FSDP
+        set_sync(not accumulating)
+    return model.replica.no_sync() if accumulating and isinstance(model, Replicated) else nullcontext()
+
+
+def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> float:
+    """The norm of all gradients together, which are scaled to `max_norm` where it is larger (0: never)."""
+    found = [p.grad for p in parameters if p.grad is not None]
+    norm = float(full_tensor(torch.nn.utils.get_total_norm(found)))
+    if max_norm and max_norm < norm < math.inf:
+        torch._foreach_mul_(found, max_norm / norm)
+    return norm
+
+
+def checkpoint_activations(model: nn.Module) -> None:
+    """Store only the input of each unit of a network in the forward pass; its inside is recomputed in the backward pass."""
+    for unit in model.modules():
+        if isinstance(unit, Unit):
+            unit.forward = partial(checkpoint, unit.forward, use_reentrant=False)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    message = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in message or "not enough memory" in message
+
+
+class Budget:
+    """Turns a time budget into a number of steps, at most `max_steps`, by measuring the first of them."""
+
+    def __init__(self, config: TrainingConfig, first: int, max_steps: int | None) -> None:
+        self.config, self.first, self.max_steps = config, first, max_steps
+        self.start = time.perf_counter()
+        self.warm: tuple[int, float] | None = None
+
+    def images_per_second(self, step: int) -> float:
+        """Since the start."""
+        return (step - self.first) * self.config.batch / max(time.perf_counter() - self.start, 1e-9)
+
+    def total_steps(self, step: int) -> int | None:
+        """Once enough of the time has passed, how many steps fit in all of it. The first two are not counted as typical."""
+        assert self.config.minutes is not None
+        now, seconds = time.perf_counter(), self.config.minutes * 60
+        if self.max_steps is not None and step >= self.max_steps:
+            return step
+        if self.warm is None:
+            if step - self.first >= 2:
+                self.warm = step, now
+            return step if now - self.start >= seconds else None
+        if now - self.start < CALIBRATION * seconds:
+            return None
+        left = seconds - (now - self.start)
+        fit = step + max(0, int(left * (step - self.warm[0]) / (now - self.warm[1])))
+        return fit if self.max_steps is None else min(fit, self.max_steps)

@@ -1,0 +1,1 @@
+"""What every part uses: random draws, atomic files, precision, processes, errors. Nothing here knows of diffusion."""

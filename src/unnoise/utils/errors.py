@@ -1,0 +1,24 @@
+"""Errors that are a user's to mend: each is one sentence that says what is wrong, where, and what works instead."""
+
+import difflib
+from collections.abc import Iterable
+
+from unnoise.utils.names import RENAMED
+
+
+class UserError(ValueError):
+    """A mistake in what the user gave; the command prints it without a traceback and exits with 2.
+
+    A message names fields of the recipe by their dotted names; the command shows them as options.
+    """
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """`did you mean 'x'?` where something comes close or a name has changed, and the list of valid names."""
+    names = sorted(valid)
+    renamed = RENAMED.get(name.replace("-", "_"))
+    if renamed in names:
+        return f"it is now '{renamed}'. There is: {', '.join(names)}."
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{hint}There is: {', '.join(names)}."

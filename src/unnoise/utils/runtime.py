@@ -1,0 +1,143 @@
+"""Where a computation runs: the device, its precision, and the processes that train one model together.
+
+torchrun and `accelerate launch` start several processes, on one machine or on many; started in any other way there is one.
+Methods that communicate are called by all processes together.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed
+
+from unnoise.utils.errors import UserError
+from unnoise.utils.precision import autocast
+
+T = TypeVar("T")
+TIMEOUT = timedelta(hours=12)  # one machine may decode images for long while the others have them already
+CONNECTION_LOST = ("closed by peer", "reset by peer", "gloo", "nccl")  # parts of the messages of a lost connection
+
+
+def choose_device() -> str:
+    """The accelerator where there is one, else cpu. Not mps: it has no float64, in which schedules are computed."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return "cpu" if found is None or found.type == "mps" else found.type
+
+
+def available_cores() -> int:
+    """The cores that this process may use: by its affinity and, in a container, by its CPU quota."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    limit, _, period = quota.read_text().partition(" ") if quota.is_file() else ("max", "", "")
+    return own if limit == "max" else max(1, min(own, int(limit) // int(period)))
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Process `rank` of `world_size`, its `device`, and whether networks run in bfloat16 there."""
+
+    device: str = "cpu"
+    bf16: bool = False
+    rank: int = 0
+    world_size: int = 1
+
+    @classmethod
+    def join(cls) -> "Runtime":
+        """That of this launch. Threads are set to the cores available, unless OMP_NUM_THREADS says otherwise."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > available_cores():
+                torch.set_num_threads(available_cores())
+            return cls(choose_device())
+        device = choose_device()
+        if device != "cpu":
+            index = int(os.environ.get("LOCAL_RANK", "0"))
+            torch.accelerator.set_device_index(index)
+            device = f"{device}:{index}"
+        backend = distributed.get_default_backend_for_device(device.partition(":")[0])
+        distributed.init_process_group(backend, timeout=TIMEOUT)
+        return cls(device, rank=distributed.get_rank(), world_size=distributed.get_world_size())
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is this process that prints and writes files."""
+        return self.rank == 0
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Networks run in bfloat16 inside it, where that was chosen."""
+        return autocast(self.device, self.bf16)
+
+    def shard(self, size: int) -> slice:
+        """This process's part of `size` items."""
+        return slice(self.rank * size // self.world_size, (self.rank + 1) * size // self.world_size)
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.world_size > 1:
+            distributed.all_reduce(value)
+        return value
+
+    def any(self, flag: object) -> bool:
+        """Whether `flag` is true in any process."""
+        return bool(flag) if self.world_size == 1 else bool(self.sum(torch.tensor(float(bool(flag)), device=self.device)))
+
+    def broadcast(self, *flags: bool) -> list[bool]:
+        """The first process's flags, in every process."""
+        if self.world_size == 1:
+            return list(flags)
+        values = torch.tensor(flags, dtype=torch.uint8, device=self.device)
+        distributed.broadcast(values, 0)
+        return [bool(v) for v in values.tolist()]
+
+    def on_first(self, make: Callable[[], T]) -> T:
+        """What `make` gives in the first process, in every process; its UserError or OSError is raised in every process."""
+        if self.world_size == 1:
+            return make()
+        box: list[Any] = [None]
+        if self.is_first:
+            try:
+                box = [make()]
+            except (UserError, OSError) as e:
+                box = [e]
+        distributed.broadcast_object_list(box)
+        if isinstance(box[0], UserError | OSError):
+            raise box[0]
+        result: T = box[0]
+        return result
+
+    def gather(self, value: T) -> list[T]:
+        """Every process's value, by rank, in every process."""
+        if self.world_size == 1:
+            return [value]
+        found: list[Any] = [None] * self.world_size
+        distributed.all_gather_object(found, value)
+        return found
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Inside it, losing another process is a UserError."""
+        try:
+            yield
+        except RuntimeError as e:
+            if self.world_size == 1 or not _is_connection_lost(e):
+                raise
+            raise UserError(f"process {self.rank} of {self.world_size} has lost another one, which ended or can't be reached "
+                            f"({str(e).splitlines()[0]}): start all again with 'train --resume RUN'")  from e  # fmt: skip
+
+    def leave(self) -> None:
+        """At the end of a launch."""
+        if self.world_size > 1:
+            distributed.barrier()
+            distributed.destroy_process_group()
+
+
+def _is_connection_lost(error: RuntimeError) -> bool:
+    message = str(error).lower()
+    return isinstance(error, distributed.DistError) or any(part in message for part in CONNECTION_LOST)
+
+
+SINGLE = Runtime()
