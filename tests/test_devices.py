@@ -4,22 +4,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from unnoise.training.batches import Batch
-from unnoise.utils.rng import BatchRng
-from unnoise.diffusion.inversion import invert
 from unnoise.diffusion.guidance import GUIDANCES
+from unnoise.diffusion.inversion import invert
 from unnoise.diffusion.loss import LOSSES
-from unnoise.diffusion.schedules import SCHEDULES, Linear
-from unnoise.training.config import TrainingConfig
-from unnoise.presets import PRESETS
-from unnoise.recipe import NETWORKS, Recipe, override
-from unnoise.restoration.operators import BlockDCT, Blur, Downsample, Identity, Mask, Signs
-from unnoise.restoration.posteriors import POSTERIORS, Observation, denoise, denoise_by_sampling
-from unnoise.restoration.tiling import Tiled
-from unnoise.diffusion.sampling import SamplingConfig, sample, starting_point, trajectory
 from unnoise.diffusion.samplers import SAMPLERS
+from unnoise.diffusion.sampling import SamplingConfig, sample, starting_point, trajectory
+from unnoise.diffusion.schedules import SCHEDULES, Linear
 from unnoise.diffusion.timesteps import SAMPLING_TIMES, TRAINING_TIMES
+from unnoise.presets import PRESETS
+from unnoise.recipe import Recipe, override
+from unnoise.registry import NETWORKS
+from unnoise.restoration.operators import BlockDCT, Blur, Downsample, Identity, Mask, Signs
+from unnoise.restoration.posteriors import POSTERIORS, Measurement, denoise, denoise_by_sampling
+from unnoise.restoration.tiling import TiledDenoiser
+from unnoise.training.batches import Batch
+from unnoise.training.config import TrainingConfig
 from unnoise.training.loop import gradients
+from unnoise.utils.rng import BatchRng
 
 META = torch.device("meta")
 
@@ -76,7 +77,7 @@ def test_every_posterior(name: str, schedule: str) -> None:
     label = torch.zeros(4, dtype=torch.long, device=META)
     for operator in OPERATORS:
         y = operator(images())
-        posterior = POSTERIORS[name]().wrap(denoiser, Observation(y, operator, torch.empty((), device=META)))
+        posterior = POSTERIORS[name]().wrap(denoiser, Measurement(y, operator, torch.empty((), device=META)))
         x = starting_point(denoiser, noise, images())
         assert all(r.x.device == META for r in trajectory(posterior, x, SamplingConfig(steps=2), noise, label))
 
@@ -88,7 +89,7 @@ def test_every_guidance(kind: str) -> None:
     guided = GUIDANCES[kind]().wrap(denoiser, denoiser)
     x = starting_point(denoiser, noise, images())
     assert all(r.x.device == META for r in trajectory(guided, x, SamplingConfig(steps=2), noise, label))
-    tiled = Tiled(guided, (8, 8))(torch.empty(2, 1, 20, 12, device=META), torch.tensor(0.5), label[:2])
+    tiled = TiledDenoiser(guided, (8, 8))(torch.empty(2, 1, 20, 12, device=META), torch.tensor(0.5), label[:2])
     assert tiled.device == META and invert(denoiser, images(), SamplingConfig(steps=4), label).device == META
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from unnoise.cli import VERBS
 from unnoise.cli.options import SHORT
-from unnoise.recipe import TABLES, Recipe
+from unnoise.recipe import Recipe
+from unnoise.registry import TABLES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

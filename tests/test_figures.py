@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from unnoise import figures
-from unnoise.utils.rng import BatchRng
-from unnoise.utils.errors import UserError
 from unnoise.diffusion.gaussian import GaussianDenoiser, Moments
-from unnoise.diffusion.schedules import SCHEDULES, Flow, Linear
-from unnoise.diffusion.sampling import SamplingConfig, SamplingRecord, trajectory
 from unnoise.diffusion.samplers import DDIM
+from unnoise.diffusion.sampling import SamplingConfig, SamplingRecord, trajectory
+from unnoise.diffusion.schedules import SCHEDULES, Flow, Linear
+from unnoise.utils.errors import UserError
+from unnoise.utils.rng import BatchRng
 
 
 def records(steps: int, count: int = 1) -> list[SamplingRecord]:
@@ -26,7 +26,7 @@ def records(steps: int, count: int = 1) -> list[SamplingRecord]:
 
 @pytest.mark.parametrize("steps", [1, 4, 10, 33, 300])
 def test_stages_are_evenly_spread_to_the_last(steps: int) -> None:
-    kept = [r.step for r in figures.stages(records(steps), 10)]
+    kept = [r.step for r in figures.select_steps(records(steps), 10)]
     assert len(kept) == min(10, steps) and kept[-1] == steps
     assert steps < 10 or max(np.diff(kept)) - min(np.diff(kept)) <= 1
 
@@ -42,7 +42,7 @@ def test_figures_are_images(tmp_path: Path) -> None:
         figures.forward_strip(schedule(), x, torch.zeros_like(x), tmp_path / f"{name}.png")
         assert _columns(tmp_path / f"{name}.png").std() > 5
     figures.schedule_curves({name: make() for name, make in SCHEDULES.items()}, tmp_path / "schedules.png")
-    figures.reverse_strip(figures.stages(records(30)), Flow(), tmp_path / "reverse.png")
+    figures.reverse_strip(figures.select_steps(records(30)), Flow(), tmp_path / "reverse.png")
     figures.loss_curve([1, 2, 3], [3.0, 2.0, 1.0], tmp_path / "loss.png")
     assert {p.suffix for p in tmp_path.iterdir()} == {".png"}  # and nothing temporary
     with pytest.raises(UserError, match=r"ends so, not '.*loss\.jpg'"):
@@ -57,7 +57,7 @@ def test_figures_show_what_they_are_given(tmp_path: Path) -> None:
         return _columns(tmp_path / "f.png").astype(int)
 
     bright, dark = torch.ones(1, 1, 8, 8), -torch.ones(1, 1, 8, 8)
-    many, few = (figures.stages(records(30, 1), n) for n in (10, 9))
+    many, few = (figures.select_steps(records(30, 1), n) for n in (10, 9))
     other = [dataclasses.replace(r, x_hat=-r.x_hat) for r in many]
     schedules = {name: make() for name, make in SCHEDULES.items()}
     pairs: list[tuple[Callable[[Path], None], Callable[[Path], None]]] = [
@@ -85,7 +85,7 @@ def test_forward_strip_shows_the_notebooks_steps(tmp_path: Path, monkeypatch: py
 
 def test_grid_is_pixel_exact() -> None:
     pixels = np.arange(5 * 64, dtype=np.uint8).reshape(5, 8, 8, 1)
-    sheet = np.asarray(figures.grid(pixels, columns=4, least=8))
+    sheet = np.asarray(figures.grid(pixels, columns=4, min_side=8))
     assert sheet.shape == (2 * 10 + 2, 4 * 10 + 2)
     assert np.array_equal(sheet[12:20, 2:10], pixels[4, :, :, 0])
 
@@ -100,7 +100,7 @@ def test_animations(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "a.mp4")) as film:
         frames = [f.to_ndarray(format="gray") for f in film.decode(video=0)]
     assert len(frames) >= 12
-    end = np.asarray(figures.grid(figures.to_uint8(records(12, 4)[-1].x)))
+    end = np.asarray(figures.grid(to_uint8(records(12, 4)[-1].x)))
     h, w = frames[-1].shape
     assert np.abs(frames[-1].astype(int) - end[:h, :w]).mean() < 12
     with pytest.raises(UserError, match=r"\.gif or \.mp4"):

@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from unnoise.utils.errors import UserError
 from unnoise.presets import PRESETS
-from unnoise.recipe import TABLES, Recipe, from_json, override, to_json
+from unnoise.recipe import Recipe, override
+from unnoise.registry import TABLES, from_json, to_json
+from unnoise.utils.errors import UserError
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -1,0 +1,132 @@
+"""What is saved is whole or is not there; what is damaged is seen before it is used."""
+
+import errno
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.training.test_loop import quiet, small
+from unnoise.networks.unet import UNetConfig
+from unnoise.runs.start import begin, resume
+from unnoise.training import checkpoint
+from unnoise.utils import atomic
+from unnoise.utils.errors import UserError
+
+
+def parts(seed: int = 0) -> tuple[dict[str, nn.Module], torch.optim.Optimizer]:
+    torch.manual_seed(seed)
+    model, average = (UNetConfig(widths=(16,), blocks=1, embedding=16).build(1, (8, 8), 0) for _ in range(2))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    model(torch.randn(2, 1, 8, 8), torch.zeros(2)).square().sum().backward()
+    optimizer.step()
+    return {"model": model, "average": average}, optimizer
+
+
+def save(folder: Path, step: int, **options: Any) -> None:
+    checkpoint.save(folder, checkpoint.collect(*parts(step)), {"step": step, "total": None}, **options)
+
+
+def test_damage_anywhere_is_found(tmp_path: Path) -> None:
+    """One byte changed at 100 places, or a file cut short: never loaded, and the one before is used."""
+    save(tmp_path, 1, keep=9)
+    save(tmp_path, 2, keep=9)
+    whole = {p.name: p.read_bytes() for p in (tmp_path / "000002").iterdir()}
+    rng = np.random.default_rng(0)
+    names = sorted(whole)
+    for k in range(100):
+        name = names[k % len(names)]
+        data = bytearray(whole[name])
+        data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
+        (tmp_path / "000002" / name).write_bytes(data if k % 10 else data[: len(data) // 2])
+        said: list[str] = []
+        state = checkpoint.load_newest(tmp_path, *parts(7), said.append)
+        harmless = name == "manifest.json" and not said  # a byte of white space or of the format's number
+        assert state is not None and (state["step"] == 1 or harmless), (name, k)
+        assert harmless or "000002' is damaged" in said[0]
+        (tmp_path / "000002" / name).write_bytes(whole[name])
+    assert checkpoint.load_newest(tmp_path, *parts(7), quiet) == {"step": 2, "total": None, "format": 2}
+
+
+def test_nothing_is_loaded_from_a_damaged_one(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    path = tmp_path / "000001" / "optimizer.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    models, optimizer = parts(7)
+    before = checkpoint.state_of(models["model"])
+    with pytest.raises(UserError, match=r"damaged \(the contents of optimizer"):
+        checkpoint.load(tmp_path / "000001", models, optimizer)
+    assert all(torch.equal(before[name], tensor) for name, tensor in models["model"].state_dict().items())
+    with pytest.raises(UserError, match="every checkpoint"):
+        checkpoint.load_newest(tmp_path, models, optimizer, quiet)
+
+
+def test_a_round_trip_keeps_the_bits(tmp_path: Path) -> None:
+    saved = parts(1)
+    checkpoint.save(tmp_path, checkpoint.collect(*saved), {"step": 3, "total": 9})
+    loaded = parts(2)
+    assert checkpoint.load(tmp_path / "000003", *loaded)["total"] == 9
+    for one, other in zip(saved[0].values(), loaded[0].values(), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+    one_state, other_state = (o.state_dict()["state"] for o in (saved[1], loaded[1]))
+    assert one_state.keys() == other_state.keys()
+    assert all(torch.equal(values[name], other_state[k][name]) for k, values in one_state.items() for name in values)
+
+
+def test_an_old_format_is_still_read(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    path = tmp_path / "000001"
+    (path / "manifest.json").unlink()
+    state = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps(state | {"format": 1}))
+    assert checkpoint.load(path, *parts(5))["step"] == 1
+    (path / "state.json").write_text(json.dumps(state | {"format": 99}))
+    with pytest.raises(UserError, match="damaged"):
+        checkpoint.load(path, *parts(5))
+
+
+def test_what_a_killed_save_left_is_swept(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "000009.tmp").mkdir(parents=True)
+    for name in ("checkpoints/000009.tmp/x", ".model.tmp.safetensors", "checkpoints/.latest.tmp", "mine.tmp", "a.tmp.txt"):
+        (tmp_path / name).write_text("")
+    atomic.sweep(tmp_path)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.tmp.txt", "checkpoints", "mine.tmp"]
+
+
+def test_which_are_kept(tmp_path: Path) -> None:
+    for step in range(1, 12):
+        save(tmp_path, step, keep=2, every=4)
+    assert [p.name for p in checkpoint.list_checkpoints(tmp_path)] == ["000004", "000008", "000010", "000011"]
+    assert (tmp_path / "latest").read_text() == "000011"
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three tries, one sentence, the old checkpoint whole, nothing temporary left, and it goes on when there is room."""
+    run = begin(tmp_path / "r", small(training__steps=6), quiet)
+    records = run.train()
+    for record in records:
+        if record.step == 2:
+            run.save()
+            break
+    tries: list[str] = []
+
+    def full(path: Path) -> None:
+        tries.append(path.name)
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("unnoise.runs.trainer.time.sleep", lambda _: None)
+    monkeypatch.setattr(files, "flush", full)
+    next(records)
+    with pytest.raises(UserError, match=r"step 3 can't be saved \(No space left on device\); checkpoints before it are whole"):
+        records.close()
+    assert len(tries) == 3
+    assert not list(tmp_path.rglob("*.tmp*"))
+    monkeypatch.undo()
+    again = resume(tmp_path / "r", quiet)
+    assert again.state.step == 2 and [r.step for r in again.train()] == [3, 4, 5, 6]
+    shutil.rmtree(tmp_path / "r")
