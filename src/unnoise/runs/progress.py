@@ -1,0 +1,96 @@
+"""Training shown while it goes: a bar in a terminal or a notebook; elsewhere, such as in a file, a line now and then."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+from unnoise.runs.start import Interrupt
+from unnoise.runs.trainer import Trainer
+from unnoise.training.loop import TrainingRecord
+
+LINE_EVERY = 30.0  # seconds
+REFRESH_EVERY = 0.5  # of a notebook's bar
+WIDTH = 30  # of a notebook's bar
+
+
+def follow(trainer: Trainer, progress: bool = True) -> int:
+    """Train to the end and write the figures, or until Ctrl-C or SIGTERM, which loses nothing; gives that signal, or 0."""
+    main = threading.current_thread() is threading.main_thread()  # signals are handled nowhere else
+    with Interrupt() if main else nullcontext() as interrupt, TrainingProgress(trainer, progress) as shown:
+        for record in trainer.train(lambda: interrupt is not None and interrupt.signal):
+            shown.update(record)
+        stopped = interrupt.signal if interrupt is not None else 0
+    if trainer.runtime.any(stopped):
+        trainer.say(f"stopped at step {trainer.state.step}; all is kept. Go on with: "
+                    f"unnoise train --resume {trainer.folder.path}")  # fmt: skip
+        return stopped or signal.SIGTERM
+    trainer.finish()
+    facts = f", {shown.facts}" if shown.facts else ""
+    trainer.say(f"trained {trainer.state.step} steps{facts}: {trainer.folder.path}")
+    return 0
+
+
+class TrainingProgress:
+    """Shows records of training as they come; `facts` is the last that was said of loss and speed."""
+
+    def __init__(self, trainer: Trainer, shown: bool = True) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        columns = (TextColumn("step {task.completed}"), BarColumn(), TextColumn("{task.fields[facts]}"),
+                   TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
+        console, shown = Console(), shown and trainer.runtime.is_first
+        self.trainer, self.mean, self.facts, self.shown = trainer, 0.0, "", shown
+        self.notebook = NotebookLine() if shown and console.is_jupyter else None
+        self.bar = shown and console.is_terminal and not console.is_jupyter
+        self._progress = Progress(*columns, console=console, disable=not self.bar)
+        self._task = self._progress.add_task("train", total=trainer.state.total, completed=trainer.state.step, facts="")
+        self._start, self._said = time.perf_counter(), time.perf_counter()
+        self._first = trainer.state.step
+
+    def __enter__(self) -> "TrainingProgress":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def update(self, r: TrainingRecord) -> None:
+        """Show one more step."""
+        self.mean = r.loss if not self.facts else 0.98 * self.mean + 0.02 * r.loss
+        self.facts = f"loss {self.mean:.4f}, {r.images_per_second:.0f} images/s"
+        now = time.perf_counter()
+        if self.bar:
+            self._progress.update(self._task, completed=r.step, total=r.total, facts=self.facts)
+        elif self.notebook is not None and (now - self._said > REFRESH_EVERY or r.step == r.total):
+            self._said = now
+            done = "#" * (WIDTH * r.step // r.total) if r.total else ""
+            self.notebook.show(f"step {r.step} [{done:{WIDTH}}] {self.facts}{self._time_left(r, now)}")
+        elif self.shown and self.notebook is None and now - self._said > LINE_EVERY:
+            self._said = now
+            self.trainer.say(f"step {r.step}{f' of {r.total}' if r.total else ''}: {self.facts}{self._time_left(r, now)}")
+
+    def _time_left(self, r: TrainingRecord, now: float) -> str:
+        if not r.total:
+            return ""
+        return f", {(r.total - r.step) * (now - self._start) / (r.step - self._first) / 60:.1f} minutes left"
+
+
+class NotebookLine:
+    """A line below a notebook's cell that changes in place."""
+
+    def __init__(self) -> None:
+        self._update: Callable[[Any], None] | None = None
+
+    def show(self, text: str) -> None:
+        from IPython.display import display
+
+        data = {"text/plain": text}
+        if self._update is None:
+            handle = display(data, raw=True, display_id=True)
+            self._update = lambda new: handle.update(new, raw=True)
+        else:
+            self._update(data)
