@@ -10,14 +10,17 @@
 # index k = 0 .. 299 is t = (k + 1) / 300, because its k = 0 is already one step of noise.
 
 # %%
+from dataclasses import dataclass
+
 import torch
 from tutorial import aircraft_or_digits, show, source
 
+import unnoise as un
 from unnoise import figures
-from unnoise.diffusion.schedules import SCHEDULES, Linear, add_noise
+from unnoise.diffusion.schedules import SCHEDULES
 
-schedule = Linear(timesteps=300)
-source(add_noise)
+schedule = un.Linear(timesteps=300)
+source(un.add_noise)
 
 # %%
 beta = torch.linspace(0.0001, 0.02, 300, dtype=torch.float64)
@@ -36,22 +39,44 @@ noise = torch.randn_like(x)
 show(lambda path: figures.forward_strip(schedule, x, noise, path))
 
 # %% [markdown]
-# **All schedules side by side** (`unnoise figure schedules`). What tells them apart is the logarithm of the signal-to-noise
-# ratio, alpha^2 / sigma^2: how long training stays at which level. Karras' schedule lets the noise grow instead of
-# letting the image shrink.
+# **A schedule of your own** is these two functions, for t from 0 to 1. Registered under a name, it can stand in a recipe like
+# any other, and `un.train(..., schedule="quadratic")` trains with it. From a module `mine.py` the command finds it too:
+# `unnoise train digits --schedule mine:Quadratic`.
+
+
+# %%
+@un.register("quadratic")
+@dataclass(frozen=True)
+class Quadratic(un.Schedule):
+    """alpha = 1 - t^2, sigma = t."""
+
+    def alpha(self, t):
+        return 1 - t**2
+
+    def sigma(self, t):
+        return t
+
+
+print(un.override(un.PRESETS["digits"], {"schedule": "quadratic"}).schedule)
+show(lambda path: figures.forward_strip(Quadratic(), x, noise, path))
+
+# %% [markdown]
+# **All schedules side by side** (`unnoise figure schedules`). They differ in the logarithm of the signal-to-noise ratio,
+# alpha^2 / sigma^2, as a function of t: in how much of the time lies at which noise level. Karras' schedule does not scale the
+# image down; its noise grows instead.
 
 # %%
 shown = {name: make() for name, make in SCHEDULES.items()}
-shown |= {"linear, T = 300": schedule, "the same, zero terminal SNR": Linear(300, zero_terminal_snr=True)}
+shown |= {"linear, T = 300": schedule, "the same, zero terminal SNR": un.Linear(300, zero_terminal_snr=True)}
 show(lambda path: figures.schedule_curves(shown, path))
 
 # %% [markdown]
-# **A fault to know.** At the last step the image has not gone: the notebook's betas were made for T = 1000, and 300 of
-# them leave
+# **A known fault.** At the last step some of the image is left: the notebook's betas were made for T = 1000, and after 300 of
+# them
 
 # %%
 one = torch.ones((), dtype=torch.float64)
 print(f"alpha = {float(schedule.alpha(one)):.4f}, SNR = {float(schedule.ratio(one)) ** -2:.4f}")
 
 # %% [markdown]
-# So training never sees pure noise, yet sampling starts from it. Chapter 5 shows what that costs and how it is mended.
+# So training never sees pure noise, yet sampling starts from it. Chapter 5 measures the effect and shows two ways to correct it.

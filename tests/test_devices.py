@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from unnoise.diffusion.denoiser import Denoiser
 from unnoise.diffusion.guidance import GUIDANCES
 from unnoise.diffusion.inversion import invert
 from unnoise.diffusion.loss import LOSSES
@@ -19,51 +20,63 @@ from unnoise.restoration.posteriors import POSTERIORS, Measurement, denoise, den
 from unnoise.restoration.tiling import TiledDenoiser
 from unnoise.training.batches import Batch
 from unnoise.training.config import TrainingConfig
-from unnoise.training.loop import gradients
+from unnoise.training.loop import compute_gradients
 from unnoise.utils.rng import BatchRng
+from unnoise.utils.runtime import Runtime
 
 META = torch.device("meta")
+TINY = {"network": "unet", "network.widths": [16], "network.blocks": 1, "network.embedding": 16}  # where the network is not tested
 
 
-def model(network: str = "unet", schedule: str = "karras"):  # type: ignore[no-untyped-def]
-    plain = {"target": "velocity", "schedule": schedule, "network": network, "network.widths": [16, 32], "sampling.steps": 5}
-    recipe: Recipe = override(PRESETS["digits"], plain)
-    return recipe.build_denoiser((1, 8, 8), 0 if network == "simple-unet" else 10).to(META)
+def build(schedule: str = "karras", **network: object) -> Denoiser:
+    """A denoiser with labels, where its network takes them, on the meta device."""
+    network = network or TINY
+    recipe: Recipe = override(PRESETS["digits"], {"target": "velocity", "schedule": schedule, "sampling.steps": 5, **network})
+    return recipe.build_denoiser((1, 8, 8), 10 if recipe.network.takes_labels else 0).to(META)
 
 
 def images(count: int = 4) -> Tensor:
     return torch.empty(count, 1, 8, 8, device=META)
 
 
+def labels(count: int = 4) -> Tensor:
+    return torch.zeros(count, dtype=torch.long, device=META)
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gradients(network: str, loss: str) -> None:
-    denoiser = model(network)
-    label = None if network == "simple-unet" else torch.zeros(4, dtype=torch.long, device=META)
+    """Of every network and loss, in two micro-batches: every parameter has a gradient, on its device."""
+    denoiser = build(**{"network": network, "network.widths": [16, 32]})
+    label = None if network == "simple-unet" else labels()
     batch = Batch(images(), torch.empty(4, device=META), images(), label)
-    value, parts = gradients(denoiser.train(), batch, TrainingConfig(loss=LOSSES[loss]()), bf16=False, parts=2)
-    assert value.device == META and parts == 2
-    assert all(p.grad is not None and p.grad.device == META for n, p in denoiser.named_parameters() if "augmentation" not in n)
+    config = TrainingConfig(loss=LOSSES[loss]())
+    value, micro_batches = compute_gradients(denoiser.train(), batch, config, Runtime("meta"), micro_batches=2)
+    assert value.device == META and micro_batches == 2
+    used = [p for n, p in denoiser.named_parameters() if n != "network.augment.weight"]  # no augmentation labels were given
+    assert len(used) > 10 and all(p.grad is not None and p.grad.device == META for p in used)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler(name: str, schedule: str) -> None:
-    denoiser, noise = model(schedule=schedule).eval(), BatchRng(0, range(4))
-    label = torch.zeros(4, dtype=torch.long, device=META)
-    x = starting_point(denoiser, noise, images())
+    """With every schedule and all sampling times; `sample` samples where the denoiser's parameters lie."""
+    denoiser, rng = build(schedule).eval(), BatchRng(0, range(4))
+    x = starting_point(denoiser, rng, images())
     for times in SAMPLING_TIMES.values():
-        sampling = SamplingConfig(SAMPLERS[name](), times(), 3)
-        assert all(r.x.device == META for r in trajectory(denoiser, x, sampling, noise, label))
-    assert sample(denoiser, (1, 8, 8), range(4), sampling, device=META).shape == (4, 1, 8, 8)
+        config = SamplingConfig(SAMPLERS[name](), times(), 3)
+        assert all(r.x.device == META for r in trajectory(denoiser, x, config, rng, labels()))
+    found = sample(denoiser, (4, 1, 8, 8), config=config, label=labels())
+    assert found.shape == (4, 1, 8, 8) and found.device == META
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_restoring(schedule: str) -> None:
-    denoiser = model(schedule=schedule).eval()
+def test_denoising(schedule: str) -> None:
+    """In one call of the network, and by sampling."""
+    denoiser = build(schedule).eval()
     assert denoise(denoiser, images(), 0.3).device == META
-    drawn = denoise_by_sampling(denoiser, images(), 0.3, SamplingConfig(steps=3), BatchRng(0, range(4)))
-    assert all(record.x.device == META for record in drawn)
+    records = denoise_by_sampling(denoiser, images(), 0.3, SamplingConfig(steps=3), BatchRng(0, range(4)))
+    assert all(record.x.device == META for record in records)
 
 
 MASK = Mask(torch.ones(8, 8))
@@ -73,26 +86,28 @@ OPERATORS = [Identity(), MASK, Downsample(2), Downsample(2, "bicubic") @ MASK, B
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", POSTERIORS)
 def test_every_posterior(name: str, schedule: str) -> None:
-    denoiser, noise = model(schedule=schedule).eval(), BatchRng(0, range(4))
-    label = torch.zeros(4, dtype=torch.long, device=META)
+    """With every kind of operator."""
+    denoiser, rng = build(schedule).eval(), BatchRng(0, range(4))
     for operator in OPERATORS:
-        y = operator(images())
-        posterior = POSTERIORS[name]().wrap(denoiser, Measurement(y, operator, torch.empty((), device=META)))
-        x = starting_point(denoiser, noise, images())
-        assert all(r.x.device == META for r in trajectory(posterior, x, SamplingConfig(steps=2), noise, label))
+        measurement = Measurement(operator(images()), operator, torch.empty((), device=META), (1, 8, 8))
+        posterior = POSTERIORS[name]().wrap(denoiser, measurement)
+        x = starting_point(denoiser, rng, images())
+        assert all(r.x.device == META for r in trajectory(posterior, x, SamplingConfig(steps=2), rng, labels()))
 
 
 @pytest.mark.parametrize("kind", GUIDANCES)
 def test_every_guidance(kind: str) -> None:
-    denoiser, noise = model().eval(), BatchRng(0, range(4))
-    label = torch.zeros(4, dtype=torch.long, device=META)
+    """In a trajectory, with a time for each image, through tiles; and inversion."""
+    denoiser, rng = build(**{"network": "unet", "network.widths": [16, 32]}).eval(), BatchRng(0, range(4))
     guided = GUIDANCES[kind]().wrap(denoiser, denoiser)
-    x = starting_point(denoiser, noise, images())
-    assert all(r.x.device == META for r in trajectory(guided, x, SamplingConfig(steps=2), noise, label))
-    tiled = TiledDenoiser(guided, (8, 8))(torch.empty(2, 1, 20, 12, device=META), torch.tensor(0.5), label[:2])
-    assert tiled.device == META and invert(denoiser, images(), SamplingConfig(steps=4), label).device == META
+    x = starting_point(denoiser, rng, images())
+    assert all(r.x.device == META for r in trajectory(guided, x, SamplingConfig(steps=2), rng, labels()))
+    assert guided(x, torch.empty(4, device=META), labels()).device == META
+    tiled = TiledDenoiser(guided, (8, 8))(torch.empty(2, 1, 20, 12, device=META), torch.tensor(0.5), labels(2))
+    assert tiled.device == META and invert(denoiser, images(), SamplingConfig(steps=4), labels()).device == META
 
 
 @pytest.mark.parametrize("name", TRAINING_TIMES)
 def test_training_times(name: str) -> None:
+    """From uniform numbers on a device to times on it."""
     assert TRAINING_TIMES[name]()(torch.empty(4, device=META), Linear(10)).device == META

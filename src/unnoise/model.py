@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,7 +89,7 @@ class Model:
         output: str = "uint8",
         batch: int = 250,
         sampling: SamplingConfig | None = None,
-    ) -> np.ndarray | Tensor:
+    ) -> Any:
         """Sample n images: uint8 (N, H, W, C) or, with `output="tensor"`, float32 (N, C, H, W) on [-1, 1].
 
         Image k depends on (seed, k) alone, but for the last bit, where sums of another `batch` are in another order. `sampler`

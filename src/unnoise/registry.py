@@ -77,7 +77,9 @@ def kind_of(part: type) -> type:
     kind = next((k for k in TABLES if issubclass(part, k)), None)
     if kind is None:
         kinds = ", ".join(k.__name__ for k in TABLES)
-        raise UserError(f"{part.__name__} is no part of a recipe: derive it from one of {kinds}, or torch.nn.Module for a network")
+        raise UserError(
+            f"{part.__name__} is no part of a recipe: derive it from one of {kinds}, or torch.nn.Module for a network"
+        )
     return kind
 
 
@@ -100,9 +102,13 @@ def find_part(kind: type, name: str, module: str | None = None, where: str = "pa
         for step in attribute.split("."):
             found = getattr(found, step, None)
         if found is None:
-            raise UserError(f"{where} '{name}' is not there any more: the module '{module}' has no '{attribute}'{_in_script(module)}")
-        if not isinstance(found, type) or not issubclass(found, nn.Module if kind is NetworkConfig else kind) and not issubclass(
-            found, kind
+            raise UserError(
+                f"{where} '{name}' is not there any more: the module '{module}' has no '{attribute}'{_in_script(module)}"
+            )
+        if (
+            not isinstance(found, type)
+            or not issubclass(found, nn.Module if kind is NetworkConfig else kind)
+            and not issubclass(found, kind)
         ):
             raise UserError(f"{where} '{name}' is no {kind.__name__}: derive it from unnoise.{kind.__name__}")
         return found

@@ -1,7 +1,7 @@
 """A run folder: what lies where, and reading it. Nothing here trains or samples.
 
-    recipe.json  model.safetensors  guide.safetensors  moments.safetensors
-    metrics.jsonl  held-out.jsonl  samples/  tensorboard/  checkpoints/  snapshots/
+recipe.json  model.safetensors  guide.safetensors  moments.safetensors
+metrics.jsonl  held-out.jsonl  samples/  tensorboard/  checkpoints/  snapshots/
 """
 
 import hashlib
@@ -150,5 +150,3 @@ def list_runs(root: Path) -> list[RunSummary]:
         loss = float(np.mean([r["loss"] for r in records[-50:]])) if records else None
         found.append(RunSummary(folder.path, state, step, info.total_steps, loss, min(held_out[1]) if held_out else None))
     return found
-
-

@@ -1,3 +1,5 @@
+"""Augmentation against plain flips, turns and shifts."""
+
 import math
 from typing import Any
 
@@ -5,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.conftest import small
 from unnoise.data.augment import LABELS, augment
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
@@ -13,7 +16,7 @@ from unnoise.utils.errors import UserError
 
 
 def only(kind: int, value: float, x: Tensor) -> tuple[Tensor, Tensor]:
-    """One kind of change alone, by the draw that gives it."""
+    """One kind of augmentation alone, from the normal number `value`."""
     u = torch.ones(len(x), LABELS)
     u[:, kind] = 0
     return augment(x, u, torch.full((len(x), LABELS), value), 0.5)
@@ -25,34 +28,33 @@ def ndtri(p: float) -> float:
 
 def test_nothing_happens_at_probability_0() -> None:
     x = torch.randn(3, 2, 8, 12)
-    augmented, told = augment(x, torch.rand(3, 6), torch.randn(3, 6), 0.0)
+    augmented, labels = augment(x, torch.rand(3, 6), torch.randn(3, 6), 0.0)
     torch.testing.assert_close(augmented, x, rtol=0, atol=1e-5)
-    assert not told.any()
+    assert not labels.any()
 
 
 def test_each_kind_does_what_it_says() -> None:
     """Against plain flips, quarter turns and shifts; on square images and others."""
     x = torch.randn(1, 1, 8, 8)
     near: dict[str, Any] = {"rtol": 0, "atol": 1e-4}
-    augmented, told = only(0, 0.0, x)
+    augmented, labels = only(0, 0.0, x)
     torch.testing.assert_close(augmented, x.flip(3), **near)
-    assert told[0].tolist() == [1, 0, 0, 0, 0, 0]
-    quarter, told = only(2, ndtri(0.75), x)  # angle = 2 pi 0.75 - pi
-    assert float(told[0, 2]) == pytest.approx(math.pi / 2, abs=1e-5)
+    assert labels[0].tolist() == [1, 0, 0, 0, 0, 0]
+    quarter, labels = only(2, ndtri(0.75), x)  # angle = 2 pi 0.75 - pi
+    assert float(labels[0, 2]) == pytest.approx(math.pi / 2, abs=1e-5)
     torch.testing.assert_close(quarter, torch.rot90(x, -1, (2, 3)), **near)
-    half, _ = only(2, ndtri(1 - 1e-9), torch.randn(1, 1, 8, 12))
     wide = torch.randn(1, 1, 8, 12)
     half, _ = only(2, ndtri(1 - 1e-12), wide)
     torch.testing.assert_close(half, wide.flip(2, 3), **near)
-    right, told = only(4, 2.0, x)  # 0.125 * 2 * 8 = 2 pixels
+    right, labels = only(4, 2.0, x)  # 0.125 * 2 * 8 = 2 pixels
     torch.testing.assert_close(right[..., 2:], x[..., :-2], **near)
-    assert float(told[0, 4]) == pytest.approx(0.25)
+    assert float(labels[0, 4]) == pytest.approx(0.25)
     down, _ = only(5, 1.0, x)
     torch.testing.assert_close(down[..., 1:, :], x[..., :-1, :], **near)
 
 
 def test_scale_and_stretch_are_about_the_middle() -> None:
-    """A blob of known width comes out wider by the factor told."""
+    """A blob of known width comes out wider by the factor in its labels."""
     y, x = torch.meshgrid(torch.arange(65.0) - 32, torch.arange(65.0) - 32, indexing="ij")
     blob = torch.exp(-(x**2 + y**2) / (2 * 5**2))[None, None]
 
@@ -60,27 +62,27 @@ def test_scale_and_stretch_are_about_the_middle() -> None:
         p = p[0, 0] / p.sum()
         return float((p * x**2).sum().sqrt()), float((p * y**2).sum().sqrt())
 
-    larger, told = only(1, 1.0, blob)
-    factor = math.exp(float(told[0, 1]))
+    larger, labels = only(1, 1.0, blob)
+    factor = math.exp(float(labels[0, 1]))
     assert factor == pytest.approx(2**0.2)
     assert widths(larger) == pytest.approx((5 * factor, 5 * factor), rel=0.02)
-    stretched, told = only(3, 1.0, blob)
+    stretched, labels = only(3, 1.0, blob)
     assert widths(stretched) == pytest.approx((5 * 2**0.2, 5 / 2**0.2), rel=0.02)
 
 
 def test_each_kind_happens_as_often_as_asked() -> None:
     torch.manual_seed(0)
-    _, told = augment(torch.randn(4000, 1, 4, 4), torch.rand(4000, 6), torch.randn(4000, 6), 0.12)
-    torch.testing.assert_close((told != 0).float().mean(0), torch.full((6,), 0.12), rtol=0, atol=0.02)
+    _, labels = augment(torch.randn(4000, 1, 4, 4), torch.rand(4000, 6), torch.randn(4000, 6), 0.12)
+    torch.testing.assert_close((labels != 0).float().mean(0), torch.full((6,), 0.12), rtol=0, atol=0.02)
 
 
-def test_training_tells_the_network() -> None:
-    small = {"network.widths": [16], "network.blocks": 1, "training.steps": 8, "training.minutes": None}
-    recipe = override(PRESETS["digits"], small | {"data.augment": 0.5})
+def test_training_gives_the_network_the_labels() -> None:
+    """The layer that reads them begins at 0 and learns only if they reach it."""
+    recipe = small(network__widths=[16], training__steps=8, data__augment=0.5)
     digits = recipe.data.load()
-    training = recipe.build_state(digits.shape, 10, "cpu")
-    before = training.model.get_parameter("network.augmentation.weight").clone()
-    list(train(training, digits, recipe.training, augmented=recipe.data.augment))
-    assert not torch.equal(before, training.model.get_parameter("network.augmentation.weight"))
-    with pytest.raises(UserError, match="can't be told of augmentation"):
+    state = recipe.build_state(digits.shape, 10)
+    before = state.model.get_parameter("network.augment.weight").clone()
+    list(train(state, digits, recipe.training, augment=recipe.data.augment))
+    assert not torch.equal(before, state.model.get_parameter("network.augment.weight"))
+    with pytest.raises(UserError, match="takes no augmentation labels"):
         override(PRESETS["digits"], {"network": "simple-unet", "network.widths": [4, 8], "data.augment": 0.1})

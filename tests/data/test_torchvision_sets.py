@@ -2,7 +2,6 @@
 
 import gzip
 import pickle
-import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 import torchvision
 from PIL import Image
 
+from tests.data.files import idx
 from unnoise.data.dataset import split
 from unnoise.data.decode import Fit
 from unnoise.data.sources import DataConfig
@@ -130,19 +130,14 @@ def test_a_download_that_fails(source: Any, tmp_path: Path, monkeypatch: pytest.
     assert not (tmp_path / source.folder).exists()
 
 
-def _idx(path: Path, array: np.ndarray) -> None:
-    head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-    path.write_bytes(head + array.astype(np.uint8).tobytes())
-
-
 @pytest.mark.parametrize("source", [FashionMnist, Mnist])
 def test_mnist_layout(source: Any, tmp_path: Path) -> None:
     raw = tmp_path / source.folder / "raw"
     raw.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (9, 28, 28), dtype=np.uint8)
     for name, part in (("train", slice(0, 6)), ("t10k", slice(6, 9))):
-        _idx(raw / f"{name}-images-idx3-ubyte", pixels[part])
-        _idx(raw / f"{name}-labels-idx1-ubyte", np.arange(9)[part])
+        (raw / f"{name}-images-idx3-ubyte").write_bytes(idx(pixels[part]))
+        (raw / f"{name}-labels-idx1-ubyte").write_bytes(idx(np.arange(9)[part]))
     images = source(str(tmp_path)).read(Fit())
     assert np.array_equal(images.pixels[..., 0], pixels)
     assert images.labels is not None and list(images.labels) == list(range(9)) and len(images.classes) == 10

@@ -1,16 +1,15 @@
-"""Inversion, paths between noises, image to image."""
+"""Inversion against the exact flow and through a trained network; interpolation between noises; image to image."""
 
 import math
 
 import pytest
 import torch
 
-from tests.diffusion.oracles import GaussianDenoiser
-from tests.restoration.test_restorer import digits_run, psnr  # noqa: F401  (a trained model)
-from unnoise.diffusion.inversion import begin_at, invert, path, slerp
+from tests.diffusion.oracles import GaussianPixels, psnr
+from unnoise.diffusion.inversion import interpolate, invert, slerp, start_time
 from unnoise.diffusion.samplers import DDIM
 from unnoise.diffusion.sampling import SamplingConfig, trajectory
-from unnoise.diffusion.schedules import Cosine, Flow, Karras, Schedule
+from unnoise.diffusion.schedules import Cosine, Flow, Karras, Linear, Schedule
 from unnoise.diffusion.timesteps import KarrasSteps
 from unnoise.runs.trainer import Trainer
 from unnoise.utils.errors import UserError
@@ -21,8 +20,8 @@ HUNDRED = SamplingConfig(DDIM(), KarrasSteps(), 100, clamp_estimate=False)
 
 @pytest.mark.parametrize("schedule", [Karras(15.0), Cosine(), Flow()], ids=lambda s: type(s).__name__)
 def test_there_and_back(schedule: Schedule) -> None:
-    """The way back ends where it began; the noise is the one that the exact flow leads to, nearly."""
-    denoiser = GaussianDenoiser(schedule)
+    """The trajectory back ends where it began; the noise is the one that the exact flow leads to, nearly."""
+    denoiser = GaussianPixels(schedule)
     x = torch.rand(3, 1, 4, 4, dtype=torch.float64) * 2 - 1
     noise = invert(denoiser, x, HUNDRED)
     times = HUNDRED.times(schedule, 100)
@@ -33,17 +32,20 @@ def test_there_and_back(schedule: Schedule) -> None:
     assert psnr(x_again, x) > 50
 
 
-def test_a_held_out_digit_comes_back(digits_run: Trainer) -> None:  # noqa: F811
+@pytest.mark.slow
+def test_a_held_out_digit_comes_back(digits_run: Trainer) -> None:
     """At 100 steps, at 35 dB or more, through a trained network."""
     model = digits_run.model
     held_out = digits_run.split.held_out
     x = held_out.tensor(slice(0, 16))
-    for label in (None, torch.from_numpy(held_out.labels[:16])):  # type: ignore[index]
-        again = model.follow(model.invert(x, HUNDRED, label), HUNDRED, label)
+    assert held_out.labels is not None
+    for label in (None, torch.from_numpy(held_out.labels[:16])):
+        again = model.sample_from_noise(model.invert(x, HUNDRED, label), HUNDRED, label)
         assert psnr(again, x) > 35
 
 
 def test_great_circles() -> None:
+    """The ends are reached; half way the angle to both is the same, and the norm is the mean of theirs."""
     torch.manual_seed(0)
     a, b = torch.randn(3, 8, 8), 2 * torch.randn(3, 8, 8)
     torch.testing.assert_close(slerp(a, b, 0.0), a)
@@ -53,22 +55,31 @@ def test_great_circles() -> None:
     angles = [math.acos(float((half * v).sum() / half.norm() / v.norm())) for v in (a, b)]
     assert angles[0] == pytest.approx(angles[1], rel=1e-4)
     torch.testing.assert_close(slerp(a, a, 0.3), a)
-    points = path([a, b, a], 9)
+    points = interpolate([a, b, a], 9)
     assert len(points) == 9
     for k, end in ((0, a), (4, b), (8, a)):
         torch.testing.assert_close(points[k], end)
     with pytest.raises(UserError, match="two ends or more"):
-        path([a], 3)
+        interpolate([a], 3)
 
 
-def test_strength(digits_run: Trainer) -> None:  # noqa: F811
-    """The further, the less alike; 1 begins at t = 1; the nearest is the image."""
+def test_strength(digits_run: Trainer) -> None:
+    """The further, the less alike; at little strength the image itself, nearly; a size not trained on is refused."""
     model, x = digits_run.model, digits_run.split.held_out.tensor(slice(0, 1))
-    alike = [psnr(model.vary(x, strength, range(16)), x) for strength in (0.05, 0.3, 0.6, 1.0)]
+    alike = [psnr(model.image_to_image(x, strength, range(16)), x) for strength in (0.05, 0.3, 0.6, 1.0)]
     assert alike == sorted(alike, reverse=True) and alike[0] > 25
-    assert begin_at(HUNDRED, model.denoiser, 1.0) == 1.0
+    assert start_time(HUNDRED, model.denoiser.schedule, 1.0) == 1.0
     for wrong in (0.0, -1.0, 1.5):
-        with pytest.raises(UserError, match="--strength must be above 0"):
-            model.vary(x, wrong, [0])
+        with pytest.raises(UserError, match="strength must be above 0"):
+            model.image_to_image(x, wrong, [0])
     with pytest.raises(UserError, match="has 9x8"):
-        model.vary(torch.zeros(1, 1, 9, 8), 0.5, [0])
+        model.image_to_image(torch.zeros(1, 1, 9, 8), 0.5, [0])
+
+
+@pytest.mark.parametrize("schedule", [Linear(300), Cosine(), Karras()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("strength", [0.001, 0.1, 0.5, 0.9, 1.0])
+def test_strength_is_a_fraction_of_the_times(schedule: Schedule, strength: float) -> None:
+    """Below the start lies that fraction of the sampler's finest times, and at least one of them."""
+    start = start_time(HUNDRED, schedule, strength)
+    finest = HUNDRED.times(schedule, min(1000, schedule.steps or 1000))
+    assert int((finest[:-1] <= start).sum()) == max(1, round(strength * (len(finest) - 1)))

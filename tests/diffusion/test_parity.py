@@ -15,7 +15,7 @@ from diffusers import (
 )
 from torch import Tensor, nn
 
-from tests.diffusion.test_samplers import Given
+from tests.diffusion.oracles import take_step
 from unnoise.diffusion.denoiser import EDM, Denoiser, NetworkDenoiser
 from unnoise.diffusion.samplers import DDIM, DDPM, DPMpp2M, DPMpp2MSDE, Euler, Heun, Sampler, UniPC
 from unnoise.diffusion.sampling import ClampedDenoiser
@@ -28,7 +28,7 @@ START = torch.arange(768, dtype=torch.float64).reshape(3, 8, 8, 4).permute(3, 0,
 
 
 class Ratio(Denoiser):
-    """The model of diffusers' own scheduler tests: noise = x k / (k + 1) at step k."""
+    """The model of diffusers' own scheduler tests: eps = x k / (k + 1) at step k."""
 
     def __init__(self, schedule: Schedule) -> None:
         super().__init__()
@@ -52,18 +52,19 @@ def beside(theirs: Any, ours: Sampler, steps: int, count: int, stop: int = 0) ->
         extra = {} if isinstance(theirs, UniPCMultistepScheduler) else {"generator": generator}
         y = theirs.step(y * step / (step + 1), step, y, **extra).prev_sample
         kind = torch.float32 if isinstance(ours, DPMpp2MSDE) else torch.float64  # as theirs draw
-        fresh = Given([torch.randn(START.shape, generator=own, dtype=kind).double()] if _draws(ours) else [])
-        x, _, state = ours.step(denoiser, x, times[k], times[k + 1], state, fresh)
+        noise = [torch.randn(START.shape, generator=own, dtype=kind).double()] if _adds_noise(ours) else []
+        x, _, state = take_step(ours, denoiser, x, times[k], times[k + 1], state, noise)
         torch.testing.assert_close(x, y, rtol=3e-4, atol=1e-4)
 
 
-def _draws(sampler: Sampler) -> bool:
+def _adds_noise(sampler: Sampler) -> bool:
     return isinstance(sampler, DDPM | DPMpp2MSDE) or (isinstance(sampler, DDIM) and sampler.eta > 0)
 
 
 @pytest.mark.parametrize(("steps", "count"), COUNTS)
 @pytest.mark.parametrize("name", ["ddpm", "ddpm-forward", "ddim", "dpm++2m", "dpm++2m-sde", "unipc"])
 def test_step_by_step(name: str, steps: int, count: int) -> None:
+    """x after every step is theirs."""
     last = {"final_sigmas_type": "zero", "lower_order_final": True}
     plain = BETAS | {"clip_sample": False}
     sde = BETAS | last | {"algorithm_type": "sde-dpmsolver++"}
@@ -93,14 +94,14 @@ def test_in_y_and_r(name: str, steps: int, count: int) -> None:
         guess = theirs.scale_model_input(y, step) * step / (step + 1)
         y = theirs.step(guess, step, y).prev_sample
     for k in range(count):
-        x, _, _ = (Euler() if name == "euler" else Heun()).step(denoiser, x, times[k], times[k + 1], None, Given([]))
+        x, _, _ = take_step(Euler() if name == "euler" else Heun(), denoiser, x, times[k], times[k + 1])
     torch.testing.assert_close(x, y.double(), rtol=2e-3, atol=1e-3)
 
 
 class Product(nn.Module):
     """Some network of an image and c_noise."""
 
-    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None, **cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         return torch.sin(3 * x) * c_noise[:, None, None, None].to(x)
 
 
@@ -116,7 +117,7 @@ def test_euler_of_edm(count: int) -> None:
     for k, step in enumerate(theirs.timesteps):
         guess = Product()(theirs.scale_model_input(y, step), step[None].double())
         y = theirs.step(guess, step, y).prev_sample
-        x, _, _ = Euler().step(denoiser, x, times[k], times[k + 1], None, Given([]))
+        x, _, _ = take_step(Euler(), denoiser, x, times[k], times[k + 1])
         torch.testing.assert_close(x, y.double(), rtol=1e-3, atol=1e-3)
 
 
@@ -133,8 +134,8 @@ def test_ddim_reference_sum(count: int) -> None:
     ends = torch.cat([times[1:], torch.zeros(1, dtype=torch.float64)])
     for t, s in zip(times, ends, strict=True):
         # Theirs keeps the network's own noise after clipping the estimate; write that out.
-        z = (x - schedule.alpha(t) * denoiser(x, t)) / schedule.sigma(t)
-        x = schedule.alpha(s) * ClampedDenoiser(denoiser)(x, t) + schedule.sigma(s) * z
+        eps = (x - schedule.alpha(t) * denoiser(x, t)) / schedule.sigma(t)
+        x = schedule.alpha(s) * ClampedDenoiser(denoiser)(x, t) + schedule.sigma(s) * eps
     assert float(x.abs().sum()) == pytest.approx(expected, abs=0.01)
 
 
@@ -146,6 +147,6 @@ def test_linspace_of_ddim_takes_a_wrong_step_before() -> None:
     denoiser = Ratio(Linear(1000))
     y = theirs.step(START * 222 / 223, 222, START).prev_sample
     t, right, wrong = (torch.tensor((k + 1) / 1000, dtype=torch.float64) for k in (222, 111, 122))
-    steps = [DDIM().step(denoiser, START, t, s, None, Given([]))[0] for s in (right, wrong)]
+    steps = [take_step(DDIM(), denoiser, START, t, s)[0] for s in (right, wrong)]
     torch.testing.assert_close(steps[1], y, rtol=3e-4, atol=1e-4)
     assert float((steps[0] - y).abs().max()) > 1e-3

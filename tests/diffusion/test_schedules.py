@@ -1,11 +1,42 @@
+"""Schedules against running products, their papers' formulas, diffusers, and the contract that all of them keep."""
+
+import math
+from dataclasses import dataclass
+
 import pytest
 import torch
+from torch import Tensor
 
-from unnoise.diffusion.schedules import SCHEDULES, Linear, add_noise
-from unnoise.diffusion.timesteps import SAMPLING_TIMES, TRAINING_TIMES, LogNormalTimes, stratified_uniform
-from unnoise.utils.errors import UserError
+from tests.diffusion.oracles import each_schedule
+from unnoise.diffusion.schedules import SCHEDULES, Cosine, Flow, Karras, Linear, Schedule, add_noise
 
-schedules = pytest.mark.parametrize("schedule", [make() for make in SCHEDULES.values()], ids=list(SCHEDULES))
+
+class Bare(Schedule):
+    """The alpha and sigma of another schedule, and nothing else: its `time_at` is the bisection of `Schedule`."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return self.schedule.alpha(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self.schedule.sigma(t)
+
+
+@dataclass(frozen=True)
+class Quadratic(Schedule):
+    """A schedule of one's own, as in the documentation."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - t**2
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return t
+
+
+OWN: dict[str, Schedule] = {"own": Quadratic(), "bare cosine": Bare(Cosine()), "bare karras": Bare(Karras()), "bare flow": Bare(Flow())}
+ALL = {name: make() for name, make in SCHEDULES.items()} | OWN
 
 
 def test_notebook_numbers() -> None:
@@ -25,8 +56,9 @@ def test_notebook_numbers() -> None:
     assert float(schedule.ratio(t[299])) ** -2 == pytest.approx(0.0505, abs=5e-5)
 
 
-@schedules
-def test_schedule_contract(schedule) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("schedule", ALL.values(), ids=list(ALL))
+def test_schedule_contract(schedule: Schedule) -> None:
+    """From the image at t = 0, through noise levels that rise strictly, whose inverse is `time_at`."""
     t = torch.linspace(0, 1, 1001, dtype=torch.float64)
     assert float(schedule.alpha(t[0])) == pytest.approx(1)
     assert float(schedule.sigma(t[0])) == pytest.approx(0, abs=1e-9)
@@ -37,9 +69,36 @@ def test_schedule_contract(schedule) -> None:  # type: ignore[no-untyped-def]
     torch.testing.assert_close(schedule.log_snr(t)[inside], 2 * (schedule.alpha(t) / schedule.sigma(t)).log()[inside])
     assert schedule.alpha(t.float()).dtype == torch.float32
     assert float(schedule.time_at(torch.tensor(float("inf")))) == 1
+    at = schedule.at(t[500])
+    assert (at.t, at.alpha, at.sigma) == (t[500], schedule.alpha(t[500]), schedule.sigma(t[500]))
+    assert (at.ratio, -2 * at.lam) == (ratio[500], pytest.approx(-float(schedule.log_snr(t[500]))))
+
+
+@each_schedule
+def test_bisection_finds_the_closed_forms_times(schedule: Schedule) -> None:
+    """To 1e-9, from alpha and sigma alone, in any shape; beyond the schedule's end it is 1."""
+    t = (torch.arange(1000, dtype=torch.float64) + 0.37) / 1000  # between the steps of a schedule that has steps
+    ratio = schedule.ratio(t).reshape(10, 100)
+    found = Bare(schedule).time_at(ratio)
+    torch.testing.assert_close(found, schedule.time_at(ratio), rtol=0, atol=1e-9)
+    torch.testing.assert_close(found.flatten(), t, rtol=0, atol=1e-9)
+    end = schedule.ratio(torch.ones((), dtype=torch.float64))
+    for beyond in (2 * end, torch.tensor(math.inf, dtype=torch.float64), torch.tensor(math.inf)):
+        assert float(Bare(schedule).time_at(beyond)) == float(schedule.time_at(beyond)) == 1
+    assert Bare(schedule).time_at(ratio.float()).dtype == torch.float32
+
+
+def test_bisection_finds_whole_steps() -> None:
+    """A schedule with steps keeps its level within 1e-4 of each: the time found is there, and its level the very one."""
+    schedule = Linear(300)
+    t = torch.arange(1, 301, dtype=torch.float64) / 300
+    found = Bare(schedule).time_at(schedule.ratio(t))
+    assert torch.equal(schedule.ratio(found), schedule.ratio(t))
+    torch.testing.assert_close(found, t, rtol=0, atol=1.01e-4 / 300)
 
 
 def test_add_noise_is_per_image() -> None:
+    """Each image of a batch is noised at its own time, as if it were alone."""
     schedule = Linear(300)
     x, z, t = torch.randn(3, 1, 4, 4), torch.randn(3, 1, 4, 4), torch.tensor([1 / 300, 0.5, 1.0])
     got = add_noise(schedule, x, t, z)
@@ -47,51 +106,14 @@ def test_add_noise_is_per_image() -> None:
         torch.testing.assert_close(got[b], schedule.alpha(t[b]) * x[b] + schedule.sigma(t[b]) * z[b])
 
 
-@schedules
-@pytest.mark.parametrize("name", TRAINING_TIMES)
-def test_training_times_contract(name: str, schedule) -> None:  # type: ignore[no-untyped-def]
-    times = TRAINING_TIMES[name]()
-    u = stratified_uniform(0.3, 10_000)
-    if name == "discrete" and schedule.steps is None:
-        with pytest.raises(UserError, match="linear"):
-            times(u, schedule)
-        return
-    t = times(u, schedule)
-    assert t.shape == (10_000,) and (t > 0).all() and (t <= 1).all()
-    if name == "discrete":
-        assert len(torch.unique((t * schedule.steps).round())) == schedule.steps
+def test_zero_terminal_snr_is_lins() -> None:
+    """Lin et al. 2024, algorithm 1, as diffusers has it (which keeps 2^-24 where alpha_bar is 0)."""
+    from diffusers import DDPMScheduler
 
-
-def test_log_normal_times_have_their_law() -> None:
-    schedule = SCHEDULES["karras"]()
-    logs = schedule.sigma(LogNormalTimes(-1.2, 1.2)(stratified_uniform(0.5, 20000), schedule)).log()
-    assert float(logs.mean()) == pytest.approx(-1.2, abs=0.01)
-    assert float(logs.std()) == pytest.approx(1.2, abs=0.01)
-
-
-@schedules
-@pytest.mark.parametrize("name", SAMPLING_TIMES)
-def test_sampling_times_contract(name: str, schedule) -> None:  # type: ignore[no-untyped-def]
-    times = SAMPLING_TIMES[name]()
-    for n in [1, 2, 3, 7, 20, 50, 299, 300, schedule.steps or 1000]:
-        t = times(schedule, n)
-        assert t.shape == (n + 1,) and t[0] == 1 and t[-1] == 0
-        assert (t.diff() < 0).all()
-        assert torch.equal(times.below(1.0, schedule, n), t)
-    for begin in (0.003, 0.02, 0.37, 0.9991):
-        t = times.below(begin, schedule, 20)
-        assert t[0] == begin and t[-1] == 0 and (t.diff() < 0).all()
-        assert len(t) == 21 if schedule.steps is None else 2 <= len(t) <= 21
-    with pytest.raises(UserError):
-        times(schedule, 0)
-
-
-@pytest.mark.parametrize("name", ["uniform", "trailing"])
-def test_discrete_sampling_times_are_whole_steps(name: str) -> None:
-    schedule = Linear(300)
-    for n in range(1, 301):
-        steps = SAMPLING_TIMES[name]()(schedule, n) * 300
-        torch.testing.assert_close(steps, steps.round())
-        assert len(torch.unique(steps)) == n + 1
-    with pytest.raises(UserError, match="at most 300"):
-        SAMPLING_TIMES[name]()(schedule, 301)
+    theirs = DDPMScheduler(300, 1e-4, 0.02, "linear", rescale_betas_zero_snr=True).alphas_cumprod
+    schedule = Linear(300, zero_terminal_snr=True)
+    t = torch.arange(1, 301, dtype=torch.float64) / 300
+    ours = schedule.alpha(t).square()
+    torch.testing.assert_close(ours[:-1].float(), theirs[:-1], rtol=2e-4, atol=1e-7)
+    assert float(ours[-1]) == 0 and float(schedule.sigma(t[-1])) == 1
+    assert float(schedule.alpha(t[0])) == pytest.approx(math.sqrt(1 - 1e-4), abs=1e-12)

@@ -11,7 +11,8 @@ from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.export.notebook import export_notebook, import_notebook, read_state_dict
 from unnoise.model import Model
 from unnoise.networks.simple_unet import SimpleUnetConfig
-from unnoise.runs.start import begin, resume
+from unnoise.runs.start import resume
+from unnoise.runs.trainer import Trainer
 from unnoise.utils.errors import UserError
 
 
@@ -45,11 +46,11 @@ def test_there_and_back_keeps_the_bits(pth: Path, tmp_path: Path) -> None:
     fresh.load_state_dict(torch.load(tmp_path / "back.pth", weights_only=True))  # as the notebook does
 
 
-def test_an_imported_run_draws_and_cleans(pth: Path, tmp_path: Path) -> None:
+def test_an_imported_run_samples_and_denoises(pth: Path, tmp_path: Path) -> None:
     import_notebook(pth, tmp_path / "run", {"data.size": [16, 16]})
     model = Model.load(tmp_path / "run")
-    drawn = next(model.draw(2, sampling=SamplingConfig(steps=3)))
-    assert drawn.shape == (2, 16, 16, 3) and len(np.unique(drawn)) > 10
+    samples = model.sample(2, sampling=SamplingConfig(steps=3))
+    assert samples.shape == (2, 16, 16, 3) and len(np.unique(samples)) > 10
     network = SimpleUnetConfig((8, 16, 32)).build(3, (16, 16), 0).eval()
     network.load_state_dict(weights())
     x, k = torch.randn(1, 3, 16, 16), 120
@@ -58,7 +59,8 @@ def test_an_imported_run_draws_and_cleans(pth: Path, tmp_path: Path) -> None:
     with torch.no_grad():
         expected = (x - sigma * network(x, torch.tensor([float(k)]))) / alpha
         torch.testing.assert_close(model.denoiser(x, t), expected, rtol=1e-4, atol=1e-4)
-    assert model.denoise(x, 0.3).shape == x.shape
+        cleaned = x - sigma / alpha * network(alpha * x, torch.tensor([float(k)]))  # E[x | y] for noise of sigma / alpha
+        torch.testing.assert_close(model.restorer().denoise(x, float(sigma / alpha)), cleaned, rtol=1e-3, atol=1e-3)
     with pytest.raises(UserError, match="no checkpoint to go on from"):
         resume(tmp_path / "run", print)
 
@@ -111,14 +113,11 @@ def test_start_from_data_with_imported_weights(tmp_path: Path) -> None:
     import_notebook(tmp_path / "grey.pth", tmp_path / "run", {"data.source": "digits", "data.size": [16, 16]}, measure=True)
     model = Model.load(tmp_path / "run")
     assert model.moments is not None and model.moments.mean.shape == (1, 16, 16)
-    assert next(model.draw(2, sampling=SamplingConfig(steps=3, start="data"))).shape == (2, 16, 16, 1)
+    found = model.sample(2, sampling=SamplingConfig(steps=3, start="data"))
+    assert found.shape == (2, 16, 16, 1) and not np.array_equal(found, model.sample(2, sampling=SamplingConfig(steps=3)))
 
 
-def test_other_networks_are_not_for_the_notebook(tmp_path: Path) -> None:
-    from tests.training.test_loop import quiet, small
-
-    run = begin(tmp_path / "run", small(training__steps=1), quiet)
-    list(run.train())
+def test_other_networks_are_not_for_the_notebook(small_run: Trainer, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="simple-unet only"):
-        export_notebook(tmp_path / "run", tmp_path / "x.pth")
+        export_notebook(small_run.folder.path, tmp_path / "x.pth")
     assert not (tmp_path / "x.pth").exists()

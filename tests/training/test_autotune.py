@@ -6,33 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.test_loop import Stumbling, quiet, small
+from tests.conftest import quiet, small
+from tests.training.stumbling import Stumbling
 from unnoise.data.sources import DataConfig
-from unnoise.networks.layers import Dropout
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
 from unnoise.runs.start import begin, resume
 from unnoise.training import autotune
 from unnoise.training.batches import Batches
 from unnoise.training.config import TrainingConfig
-from unnoise.training.loop import TrainState, gradients
-from unnoise.training.optimizers import Muon, orthogonal, split_weights
-
-
-def test_dropout_keeps_the_mean_and_drops_a_share() -> None:
-    torch.manual_seed(0)
-    x = torch.ones(16, 48, 9, 7).to(memory_format=torch.channels_last)
-    layer = Dropout(0.1)
-    y = layer(x)
-    assert float((y == 0).float().mean()) == pytest.approx(26 / 256, abs=0.002)
-    assert float(y.mean()) == pytest.approx(1, abs=0.005) and y.stride() == x.stride()
-    assert torch.equal(layer.eval()(x), x)
-    columns = (y == 0).float().mean(dim=(0, 2, 3))  # no channel is favoured
-    assert float(columns.std()) < 0.02
+from unnoise.training.loop import TrainState, compute_gradients
+from unnoise.utils.runtime import SINGLE
 
 
 @pytest.mark.parametrize("network", ["unet", "simple-unet"])
-def test_recomputing_keeps_the_gradient(network: str) -> None:
+def test_activation_checkpointing_keeps_the_gradient(network: str) -> None:
     """To the bit."""
     changes = {"network": network, "network.widths": [16, 32], "data.labels": network == "unet"}
     found = []
@@ -41,7 +29,7 @@ def test_recomputing_keeps_the_gradient(network: str) -> None:
         images = recipe.data.load()
         model = recipe.build_state(images.shape, len(images.classes), "cpu").model.train()
         batch = Batches(images, recipe.training, model.schedule)(0)
-        loss, _ = gradients(model, batch, recipe.training, bf16=False)
+        loss, _ = compute_gradients(model, batch, recipe.training)
         found.append((loss, [p.grad for p in model.parameters()]))
     assert torch.equal(found[0][0], found[1][0])
     for one, other in zip(found[0][1], found[1][1], strict=True):
@@ -51,29 +39,29 @@ def test_recomputing_keeps_the_gradient(network: str) -> None:
 def test_the_batch_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By speed: 32 is hardly faster than 16. By memory: 64 does not fit."""
     seconds = iter([1.0, 1.2, 2.3, 99.0])
-    monkeypatch.setattr(tuning, "fastest", lambda call, times: next(seconds))
+    monkeypatch.setattr(autotune, "fastest", lambda call, times: next(seconds))
     said: list[str] = []
     run = begin(tmp_path, small(training__steps=1, training__batch=0), said.append)
     assert run.info.recipe.training.batch == 16 and any("batch 16: 13 images/s" in s for s in said)
     assert len(list(run.train())) == 1
 
-    monkeypatch.setattr(tuning, "fastest", lambda call, times: 1.0)
-    few = Stumbling(most=32)
-    training = TrainState(few, few, torch.optim.Adam(few.parameters()))
-    assert autotune.find_batch(training, DataConfig(labels=False).load(), TrainingConfig(), "cpu", False, quiet) == 32
+    monkeypatch.setattr(autotune, "fastest", lambda call, times: 1.0)
+    few = Stumbling(max_images=32)
+    state = TrainState(few, few, [torch.optim.Adam(few.parameters())])
+    assert autotune.find_batch_size(state, DataConfig(labels=False).load(), TrainingConfig(), SINGLE, quiet) == 32
 
 
 def test_compiling_is_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kept where it is faster, not where it is slower; without a compiler it is said and training goes on as it was."""
     recipe = small()
     digits = recipe.data.load()
-    training = recipe.build_state(digits.shape, 10, "cpu")
+    state = recipe.build_state(digits.shape, 10, "cpu")
     said: list[str] = []
 
     def weigh(plain: float, compiled: float) -> bool:
         seconds = iter([plain, compiled])
-        monkeypatch.setattr(tuning, "fastest", lambda call, times: next(seconds))
-        return autotune.compiling_pays(training, digits, recipe.training, "cpu", False, said.append)
+        monkeypatch.setattr(autotune, "fastest", lambda call, times: next(seconds))
+        return autotune.compiling_pays(state, digits, recipe.training, SINGLE, said.append)
 
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: None)
     assert weigh(1.0, 0.5) and not weigh(1.0, 1.2)
@@ -86,6 +74,7 @@ def test_compiling_is_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not weigh(1.0, 0.5) and said[-1] == "not compiled: no C++ compiler found"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_compiled_code_is_the_same_mathematics(tmp_path: Path) -> None:
     """A run that is compiled resumes compiled, and its losses are those of plain code, nearly."""
@@ -96,34 +85,5 @@ def test_compiled_code_is_the_same_mathematics(tmp_path: Path) -> None:
         assert run.info.compiled == (compile == "on")
         losses.append([r.loss for r in run.train()])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    names = [set(resume(tmp_path / c, quiet).training.model.state_dict()) for c in ("off", "on")]
+    names = [set(resume(tmp_path / c, quiet).state.model.state_dict()) for c in ("off", "on")]
     assert names[0] == names[1]
-
-
-def test_muon_moves_by_orthogonal_matrices() -> None:
-    torch.manual_seed(0)
-    for shape in ((16, 48), (48, 16), (24, 3, 3, 3)):
-        singular = torch.linalg.svdvals(orthogonal(torch.randn(shape)).flatten(1))
-        assert singular.min() > 0.6 and singular.max() < 1.3
-    convolutions = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.Conv2d(8, 8, 3), torch.nn.Conv2d(8, 1, 3))
-    hidden, others = split_weights(convolutions)
-    assert [p.shape for p in hidden["params"]] == [convolutions[1].weight.shape] and len(others["params"]) == 5
-
-    weight = torch.nn.Parameter(torch.zeros(8, 32))
-    optimizer = Muon([{"params": [weight], "hidden": True}], lr=0.5, weight_decay=0.0)
-    weight.grad = torch.randn(8, 32)
-    optimizer.step()
-    rms = float(weight.detach().square().mean().sqrt())  # as AdamW's step: 0.2 times the rate, all in all
-    assert rms == pytest.approx(0.5 * 0.2, rel=0.25) and weight.grad is None
-
-
-def test_tensorboard_has_what_the_metrics_have(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    run = begin(tmp_path, small(training__steps=5), quiet)
-    losses = [r.loss for r in run.train()]
-    board = EventAccumulator(str(tmp_path / "tensorboard"))
-    board.Reload()
-    assert [e.value for e in board.Scalars("loss")] == pytest.approx(losses)
-    assert {"gradient_norm", "learning_rate", "held-out loss"} <= set(board.Tags()["scalars"])
-    assert board.Tags()["images"] and (tmp_path / "samples" / "000000.png").is_file()

@@ -7,12 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.training.test_loop import quiet, small
-from unnoise.export.notebook import reaverage
-from unnoise.model import Model
-from unnoise.runs.start import begin
 from unnoise.training.ema import PowerEMA, combination, power_gamma, reconstruct, snapshot_name
-from unnoise.utils.errors import UserError
 
 
 def test_power_average_has_its_width() -> None:
@@ -60,22 +55,3 @@ def test_others_are_made_afterwards(tmp_path: Path) -> None:
     stored = [(50 * k, w) for k in range(1, 17) for w in (0.05, 0.1)]
     alone = combination(stored, 800, 0.1)  # one that is stored is itself
     assert alone[-1] == pytest.approx(1, abs=1e-6) and np.abs(alone[:-1]).max() < 1e-6
-
-
-def test_a_run_averaged_again(tmp_path: Path) -> None:
-    run = begin(tmp_path / "run", small(training__steps=16, training__snapshots=8, training__extra_ema=[0.05]), quiet)
-    list(run.train())
-    assert len(list((tmp_path / "run" / "snapshots").iterdir())) == 16
-    reaverage(tmp_path / "run", 0.05, tmp_path / "out")
-    model = Model.load(tmp_path / "out")
-    for mine, kept in zip(model.denoiser.parameters(), run.state.more[0.05].parameters(), strict=True):
-        torch.testing.assert_close(mine, kept, rtol=1e-4, atol=1e-6)
-    with pytest.raises(UserError, match=r"from 0\.05 up to 0\.28, not 0\.3"):
-        reaverage(tmp_path / "run", 0.3, tmp_path / "other")
-    with pytest.raises(UserError, match="holds a run already"):
-        reaverage(tmp_path / "run", 0.1, tmp_path / "out")
-    bare = begin(tmp_path / "bare", small(training__steps=1), quiet)
-    list(bare.train())
-    with pytest.raises(UserError, match="holds 0 stored averages"):
-        reaverage(tmp_path / "bare", 0.1, tmp_path / "other")
-    assert not (tmp_path / "other").exists()

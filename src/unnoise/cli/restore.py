@@ -150,7 +150,9 @@ class _Restoration:
             return _Job(path, pixels, task, None, False)
         sigma = estimate_sigma(from_uint8(pixels[None])[0]) if task.noise is None else task.noise.sigma / HALF_RANGE
         if not sigma > MIN_SIGMA:
-            raise UserError(f"no noise to speak of in '{path}' (sigma {sigma * HALF_RANGE:.2g} of 255): say how much with --sigma")
+            raise UserError(
+                f"no noise to speak of in '{path}' (sigma {sigma * HALF_RANGE:.2g} of 255): say how much with --sigma"
+            )
         matching_time(self.model.denoiser.schedule, sigma)
         return _Job(path, pixels, task, sigma, task.noise is None)
 
@@ -217,7 +219,9 @@ class _Restoration:
         if curve is None:
             return None
         config = info.recipe.training
-        return ood_score(self.model.denoiser, x, info.shape[1:], config.loss, config.times, curve[1][-1], config.seed, info.device)
+        return ood_score(
+            self.model.denoiser, x, info.shape[1:], config.loss, config.times, curve[1][-1], config.seed, info.device
+        )
 
     def _text(self, path: Path, said: str) -> str:
         """What was done, to be kept in the image."""
@@ -262,7 +266,9 @@ def _psnr(y: "Tensor", x: "Tensor", clean: "Tensor") -> str:
     pairs = [("before", y)] if y.shape == clean.shape else []
 
     def decibels(p: "Tensor") -> float:
-        error = (p.clamp(-1, 1) - clean)[..., :h, :w] if p.shape == clean.shape else p.clamp(-1, 1)[..., :h, :w] - clean[..., :h, :w]
+        error = (
+            (p.clamp(-1, 1) - clean)[..., :h, :w] if p.shape == clean.shape else p.clamp(-1, 1)[..., :h, :w] - clean[..., :h, :w]
+        )
         return float(10 * (4 / error.double().square().mean()).log10())
 
     return "PSNR " + ", ".join(f"{decibels(p):.2f} dB {name}" for name, p in (*pairs, ("after", x)))

@@ -60,7 +60,9 @@ def sample(
     if out.suffix not in ("", ".npz") or not out.name:
         raise UserError(f"--out must be a folder's name or end in .npz, not '{out}'")
     if from_ is not None:
-        return _image_to_image(model, from_, strength, range(n or 8), seed, batch, sampling, label, out) if runtime.is_first else 0
+        return (
+            _image_to_image(model, from_, strength, range(n or 8), seed, batch, sampling, label, out) if runtime.is_first else 0
+        )
     count = n or (len(model.info.classes) if label == EVERY else 16)
     if runtime.is_first:
         how = f"{name_of(sampling.sampler)}, {sampling.steps} steps"

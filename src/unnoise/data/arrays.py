@@ -147,7 +147,7 @@ def from_dataset(dataset: Any, fit: Fit | None = None, classes: tuple[str, ...] 
     labels: list[int] = []
     for k in range(len(dataset)):
         item = dataset[k]
-        image, label = item if isinstance(item, tuple) else (item, None)
+        image, label = (*item, None)[:2] if isinstance(item, tuple | list) else (item, None)
         pixels = _pixels(image, k)
         read.append((fit or Fit()).array(pixels[None])[0])
         if read[k].shape != read[0].shape:

@@ -75,10 +75,18 @@ NOT_BY_NAME = (ImageFolder, Array, Idx, TarShards, Hub, InMemory)
 
 
 def as_source(data: Any) -> Source:
-    """The source of whatever images a user gives in Python: a source, a name or path, a uint8 array, or a torch Dataset."""
+    """The source of whatever images a user gives in Python: a source, a name or path, a uint8 array, or a torch Dataset.
+
+    Raises UserError for anything else.
+    """
     if isinstance(data, Source):
         return data
-    return find_source(str(data)) if isinstance(data, str | Path) else InMemory(data)
+    if isinstance(data, str | Path):
+        return find_source(str(data))
+    if not (hasattr(data, "__len__") and (hasattr(data, "__getitem__") or isinstance(data, ImageDataset))):
+        raise UserError("images are a path, a uint8 array, a source, or a Dataset of PyTorch that has a length, "
+                        f"not a {type(data).__name__}")  # fmt: skip
+    return InMemory(data)
 
 
 def find_source(text: str) -> Source:

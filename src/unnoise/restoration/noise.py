@@ -49,7 +49,9 @@ def unclipped(y: Tensor, sigma: float) -> Tensor:
     return (smooth(y).abs() < 1 - 2 * sigma).to(y)
 
 
-def refine_sigma(y: Tensor, sigma: float, denoise: Callable[[Tensor, float], Tensor], max_sigma: float, iterations: int = 12) -> float:
+def refine_sigma(
+    y: Tensor, sigma: float, denoise: Callable[[Tensor, float], Tensor], max_sigma: float, iterations: int = 12
+) -> float:
     """The noise level that agrees with the denoiser's own residual, from a first guess `sigma`, for y (B, C, H, W).
 
     With E[x | y] the mean of |y - x_hat|^2 is sigma^2 (1 - div x_hat / N) (Stein 1981); the divergence is estimated with one

@@ -40,7 +40,9 @@ class Generation:
     weights: str
 
     @classmethod
-    def of(cls, model: Model, count: int, seed: int, batch: int, sampling: SamplingConfig, label: str | None = None) -> "Generation":
+    def of(
+        cls, model: Model, count: int, seed: int, batch: int, sampling: SamplingConfig, label: str | None = None
+    ) -> "Generation":
         """By a model that has a run folder."""
         assert model.folder is not None
         return cls(seed, count, batch, to_json(sampling), label, model.folder.hash_model())
@@ -52,7 +54,9 @@ class Generation:
     def run(self, model: Model, k: int) -> np.ndarray:
         """Batch k, uint8 (B, H, W, C)."""
         indices, sampling = self.indices(k), from_json(SamplingConfig, self.sampling, "sampling")
-        return to_uint8(model.sample_batch(indices, self.seed, sampling, labels_for(self.label, model.info.classes, indices, self.seed)))
+        return to_uint8(
+            model.sample_batch(indices, self.seed, sampling, labels_for(self.label, model.info.classes, indices, self.seed))
+        )
 
 
 def generate(model: Model, generation: Generation, out: Path, runtime: Runtime = SINGLE) -> Iterator[int]:
@@ -95,7 +99,9 @@ def regenerate(model: Model, image: Path) -> tuple[np.ndarray, bool]:
     generation, index = found
     assert model.folder is not None
     if generation.weights != model.folder.hash_model():
-        raise UserError(f"'{image}' was generated with other weights than '{model.folder.path}' has now: give the run that made it")
+        raise UserError(
+            f"'{image}' was generated with other weights than '{model.folder.path}' has now: give the run that made it"
+        )
     k = index // generation.batch
     again = generation.run(model, k)[index - k * generation.batch]
     return again, np.array_equal(again.squeeze(), np.asarray(Image.open(image)))

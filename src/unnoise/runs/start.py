@@ -106,9 +106,7 @@ def load_images(recipe: Recipe, cache: Path | None, runtime: Runtime) -> tuple[I
     return images, fingerprints[0]
 
 
-def measure_moments(
-    images: ImageDataset, flip: bool = False, max_images: int = 2000, max_bytes: int = 2**29
-) -> Moments | None:
+def measure_moments(images: ImageDataset, flip: bool = False, max_images: int = 2000, max_bytes: int = 2**29) -> Moments | None:
     """Mean and covariance of images on [-1, 1] (and their mirror images); None for fewer than two.
 
     Of large data sets a fixed part is measured, evenly spaced: at most `max_images` and `max_bytes` as float32.

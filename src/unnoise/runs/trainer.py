@@ -1,6 +1,6 @@
 """`Trainer`: a run that is being trained; it logs, samples and saves while it goes.
 
-    for record in begin("runs/mine", recipe).train(): ...
+for record in begin("runs/mine", recipe).train(): ...
 """
 
 import math

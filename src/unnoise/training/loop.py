@@ -176,10 +176,10 @@ def no_sync(model: nn.Module, accumulating: bool) -> AbstractContextManager[None
 
 def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> float:
     """The norm of all gradients together, which are scaled to `max_norm` where it is larger (0: never)."""
-    found = [p.grad for p in parameters if p.grad is not None]
-    norm = float(full_tensor(torch.nn.utils.get_total_norm(found)))
-    if max_norm and max_norm < norm < math.inf:
-        torch._foreach_mul_(found, max_norm / norm)
+    total = full_tensor(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+    norm = float(total)
+    if max_norm and max_norm < norm < math.inf:  # most steps need no scaling, which takes 3 % of one on 200 small tensors
+        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, total)
     return norm
 
 

@@ -1,0 +1,111 @@
+"""Decoded images on disk: made once, by one process, resumable, and read from there."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.data.files import write_pngs
+from unnoise.data import cache
+from unnoise.data.cache import clear_cache, list_cache
+from unnoise.data.dataset import OnDisk
+from unnoise.data.decode import Fit, decode
+from unnoise.data.folder import ImageFolder
+from unnoise.utils.errors import UserError
+
+
+def test_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, store = write_pngs(tmp_path / "p", 12), tmp_path / "cache"
+    first = ImageFolder(str(folder)).read(Fit((8, 8)), store)
+    monkeypatch.setattr(cache, "decode", lambda *_: pytest.fail("decoded again"))
+    again = ImageFolder(str(folder)).read(Fit((8, 8)), store)
+    assert np.array_equal(first.pixels, again.pixels) and first.fingerprint() == again.fingerprint()
+    assert [(entry.images, entry.complete) for entry in list_cache(store)] == [(12, True)] and not list(store.glob("*.tmp"))
+    monkeypatch.undo()
+    monkeypatch.setenv("UNNOISE_CACHE", str(store))
+    other = ImageFolder(str(folder)).read(Fit((8, 10)))  # other settings, another array
+    assert other.shape == (3, 8, 10) and len(list_cache(store)) == 2
+    Image.new("RGB", (20, 20)).save(folder / "0003.png")  # a file that changed is seen
+    assert not np.array_equal(ImageFolder(str(folder)).read(Fit((8, 8))).pixels, first.pixels)
+
+
+def test_clearing_removes_what_the_cache_made_and_nothing_else(tmp_path: Path) -> None:
+    folder, store = write_pngs(tmp_path / "p", 3), tmp_path / "cache"
+    ImageFolder(str(folder)).read(Fit((8, 8)), store)
+    (store / "mine").mkdir()
+    (store / "mine" / "file").write_text("keep")
+    assert clear_cache(store) > 0
+    assert [p.name for p in store.iterdir()] == ["mine"] and (store / "mine" / "file").read_text() == "keep"
+    assert list_cache(store) == []
+
+
+@pytest.mark.slow
+def test_two_processes_decode_once(tmp_path: Path) -> None:
+    """Both start at once on an empty cache: one builds, the other waits, both see the same."""
+    folder, store = write_pngs(tmp_path / "p", 60, (200, 200)), tmp_path / "cache"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom unnoise.data import cache\nfrom unnoise.data.decode import Fit\n"
+        "from unnoise.data.folder import ImageFolder\ncount = [0]\nreal = cache.decode\n"
+        "def counted(*a):\n    count[0] += 1\n    return real(*a)\n"
+        "cache.decode = counted\n"
+        "images = ImageFolder(sys.argv[1]).read(Fit((16, 16)), Path(sys.argv[2]))\n"
+        "print(count[0], images.fingerprint())"
+    )
+    words = [sys.executable, "-c", code, str(folder), str(store)]
+    running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0].split() for process in running]
+    assert sorted(int(count) for count, _ in said) == [0, 60]
+    assert said[0][1] == said[1][1] == ImageFolder(str(folder)).read(Fit((16, 16)), store).fingerprint()
+
+
+def test_an_interrupted_build_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, store = write_pngs(tmp_path / "p", 40), tmp_path / "cache"
+    (folder / "broken.png").write_bytes(b"no")
+    monkeypatch.setattr(cache, "CHUNK", 10)
+    calls: list[str] = []
+
+    def stop_after_25(file: Path, *rest: Any) -> Image.Image:
+        calls.append(file.name)
+        if len(calls) > 25:
+            raise KeyboardInterrupt
+        return decode(file, *rest)
+
+    monkeypatch.setattr(cache, "decode", stop_after_25)
+    with pytest.raises(KeyboardInterrupt):
+        ImageFolder(str(folder)).read(Fit((8, 8)), store)
+    assert len(list(store.glob("*.tmp"))) == 1 and not any(entry.complete for entry in list_cache(store))
+    later: list[str] = []
+
+    def count(file: Path, *rest: Any) -> Image.Image:
+        later.append(file.name)
+        return decode(file, *rest)
+
+    monkeypatch.setattr(cache, "decode", count)
+    images = ImageFolder(str(folder)).read(Fit((8, 8)), store)
+    assert len(images) == 40 and len(later) == 20, "two chunks of ten were done before"
+    assert "broken.png" in images.skipped[0]
+    fresh = ImageFolder(str(folder)).read(Fit((8, 8)), tmp_path / "fresh")
+    assert np.array_equal(images.pixels, fresh.pixels) and np.array_equal(images.hashes, fresh.hashes)
+
+
+def test_large_sets_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_pngs(tmp_path / "p", 12)
+    small = ImageFolder(str(folder)).read(Fit((8, 8)))
+    monkeypatch.setattr(cache, "IN_MEMORY", 100)
+    large = ImageFolder(str(folder)).read(Fit((8, 8)))
+    assert isinstance(large.store, OnDisk) and isinstance(small.store, np.ndarray)
+    assert np.array_equal(large.pixels, small.pixels)
+    chosen = np.array([7, 2, 2, 11])
+    assert np.array_equal(large.read(chosen), small.read(chosen))
+    half = large.subset(np.arange(12) % 2 == 1)
+    assert np.array_equal(half.read(np.array([0, 5])), small.pixels[[1, 11]]) and len(half) == 6
+
+
+def test_a_cache_that_can_not_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="choose another --cache"):
+        ImageFolder(str(write_pngs(tmp_path / "p", 2))).read(Fit((8, 8)), tmp_path / "file" / "x")

@@ -1,0 +1,30 @@
+"""Statistics of a data set."""
+
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tests.data.files import PIXELS
+from unnoise.data.dataset import ImageDataset, Split, split
+from unnoise.data.stats import describe, near_duplicates
+
+
+def test_near_duplicates_across_the_split() -> None:
+    """A recompressed copy is found, another image is not."""
+    rng = np.random.default_rng(0)
+    smooth = np.kron(rng.integers(0, 256, (20, 6, 6, 1)), np.ones((1, 8, 8, 3))).astype(np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(smooth[3]).save(out, "JPEG", quality=80)
+    parts = Split(ImageDataset(smooth[:10]), ImageDataset(np.stack([smooth[15], np.asarray(Image.open(out))])))
+    assert near_duplicates(parts) == [(1, 3)]
+
+
+def test_the_statistics_are_right() -> None:
+    labels = np.array([0, 0, 1, 1, 1, 1])
+    images = ImageDataset(PIXELS[[0, 1, 2, 3, 4, 0]], labels, ("cat", "dog"), skipped=("'x.jpg': truncated",))
+    said: dict[str, Any] = dict(describe(images, split(images, 0.3)))
+    assert said["classes"] == "2: 'cat': 2, 'dog': 4" and said["exact duplicates"].startswith("1 ")
+    x = images.pixels / 127.5 - 1
+    assert f"mean {x.mean():.3f}, standard deviation {x.std():.3f}" in said["pixels on [-1, 1]"] and said["unreadable"] == "1"

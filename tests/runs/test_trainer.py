@@ -1,0 +1,93 @@
+"""A run that is trained: it resumes exactly, samples what it saved, and stops where it was told to."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import quiet, small
+from unnoise.model import Model
+from unnoise.presets import PRESETS
+from unnoise.recipe import override
+from unnoise.runs.start import begin, resume
+from unnoise.training import checkpoint
+from unnoise.training.optimizers import NAMES
+from unnoise.utils.atomic import read_records
+
+
+@pytest.mark.parametrize("optimizer", NAMES)
+@pytest.mark.parametrize("stop", [1, 5, 8])
+def test_resumed_equals_unbroken_bit_for_bit(tmp_path: Path, optimizer: str, stop: int) -> None:
+    """Stopped at the first step, within an epoch of 4 steps and at its end; with dropout, augmentation and hidden labels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "some.npz", images=pixels, labels=np.arange(64) % 4)
+    recipe = small(training__steps=12, training__batch=16, training__optimizer=optimizer, network__style={"dropout": 0.2},
+                   data__augment=0.2, data__flip=True, training__extra_ema=[0.05], training__snapshots=4, data__held_out=0.0,
+                   data__source={"name": "array", "path": str(tmp_path / "some.npz")})  # fmt: skip
+    list(begin(tmp_path / "whole", recipe, quiet).train())
+    for record in (records := begin(tmp_path / "broken", recipe, quiet).train()):
+        if record.step == stop:
+            break
+    records.close()
+    again = resume(tmp_path / "broken", quiet)
+    assert again.state.step == stop
+    list(again.train())
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    names = [p.relative_to(whole) for p in whole.rglob("*.safetensors") if f"{stop:06d}" not in str(p)]
+    assert len(names) >= 4 + 3 + 2
+    for name in names:
+        assert (whole / name).read_bytes() == (broken / name).read_bytes(), name
+    expected, found = ([r | {"images_per_second": 0} for r in read_records(p / "metrics.jsonl")] for p in (whole, broken))
+    assert expected == found
+
+
+def test_save_load_sample_gives_the_same_bits(tmp_path: Path) -> None:
+    """A run folder of recipe.json and model.safetensors alone draws what the run in memory draws."""
+    run = begin(tmp_path / "run", small(training__steps=3), quiet)
+    list(run.train())
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("recipe.json", "model.safetensors"):
+        (bare / name).write_bytes((tmp_path / "run" / name).read_bytes())
+    model = Model.load(bare)
+    assert model.info.recipe == run.info.recipe
+    assert np.array_equal(model.sample(6), run.model.sample(6))
+    whole = model.sample(6, batch=4)
+    assert np.abs(whole.astype(int) - model.sample(6).astype(int)).max() <= 1
+
+
+def test_minutes_fix_the_number_of_steps(tmp_path: Path) -> None:
+    run = begin(tmp_path / "run", small(training__minutes=0.04), quiet)
+    records = list(run.train())
+    assert records[-1].total == records[-1].step == run.info.total_steps
+    assert any(r.total is None for r in records[:3])
+    assert f'"total_steps": {len(records)}' in (tmp_path / "run" / "recipe.json").read_text()
+
+
+def test_one_image_is_enough(tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", images=np.zeros((1, 8, 8), dtype=np.uint8))
+    run = begin(tmp_path / "run", small(training__steps=1, data__source={"name": "array", "path": str(tmp_path / "one.npz")},
+                                            data__held_out=0.0), quiet)  # fmt: skip
+    assert len(list(run.train())) == 1 and run.model.moments is None
+
+
+def test_steps_end_a_run_before_its_minutes(tmp_path: Path) -> None:
+    run = begin(tmp_path, small(training__minutes=5, training__steps=3), quiet)
+    assert [r.step for r in run.train()] == [1, 2, 3]
+
+
+def test_labels_are_dropped_for_a_network_without(tmp_path: Path) -> None:
+    said: list[str] = []
+    recipe = override(PRESETS["digits"], {"network": "simple-unet", "network.widths": [4, 8], "training.steps": 1,
+                                          "training.precision": "fp32"})  # fmt: skip
+    run = begin(tmp_path, recipe, said.append)
+    assert "takes no labels" in said[0] and run.info.classes == () and not run.info.recipe.data.labels
+
+
+def test_old_checkpoints_go_after_the_new_one(tmp_path: Path) -> None:
+    recipe = small(training__steps=4)
+    run = begin(tmp_path, dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, save_every=1e-9)), quiet)
+    list(run.train())
+    assert [p.name for p in checkpoint.list_checkpoints(tmp_path / "checkpoints")] == ["000003", "000004"]
+    assert not list(tmp_path.rglob("*.tmp*"))
