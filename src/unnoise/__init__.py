@@ -46,7 +46,7 @@ _NAMES = {
 }  # fmt: skip
 _MODULES = {name: f"unnoise.{module}" for module, names in _NAMES.items() for name in names.split()}
 
-__all__ = ["__version__", *_MODULES]  # noqa: PLE0604
+__all__ = ["__version__", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

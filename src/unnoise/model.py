@@ -189,7 +189,7 @@ class Model:
         """Samples of the images behind y (B, C, h, w) = `operator`(x) + `noise` on [-1, 1], their mean and standard deviation.
 
         Any size will do. Without an operator y is the image itself, without noise it was rounded to 8 bits. Raises UserError
-        where the sizes do not fit, the operator is not one for `method`, or the run's classes are needed and `label` is not given.
+        where the sizes do not fit, the operator is not one for `method`, or the run needs a `label` and none is given.
         """
         operator = operator or Identity()
         shape = (self.info.shape[0], *operator.image_size((y.shape[-2], y.shape[-1])))
@@ -204,7 +204,7 @@ class Model:
         if label is not None:
             return torch.full((count,), class_index(label, self.info.classes), device=self.info.device)
         if self.info.classes and not self.info.recipe.training.label_dropout:
-            raise UserError("this run always saw labels in training (label_dropout 0): say which one with --label")
+            raise UserError("this run always saw labels in training (label_dropout 0): say which one, `label`")
         return None
 
     def read_image(self, path: Path | str, fitted: bool = False, any_channels: bool = False) -> Tensor:

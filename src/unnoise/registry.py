@@ -105,11 +105,8 @@ def find_part(kind: type, name: str, module: str | None = None, where: str = "pa
             raise UserError(
                 f"{where} '{name}' is not there any more: the module '{module}' has no '{attribute}'{_in_script(module)}"
             )
-        if (
-            not isinstance(found, type)
-            or not issubclass(found, nn.Module if kind is NetworkConfig else kind)
-            and not issubclass(found, kind)
-        ):
+        kinds = (kind, nn.Module) if kind is NetworkConfig else (kind,)
+        if not isinstance(found, type) or not issubclass(found, kinds):
             raise UserError(f"{where} '{name}' is no {kind.__name__}: derive it from unnoise.{kind.__name__}")
         return found
     if module is not None:
@@ -124,8 +121,10 @@ def _import(module: str, name: str, where: str) -> Any:
     try:
         return importlib.import_module(module)
     except Exception as e:  # a user's module may fail in its own way
-        raise UserError(f"{where} '{name}' is defined in the module '{module}', which can't be imported "
-                        f"({type(e).__name__}: {e}): add the folder that holds it to PYTHONPATH, or start in it") from e  # fmt: skip
+        raise UserError(
+            f"{where} '{name}' is defined in the module '{module}', which can't be imported "
+            f"({type(e).__name__}: {e}): add the folder that holds it to PYTHONPATH, or start in it"
+        ) from e
 
 
 def _in_script(module: str) -> str:

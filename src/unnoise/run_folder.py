@@ -110,7 +110,7 @@ class RunFolder:
         """Raises UserError if a run is there already."""
         if self.recipe.exists():
             raise UserError(f"'{self.path}' holds a run already: go on with 'unnoise train --resume {self.path}' "
-                            "or choose another --run")  # fmt: skip
+                            "or choose another folder")  # fmt: skip
 
     @contextmanager
     def creating(self) -> Iterator[None]:
@@ -119,7 +119,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             yield
         except OSError as e:
-            raise UserError(f"can't write to '{self.path}' ({e.strerror}): choose another --run") from e
+            raise UserError(f"can't write to '{self.path}' ({e.strerror}): choose another folder") from e
 
 
 def _read_curve(path: Path) -> Curve | None:

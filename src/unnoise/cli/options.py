@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 Changes = dict[str, Any]
 
 OWN = {"training.steps": "--steps", "training.minutes": "--minutes", "training.epochs": "--training.epochs",
-       "training.batch": "--batch", "training.seed": "--seed", "data.size": "--size"}  # fmt: skip
+       "training.batch": "--batch", "training.seed": "--seed", "data.size": "--size", "data.source.root": "--root",
+       "data.source.download": "--download"}  # fmt: skip
 FIELD = re.compile(r"(?<![\w./'-])(?:data|schedule|target|network|training|sampling)(?:\.[a-z_0-9]+)+\b")
+ARGUMENT = re.compile(r"`([a-z_]+)`")
 PART = re.compile(r"\bchoose (?:[a-z]+ )*?(schedule|target|network|loss|sampler) (?=[a-z0-9+-]+)")
 
 
@@ -28,6 +30,7 @@ def say(text: str) -> None:
 
 def as_options(message: str) -> str:
     """A message whose fields of a recipe are shown as the options that set them."""
+    message = ARGUMENT.sub(lambda m: f"--{m[1].replace('_', '-')}", message)
     message = FIELD.sub(lambda m: OWN.get(m[0], f"--{m[0].replace('_', '-')}"), message)
     return PART.sub(lambda m: m[0].replace(m[1], f"--{m[1]}"), message)
 
@@ -121,7 +124,7 @@ def data_changes(data: str | None, root: str | None = None, download: bool = Fal
 
 def sampling_asked(model: "Model", steps: int | None, sampler: str | None, changes: Changes | None,
                    guidance: float | None = None) -> "SamplingConfig":  # fmt: skip
-    """How to sample from this model: as its recipe does, but for what was asked. `guidance` is by class where there are labels."""
+    """The recipe's sampling, but for what was asked; `guidance` is by class where there are labels."""
     from unnoise.recipe import override
 
     asked: Changes = {f"sampling.{k}": v for k, v in (("steps", steps), ("sampler", sampler)) if v is not None}

@@ -11,8 +11,8 @@ from unnoise.cli.options import Changes, name_of, sampling_asked, say, track
 from unnoise.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from unnoise.diffusion.sampling import SamplingConfig
     from unnoise.model import Model
+    from unnoise.runs.generate import Generation
 
 
 def sample(
@@ -60,9 +60,8 @@ def sample(
     if out.suffix not in ("", ".npz") or not out.name:
         raise UserError(f"--out must be a folder's name or end in .npz, not '{out}'")
     if from_ is not None:
-        return (
-            _image_to_image(model, from_, strength, range(n or 8), seed, batch, sampling, label, out) if runtime.is_first else 0
-        )
+        generation = Generation.of(model, n or 8, seed, batch, sampling, label)
+        return _image_to_image(model, from_, strength, generation, out) if runtime.is_first else 0
     count = n or (len(model.info.classes) if label == EVERY else 16)
     if runtime.is_first:
         how = f"{name_of(sampling.sampler)}, {sampling.steps} steps"
@@ -92,26 +91,22 @@ def _regenerate(model: "Model", image: Path, out: Path | None) -> int:
     return 0
 
 
-def _image_to_image(model: "Model", image: Path, strength: float, indices: range, seed: int, batch: int,
-                    sampling: "SamplingConfig", label: str | None, out: Path) -> int:  # fmt: skip
+def _image_to_image(model: "Model", image: Path, strength: float, generation: "Generation", out: Path) -> int:
     """Images like one, a PNG each and a grid that begins with it."""
     import numpy as np
 
     from unnoise import figures
-    from unnoise.data.labels import labels_for
     from unnoise.data.pixels import to_pil, to_uint8
 
     if out.suffix:
         raise UserError(f"with --from, --out is a folder's name, not '{out}'")
-    x = model.read_image(image, fitted=True)
-    found = []
-    for first in range(0, len(indices), batch):
-        some = indices[first : first + batch]
-        labels = labels_for(label, model.info.classes, some, seed)
-        found.append(to_uint8(model.image_to_image(x, strength, some, seed, sampling, labels)))
-        for k, pixels in zip(some, found[-1], strict=True):
-            figures.save(to_pil(pixels), out / f"{k:06d}.png")
+    x, found = model.read_image(image, fitted=True), []
+    for k in generation.batches:
+        indices, labels = generation.indices(k), generation.labels(model, k)
+        found.append(to_uint8(model.image_to_image(x, strength, indices, generation.seed, generation.config, labels)))
+        for index, pixels in zip(indices, found[-1], strict=True):
+            figures.save(to_pil(pixels), out / f"{index:06d}.png")
     grid = out.with_name(f"{out.name}-grid.png")
     figures.save(figures.grid(np.concatenate([to_uint8(x), *found])), grid)
-    say(f"{len(indices)} images like '{image}', strength {strength:g}: {out}/ and {grid}")
+    say(f"{generation.count} images like '{image}', strength {strength:g}: {out}/ and {grid}")
     return 0

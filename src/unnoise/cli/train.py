@@ -84,10 +84,8 @@ def _run(recipe: "Recipe | None", folder: Path, strict: bool = False, cache: Pat
 
     runtime = Runtime.join()
     with runtime.guard():
-        if recipe is None:
-            trainer = resume(folder, say, cache, runtime)
-        else:
-            trainer = begin(folder, recipe, say, strict, cache, runtime)
+        new = recipe is not None
+        trainer = begin(folder, recipe, say, strict, cache, runtime) if new else resume(folder, say, cache, runtime)
         if signal := follow(trainer):
             return 128 + signal
         runtime.leave()

@@ -81,7 +81,7 @@ def read_listing(listing: Listing, fit: Fit, cache: Path | None = None) -> Image
                     _build(listing, fit, folder)
         except OSError as e:
             raise UserError(f"can't keep decoded images in '{folder.parent}' ({e.strerror or e}): "
-                            "choose another --cache") from e  # fmt: skip
+                            "choose another `cache`") from e  # fmt: skip
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     os.utime(folder / "about.json")  # the time of last use
     done = np.flatnonzero(np.load(folder / "state.npy") == DONE)
@@ -178,7 +178,7 @@ def _size(headers: Sequence[Header], fit: Fit, listing: Listing) -> tuple[int, i
         return fit.size
     sizes = {(h.height, h.width) for h in headers}
     if len(sizes) > 1:
-        raise UserError(f"the images have {len(sizes)} different sizes: say which to train at, e.g. --size 64")
+        raise UserError(f"the images have {len(sizes)} different sizes: say which to train at, e.g. data.size 64")
     h, w = sizes.pop()
     if listing.crop is not None:
         w, h = listing.crop(0, Image.new("L", (w, h))).size

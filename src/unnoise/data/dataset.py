@@ -125,7 +125,7 @@ def split(images: ImageDataset, fraction: float) -> Split:
     held = hashes / 2**64 < fraction if images.test is None else images.test
     held = held | np.isin(hashes, hashes[held])
     if held.all():
-        raise UserError(f"all {len(images)} images are held out: add images or lower --data.held-out")
+        raise UserError(f"all {len(images)} images are held out: add images or lower data.held_out")
     return Split(images.subset(~held), images.subset(held))
 
 

@@ -45,7 +45,7 @@ class ImageFolder(Source):
         parents = [Path(name).parts[0] if len(Path(name).parts) > 1 else "" for name in names]
         if "" in parents:
             raise UserError(f"'{names[parents.index('')]}' lies in no sub-folder of '{self.path}', so it has no class: "
-                            "move it into one or train without --data.source.subfolders")  # fmt: skip
+                            "move it into one or train without data.source.subfolders")  # fmt: skip
         classes, index = np.unique(parents, return_inverse=True)
         return index.astype(np.int64), tuple(str(c) for c in classes)
 

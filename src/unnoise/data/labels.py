@@ -14,7 +14,7 @@ EVERY = "all"  # each class in turn
 def class_index(name: str, classes: Sequence[str]) -> int:
     """The index of a class. Raises UserError naming the nearest one, or where there are no classes."""
     if not classes:
-        raise UserError("this run was trained without labels: leave --label away, or train one with --labels folder")
+        raise UserError("this run was trained without labels: leave `label` away, or train one with labels")
     if name not in classes:
         raise UserError(f"unknown label '{name}': {nearest(name, classes)}")
     return list(classes).index(name)

@@ -34,7 +34,7 @@ class _Published(Source):
         """Let torchvision open (and fetch) the set; whatever stands in the way is said in one sentence."""
         root, there = Path(self.root), (Path(self.root) / self.folder).exists()
         if not there and not self.download:
-            raise UserError(f"no '{self.folder}' in '{root}': give --root the folder that holds it, or add --download; "
+            raise UserError(f"no '{self.folder}' in '{root}': give data.source.root, the folder that holds it, or set data.source.download; "
                             f"it is {self.archive}")  # fmt: skip
         try:
             return make()
@@ -75,7 +75,7 @@ class FgvcAircraft(_Published):
         from torchvision.datasets import FGVCAircraft
 
         if self.crop_to_box and fit.size is None:
-            raise UserError("the boxes have many sizes: say which to train at, e.g. --size 64")
+            raise UserError("the boxes have many sizes: say which to train at, e.g. data.size 64")
 
         def split(name: str) -> Any:
             # The loader only hands the path on: decoding is ours.
@@ -114,7 +114,7 @@ class FgvcAircraft(_Published):
             if without := [file.name for file in files if file.stem not in boxes]:
                 raise ValueError(f"none for {without[0]}")
         except (OSError, ValueError) as e:
-            raise UserError(f"the boxes in '{path}' can't be read ({e}): train without --data.source.crop-to-box") from e
+            raise UserError(f"the boxes in '{path}' can't be read ({e}): train without data.source.crop_to_box") from e
         return boxes
 
 

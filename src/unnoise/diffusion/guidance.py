@@ -78,7 +78,7 @@ class AutoGuidance(_Scaled):
     def wrap(self, denoiser: Denoiser, guide: Denoiser | None = None) -> Denoiser:
         if guide is None:
             raise UserError("autoguidance needs an early snapshot, guide.safetensors, which this run lacks: "
-                            "choose --sampling.guidance none or class")  # fmt: skip
+                            "choose sampling.guidance none or class")  # fmt: skip
         return AutoGuided(denoiser, guide, self)
 
 
@@ -114,7 +114,7 @@ class ClassGuided(_Guided):
 
     def _guide(self, x_t: Tensor, t: Tensor, label: Tensor | None, **cond: Tensor) -> tuple[Tensor, Tensor]:
         if label is None:
-            raise UserError("class guidance needs labels: the model was trained without, choose --sampling.guidance auto")
+            raise UserError("class guidance needs labels: the model was trained without, choose sampling.guidance auto")
         both = torch.cat([label, torch.full_like(label, -1)])
         twice = {name: value.repeat(2, *[1] * (value.ndim - 1)) for name, value in cond.items()}
         good, bad = self.denoiser(x_t.repeat(2, 1, 1, 1), t.repeat(2) if t.ndim else t, both, **twice).chunk(2)

@@ -14,7 +14,7 @@ from unnoise.utils.runtime import Runtime
 
 def ood_score(denoiser: Denoiser, x: Tensor, size: tuple[int, int], loss: Loss, times: TrainingTimes,
               held_out: float, seed: int = 0, device: str = "cpu") -> float | None:  # fmt: skip
-    """The loss on the middle of images x (B, C, H, W), in units of the loss on held-out images: far above 1 is out of distribution.
+    """The loss on the middle of images x (B, C, H, W) over that on held-out images: far above 1 is out of distribution.
 
     `size` is the (height, width) trained on, `held_out` the held-out loss. None where x is smaller than that.
     """

@@ -37,7 +37,7 @@ def import_notebook(path: Path, run: Path, changes: dict[str, Any] | None = None
         raise UserError(f"{own[0]} can't be chosen: the network is read off the weights")
     recipe = replace(override(PRESETS["notebook"], changes or {}), network=config)
     if recipe.data.size is None:
-        raise UserError("say the size that the weights were trained at, e.g. --size 64")
+        raise UserError("say the size that the weights were trained at, e.g. data.size 64")
     with torch.device("meta"):
         network = config.build(channels, recipe.data.size, 0)
     _compare(state, network.state_dict(), path)
@@ -49,7 +49,7 @@ def import_notebook(path: Path, run: Path, changes: dict[str, Any] | None = None
         images = recipe.data.load()
         if images.shape != shape:
             raise UserError(f"'{path}' is for images of {channels} channels, {recipe.data.source} has {images.shape[0]}: "
-                            "leave --data away or give the images that it was trained on")  # fmt: skip
+                            "leave `data` away or give the images that it was trained on")  # fmt: skip
         fingerprint, moments = images.fingerprint(), measure_moments(images)
     info = RunInfo(recipe, shape, fingerprint=fingerprint, device=choose_device(), versions=VERSIONS,
                    command=" ".join(sys.argv))  # fmt: skip
@@ -66,12 +66,12 @@ def export_notebook(run: Path, out: Path) -> None:
     network = Model.load(run, "cpu").network
     if not isinstance(network, SimpleUnet):
         raise UserError(f"the notebook can load a simple-unet only, and '{run}' is another network: "
-                        "train one with --network simple-unet")  # fmt: skip
+                        "train one with network simple-unet")  # fmt: skip
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     try:
         atomic.write(out, lambda p: torch.save(state, p))
     except OSError as e:
-        raise UserError(f"can't write '{out}' ({e.strerror}): choose another --out") from e
+        raise UserError(f"can't write '{out}' ({e.strerror}): choose another `out`") from e
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

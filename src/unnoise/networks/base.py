@@ -42,7 +42,7 @@ class NetworkConfig(ABC):
         if any(side % self.size_divisor for side in size):
             fits = [max(self.size_divisor, round(side / self.size_divisor) * self.size_divisor) for side in size]
             raise UserError(f"this network needs height and width in multiples of {self.size_divisor}, not {size[0]}x{size[1]}: "
-                            f"try --size {fits[0]},{fits[1]}, or fewer --network.widths")  # fmt: skip
+                            f"try data.size {fits[0]},{fits[1]}, or fewer network.widths")  # fmt: skip
 
     @abstractmethod
     def build(self, channels: int, size: tuple[int, int], classes: int) -> nn.Module:
@@ -76,7 +76,7 @@ class ModuleConfig(NetworkConfig):
                    if p.default is p.empty and name not in GIVEN and name not in dict(self.options)]  # fmt: skip
         if missing:
             raise UserError(f"the constructor of {self.module.__name__} needs '{missing[0]}', which is none of "
-                            f"{', '.join(GIVEN)}: give it a default or an option --network.{missing[0]}")  # fmt: skip
+                            f"{', '.join(GIVEN)}: give it a default, or set network.{missing[0]}")  # fmt: skip
 
     @cached_property
     def parameters(self) -> dict[str, inspect.Parameter]:

@@ -75,7 +75,7 @@ class Dropout(nn.Module):
 
 
 class FourierTime(nn.Module):
-    """cos and sin of c_noise at `size` / 2 frequencies from `low` to `high`, evenly spaced in the logarithm. (B,) -> (B, size)."""
+    """cos and sin of c_noise at `size` / 2 frequencies, log-spaced from `low` to `high`. (B,) -> (B, size)."""
 
     frequencies: Tensor
 

@@ -208,7 +208,7 @@ class Spectral(Posterior):
 
 @dataclass(frozen=True)
 class Isotropic(Posterior):
-    """V = s^2 sigma^2 / (alpha^2 s^2 + sigma^2), as if pixels were independent, of standard deviation s: PiGDM's (Song et al. 2023)."""
+    """V = s^2 sigma^2 / (alpha^2 s^2 + sigma^2), for independent pixels of standard deviation s (PiGDM, Song et al. 2023)."""
 
     std: float = 0.5
     iterations: int = 10

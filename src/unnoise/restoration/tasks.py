@@ -189,12 +189,12 @@ class Dejpeg(Task):
                 coded = opened.mode == "L" or (opened.mode == "RGB" and [part[0] for part in parts] == [1, 2, 3])
                 turned = opened.getexif().get(ORIENTATION, 1)
         except (AttributeError, OSError) as e:
-            raise UserError(f"'{file}' is no JPEG file: it has no quantisation tables; give --quality") from e
+            raise UserError(f"'{file}' is no JPEG file: it has no quantisation tables; give its `quality`") from e
         if turned != 1:
             raise UserError(f"'{file}' is turned by its EXIF data: turn it without loss first, e.g. with exiftran -a")
         if not coded or factors[0] not in ((1, 1), (2, 2)) or any(f != (1, 1) for f in factors[1:]):
             raise UserError(f"'{file}' keeps its colours in another way than as luma and chroma, whole or halved on both sides: "
-                            "save it as a PNG and try --task denoise")  # fmt: skip
+                            "save it as a PNG and try the task denoise")  # fmt: skip
         return cls(tables, factors[0] == (2, 2))
 
     def operator(self) -> Operator:

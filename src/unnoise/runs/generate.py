@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from unnoise import figures
 from unnoise.data.labels import EVERY, labels_for
@@ -51,12 +52,22 @@ class Generation:
         """The samples of batch k."""
         return range(k * self.batch, min((k + 1) * self.batch, self.count))
 
+    @property
+    def batches(self) -> range:
+        return range(-(-self.count // self.batch))
+
+    @property
+    def config(self) -> SamplingConfig:
+        found: SamplingConfig = from_json(SamplingConfig, self.sampling, "sampling")
+        return found
+
+    def labels(self, model: Model, k: int) -> Tensor | None:
+        """The classes of batch k."""
+        return labels_for(self.label, model.info.classes, self.indices(k), self.seed)
+
     def run(self, model: Model, k: int) -> np.ndarray:
         """Batch k, uint8 (B, H, W, C)."""
-        indices, sampling = self.indices(k), from_json(SamplingConfig, self.sampling, "sampling")
-        return to_uint8(
-            model.sample_batch(indices, self.seed, sampling, labels_for(self.label, model.info.classes, indices, self.seed))
-        )
+        return to_uint8(model.sample_batch(self.indices(k), self.seed, self.config, self.labels(model, k)))
 
 
 def generate(model: Model, generation: Generation, out: Path, runtime: Runtime = SINGLE) -> Iterator[int]:
@@ -67,16 +78,15 @@ def generate(model: Model, generation: Generation, out: Path, runtime: Runtime =
     """
     arrays = out.suffix == ".npz"
     parts = out.with_name(f"{out.name}.parts") if arrays else out
-    batches = range(-(-generation.count // generation.batch))
     try:
         runtime.on_first(lambda: _prepare(parts, generation))
-        for k in batches[runtime.rank :: runtime.world_size]:
+        for k in generation.batches[runtime.rank :: runtime.world_size]:
             if not _is_done(parts, generation, k, arrays):
                 _write(parts, generation, k, generation.run(model, k), arrays)
             yield min((k + 1) * generation.batch, generation.count)
         runtime.gather(None)  # all are done
         if runtime.is_first and arrays:
-            atomic.write(out, lambda p: _join(parts, batches, p))
+            atomic.write(out, lambda p: _join(parts, generation.batches, p))
             shutil.rmtree(parts)
         elif runtime.is_first:
             shown = [np.asarray(Image.open(parts / _name(k))) for k in range(min(generation.count, MAX_SHOWN))]
@@ -84,7 +94,7 @@ def generate(model: Model, generation: Generation, out: Path, runtime: Runtime =
             columns = len(model.info.classes) if generation.label == EVERY else None
             figures.save(figures.grid(pixels, columns), out.with_name(f"{out.name}-grid.png"))
     except OSError as e:
-        raise UserError(f"can't write to '{out}' ({e.strerror or e}): choose another --out") from e
+        raise UserError(f"can't write to '{out}' ({e.strerror or e}): choose another `out`") from e
 
 
 def regenerate(model: Model, image: Path) -> tuple[np.ndarray, bool]:

@@ -27,9 +27,11 @@ class Logger(ABC):
     def log_held_out(self, step: int, loss: float, levels: list[float]) -> None:
         """The held-out loss after a step, and that at each noise level."""
 
+    @abstractmethod
     def log_grid(self, step: int, pixels: np.ndarray) -> None:
         """Samples made after a step, uint8 (N, H, W, C)."""
 
+    @abstractmethod
     def close(self) -> None:
         """Everything is on the disk afterwards; it may be used again."""
 
@@ -49,6 +51,12 @@ class JsonlLogger(Logger):
 
     def log_held_out(self, step: int, loss: float, levels: list[float]) -> None:
         self._append(self.folder.held_out, {"step": step, "loss": loss, "levels": levels})
+
+    def log_grid(self, step: int, pixels: np.ndarray) -> None:
+        """The run folder has the grid as a PNG."""
+
+    def close(self) -> None:
+        """Each line is written as it comes."""
 
     def _append(self, path: Path, line: dict[str, Any]) -> None:
         with path.open("a") as file:

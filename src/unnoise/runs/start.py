@@ -45,7 +45,7 @@ def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = Fal
     images, fingerprint = load_images(recipe, cache, runtime)
     if strict and images.skipped:
         raise UserError(f"{len(images.skipped)} files can't be read, the first {images.skipped[0]}: mend or remove them, "
-                        "or train without --strict")  # fmt: skip
+                        "or train without `strict`")  # fmt: skip
     parts = split(images, recipe.data.held_out)
 
     def choose() -> RunInfo:
@@ -70,7 +70,7 @@ def resume(path: Path | str, say: Say = print, cache: Path | None = None, runtim
     say, folder = say if runtime.is_first else _silent, RunFolder.open(path)
     info = folder.read_info()
     if not checkpoint.list_checkpoints(folder.checkpoints) and folder.model.exists():
-        raise UserError(f"'{path}' holds weights but no checkpoint to go on from: begin a new run with another --run")
+        raise UserError(f"'{path}' holds weights but no checkpoint to go on from: begin a new run in another folder")
     if data is not None:
         info = replace(info, recipe=replace(info.recipe, data=replace(info.recipe.data, source=as_source(data))))
     images, fingerprint = load_images(info.recipe, cache, runtime)
@@ -102,7 +102,7 @@ def load_images(recipe: Recipe, cache: Path | None, runtime: Runtime) -> tuple[I
             images = replace(images, labels=index[images.labels], classes=names)
         return images, "-".join(fingerprints)
     if len(set(fingerprints)) > 1:
-        raise UserError(f"process {runtime.rank} found other images than the first one: give all machines the same --data")
+        raise UserError(f"process {runtime.rank} found other images than the first one: give all machines the same data")
     return images, fingerprints[0]
 
 

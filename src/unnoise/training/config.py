@@ -81,10 +81,10 @@ class TrainingConfig:
         for name in ("epochs", "steps", "minutes"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
-                raise UserError(f"--{name} must be greater than 0, not {value}")
+                raise UserError(f"training.{name} must be greater than 0, not {value}")
         for name in ("sample_count", "keep_last", "micro_batches"):
             if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+                raise UserError(f"training.{name} must be at least 1, not {getattr(self, name)}")
         if self.batch < 0 or self.snapshots < 0:
             raise UserError(f"batch and snapshots must be at least 0, not {min(self.batch, self.snapshots)}")
         if self.learning_rate <= 0 or not 0 <= self.decay <= 1 or self.warmup < 0:

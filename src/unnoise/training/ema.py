@@ -85,7 +85,7 @@ def reconstruct(folder: Path, sigma_rel: float, step: int | None = None) -> dict
              if (m := re.fullmatch(r"(\d+)-([\d.]+)\.safetensors", path.name))}  # fmt: skip
     if len(found) < 2:
         raise UserError(f"'{folder}' holds {len(found)} stored averages, and another needs at least two: "
-                        "train with --training.snapshots 16 --training.extra-ema 0.05")  # fmt: skip
+                        "train with training.snapshots 16 and training.extra_ema 0.05")  # fmt: skip
     least = min(width for _, width in found.values())
     if not least <= sigma_rel < 0.28:
         raise UserError(f"the stored averages make widths from {least:g} up to 0.28, not {sigma_rel:g}")

@@ -79,7 +79,7 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
     record. Raises UserError when the gradient stays infinite, or when not even one image fits in memory.
     """
     if config.batch < runtime.world_size:
-        raise UserError(f"a batch of {config.batch} can't be shared by {runtime.world_size} processes: raise --batch")
+        raise UserError(f"a batch of {config.batch} can't be shared by {runtime.world_size} processes: raise training.batch")
     model = state.model.train()
     fresh = state.step == 0
     averages = [PowerEMA(model, state.average, config.ema, fresh)]
@@ -120,7 +120,7 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
                 p.grad = None
             if skipped == MAX_SKIPPED:
                 raise UserError(f"the gradient was not finite in {MAX_SKIPPED} steps up to {step} (loss {float(loss):.3g}): "
-                                "lower --training.learning-rate, or train with --training.precision fp32")  # fmt: skip
+                                "lower training.learning_rate, or train with training.precision fp32")  # fmt: skip
             if state.total is None:
                 state.total = runtime.on_first(partial(budget.total_steps, step))
             yield TrainingRecord(step, state.total, float(loss), norm, learning_rate, budget.images_per_second(step),
@@ -158,11 +158,11 @@ def compute_gradients(model: Denoiser, batch: Batch, config: TrainingConfig, run
             if not _is_out_of_memory(e):
                 raise
             if runtime.world_size > 1:
-                raise UserError(f"memory ran out in process {runtime.rank} of {runtime.world_size}: "
-                                f"go on with --training.micro-batches {2 * micro_batches}, or a smaller --batch") from e  # fmt: skip
+                raise UserError(f"memory ran out in process {runtime.rank} of {runtime.world_size}: go on with "
+                                f"training.micro_batches {2 * micro_batches}, or a smaller training.batch") from e  # fmt: skip
             if micro_batches == size:
-                raise UserError(f"not even one image of {tuple(batch.x.shape[1:])} fits in memory: lower --size or "
-                                "--network.widths")  from e  # fmt: skip
+                raise UserError(f"not even one image of {tuple(batch.x.shape[1:])} fits in memory: lower data.size or "
+                                "network.widths")  from e  # fmt: skip
             micro_batches = min(size, 2 * micro_batches)
             model.zero_grad()
 
