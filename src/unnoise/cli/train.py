@@ -84,8 +84,7 @@ def _run(recipe: "Recipe | None", folder: Path, strict: bool = False, cache: Pat
 
     runtime = Runtime.join()
     with runtime.guard():
-        new = recipe is not None
-        trainer = begin(folder, recipe, say, strict, cache, runtime) if new else resume(folder, say, cache, runtime)
+        trainer = resume(folder, say, cache, runtime) if recipe is None else begin(folder, recipe, say, strict, cache, runtime)
         if signal := follow(trainer):
             return 128 + signal
         runtime.leave()

@@ -34,8 +34,10 @@ class _Published(Source):
         """Let torchvision open (and fetch) the set; whatever stands in the way is said in one sentence."""
         root, there = Path(self.root), (Path(self.root) / self.folder).exists()
         if not there and not self.download:
-            raise UserError(f"no '{self.folder}' in '{root}': give data.source.root, the folder that holds it, or set data.source.download; "
-                            f"it is {self.archive}")  # fmt: skip
+            raise UserError(
+                f"no '{self.folder}' in '{root}': give data.source.root, the folder that holds it, or set "
+                f"data.source.download; it is {self.archive}"
+            )
         try:
             return make()
         except BaseException as e:  # URLError, OSError, RuntimeError, EOFError, KeyError, ...: each library has its own

@@ -9,7 +9,18 @@ PARTS = {  # short names of the parts that people change most; every other field
     "resize": "data.resize",
 }
 RENAMED = {  # old names of verbs, options, fields and parts, answered with the new ones
-    "noise": "epsilon", "picture": "x0", "karras": "edm", "pictures": "images", "penalty": "loss", "fall": "lr_schedule",
-    "recompute": "activation_checkpointing", "parts": "micro_batches", "more_ema": "extra_ema",
-    "spread_times": "stratified_times", "part": "split", "divide": "per_process", "spread": "std", "redraw": "regenerate", "morph": "interpolate",
-}  # fmt: skip
+    "noise": "epsilon",
+    "picture": "x0",
+    "karras": "edm",
+    "pictures": "images",
+    "penalty": "loss",
+    "fall": "lr_schedule",
+    "recompute": "activation_checkpointing",
+    "parts": "micro_batches",
+    "more_ema": "extra_ema",
+    "spread_times": "stratified_times",
+    "part": "split",
+    "divide": "per_process",
+    "redraw": "regenerate",
+    "morph": "interpolate",
+}
