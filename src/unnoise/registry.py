@@ -148,8 +148,8 @@ def to_json(part: Any) -> Any:
     if kind is not None:
         _check_fields(type(part))
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        kept = [f.name for f in dataclasses.fields(part) if f.metadata.get("kept", True)]
-        return {**({} if kind is None else _named(kind, type(part))), **{name: to_json(getattr(part, name)) for name in kept}}
+        names = [f.name for f in dataclasses.fields(part) if f.metadata.get("json", True)]
+        return {**({} if kind is None else _named(kind, type(part))), **{name: to_json(getattr(part, name)) for name in names}}
     return [to_json(v) for v in part] if isinstance(part, tuple) else part
 
 
@@ -184,7 +184,7 @@ def from_json(kind: Any, value: Any, where: str = "recipe") -> Any:
 def field_types(kind: Any) -> dict[str, Any]:
     """The fields of a dataclass that JSON may hold, with their types."""
     hints = typing.get_type_hints(kind)
-    return {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.metadata.get("kept", True)}
+    return {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.metadata.get("json", True)}
 
 
 def _plain(kind: Any, value: Any, where: str) -> Any:

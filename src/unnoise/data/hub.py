@@ -1,4 +1,4 @@
-"""Sets of Hugging Face's hub, and local parquet files or image folders, by way of the library `datasets`."""
+"""Data sets of Hugging Face's hub, and local parquet files or image folders, by way of the library `datasets`."""
 
 import hashlib
 import io
@@ -26,10 +26,10 @@ class Hub(Source):
     test: str = "test"
 
     def read(self, fit: Fit, cache: Path | None = None) -> ImageDataset:
-        parts = self._load()
-        splits = [parts[s] for s in (self.train, self.test) if s in parts]
-        if not splits or self.train not in parts:
-            raise UserError(f"'{self.repo}' has no split '{self.train}': it has {', '.join(parts)}")
+        found = self._load()
+        splits = [found[s] for s in (self.train, self.test) if s in found]
+        if not splits or self.train not in found:
+            raise UserError(f"'{self.repo}' has no split '{self.train}': it has {', '.join(found)}")
         features = splits[0].features
         kinds = {column: type(feature).__name__ for column, feature in features.items()}
         images = next((c for c, kind in kinds.items() if kind == "Image"), None)
@@ -58,12 +58,12 @@ class Hub(Source):
         except ImportError as e:
             raise UserError("sets of the hub need the library datasets: pip install 'unnoise[hub]'") from e
         try:
-            parts = datasets.load_dataset(self.repo)
-            for column, feature in next(iter(parts.values())).features.items():
+            splits = datasets.load_dataset(self.repo)
+            for column, feature in next(iter(splits.values())).features.items():
                 if isinstance(feature, datasets.Image):
-                    parts = parts.cast_column(column, datasets.Image(decode=False))
+                    splits = splits.cast_column(column, datasets.Image(decode=False))
         except Exception as e:  # network, missing, malformed: each raises its own kind
             said = (str(e).strip().splitlines() or [type(e).__name__])[0]
             raise UserError(f"'{self.repo}' can't be loaded ({said}): give OWNER/NAME of the hub, or a folder of parquet "
                             "files or images")  from e  # fmt: skip
-        return dict(parts)
+        return dict(splits)

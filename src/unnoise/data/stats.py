@@ -11,13 +11,13 @@ NEAR = 4.0  # root mean square difference of two 16x16 thumbnails, of 255, below
 THUMBNAIL = 16
 
 
-def describe(images: ImageDataset, parts: Split) -> Iterator[tuple[str, str]]:
+def describe(images: ImageDataset, split: Split) -> Iterator[tuple[str, str]]:
     """The statistics, as pairs of a name and a text."""
     c, h, w = images.shape
     size = len(images) * c * h * w
     where = "read from disk as needed" if isinstance(images.store, OnDisk) else "in memory"
     yield "images", f"{len(images)} of {h}x{w}, {'grey' if c == 1 else 'colour'}; {size / 2**20:.1f} MiB, {where}"
-    yield "to train on", f"{len(parts.train)}; {len(parts.held_out)} held out"
+    yield "to train on", f"{len(split.train)}; {len(split.held_out)} held out"
     mean, std = _mean_and_std(images)
     yield "pixels on [-1, 1]", f"mean {mean:.3f}, standard deviation {std:.3f} (sigma_data)"
     for note in images.notes:
@@ -28,7 +28,7 @@ def describe(images: ImageDataset, parts: Split) -> Iterator[tuple[str, str]]:
         yield "classes", f"{len(named)}: {', '.join(named[:30])}{', ...' if len(named) > 30 else ''}"
     duplicates = len(images) - len(np.unique(images.hashes))
     yield "exact duplicates", f"{duplicates} (never on both sides of the held-out split)"
-    near = near_duplicates(parts)
+    near = near_duplicates(split)
     first = f", e.g. image {near[0][1]} of those trained on and {near[0][0]} of those held out" if near else ""
     yield "near duplicates", f"{len(near)} held-out images have one among those trained on{first}"
     yield "unreadable", f"{len(images.skipped)}"
@@ -44,13 +44,13 @@ def _mean_and_std(images: ImageDataset) -> tuple[float, float]:
     return mean, float(np.sqrt(max(0.0, squares / count - mean**2)))
 
 
-def near_duplicates(parts: Split) -> list[tuple[int, int]]:
+def near_duplicates(split: Split) -> list[tuple[int, int]]:
     """Pairs (held-out image, nearest image trained on) that differ by less than `NEAR`, both by number."""
-    if not len(parts.held_out):
+    if not len(split.held_out):
         return []
     from sklearn.neighbors import NearestNeighbors
 
-    held_out, train = _thumbnails(parts.held_out), _thumbnails(parts.train)
+    held_out, train = _thumbnails(split.held_out), _thumbnails(split.train)
     distance, nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train).kneighbors(held_out)
     rms = distance[:, 0] / held_out.shape[1] ** 0.5
     return [(int(k), int(nearest[k, 0])) for k in np.flatnonzero(rms < NEAR)]

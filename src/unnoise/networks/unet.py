@@ -1,7 +1,7 @@
 """The U-Net: residual blocks, attention at low resolution, class labels, and an input folded into patches.
 
 The image is folded by `patch` (pixel unshuffle), taken down through `widths`, its sides halved between two levels, and
-up again with a skip connection from every layer of the way down; then unfolded.
+up again with a skip connection from every layer of the encoder; then unfolded.
 """
 
 from dataclasses import dataclass, field

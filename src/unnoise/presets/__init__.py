@@ -28,7 +28,7 @@ def find_preset(name: str) -> Recipe:
 
 
 def preset_for(source: Source) -> str:
-    """The preset whose images are most like those of a source; images in memory are told by their size."""
+    """The preset whose images are most like those of a source; that of images in memory is chosen by their size."""
     if isinstance(source, InMemory):
         side = max(source.read(Fit()).shape[1:])
         return next((name for name, largest in MAX_SIDE.items() if side <= largest), "images")

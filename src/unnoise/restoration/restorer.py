@@ -25,7 +25,7 @@ MAX_LARGER = 4  # times the pixels trained on: larger images are taken a tile at
 class Restorer:
     """Restores with a denoiser that was trained on images of `shape` (C, H, W) and takes sides that `size_divisor` divides.
 
-    `sampling` is how samples are made; restoration never clamps on the way and starts from noise, whatever it says of these.
+    `sampling` is how samples are made; restoration never clamps estimates and starts from noise, whatever it says of these.
     Images are (B, C, H, W) on [-1, 1] and come back on the CPU. Labels are (B,) int64 or None.
     """
 
@@ -97,7 +97,7 @@ class Restorer:
         return self.denoiser if fits else TiledDenoiser(self.denoiser, (h, w))
 
     def _unclamped(self) -> SamplingConfig:
-        """Without any clamping to [-1, 1] on the way."""
+        """Without any clamping to [-1, 1]."""
         sampler = self.sampling.sampler
         sampler = replace(sampler, clamp=False) if isinstance(sampler, DDPM) else sampler
         return replace(self.sampling, sampler=sampler, clamp_estimate=False)
