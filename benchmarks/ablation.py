@@ -4,9 +4,9 @@
     python benchmarks/ablation.py --rows base "no residuals" --seeds 0
     python benchmarks/ablation.py --judge "python judge.py digits"  # adds another program's figures
 
-c2st is the accuracy, by cross-validation, of a support vector machine (RBF kernel, raw pixels) that tells held-out digits
-from samples: 0.5 is perfect, 1 is hopeless. A judge is a program that is given .npz files of samples and prints a line of
-JSON for each with the key `fd`, a Frechet distance. Results are kept in --out and what is there is not done again.
+c2st is the accuracy, by cross-validation, of a support vector machine (RBF kernel, raw pixels) that classifies digits as
+held-out or sampled: 0.5 is perfect, 1 is the worst. A judge is a program that is given .npz files of samples and prints a line
+of JSON for each with the key `fd`, a Frechet distance. Results are stored in --out, and what is there is not measured again.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from sklearn.model_selection import cross_val_score
 from sklearn.svm import SVC
 
 from unnoise.presets import PRESETS
-from unnoise.recipe import override
-from unnoise.runs.trainer import Run
+from unnoise.recipe import Recipe, override
+from unnoise.runs.start import begin
 
 # The classical setting, in which the schedule and the target each matter: times uniform in t.
 UNIFORM = {"training.times": "uniform", "target": "velocity"}
@@ -47,14 +47,14 @@ ROWS: dict[str, dict[str, Any]] = {
     "linear, T = 1000": STEPS | {"schedule.timesteps": 1000},
     "cosine": UNIFORM | {"schedule": "cosine"},
     "flow": UNIFORM | {"schedule": "flow"},
-    "cosine, noise target": UNIFORM | {"schedule": "cosine", "target": "noise"},
-    "cosine, image target": UNIFORM | {"schedule": "cosine", "target": "image"},
-    "cosine, karras target": UNIFORM | {"schedule": "cosine", "target": {"name": "karras", "sigma_data": 0.75}},
+    "cosine, epsilon target": UNIFORM | {"schedule": "cosine", "target": "epsilon"},
+    "cosine, x0 target": UNIFORM | {"schedule": "cosine", "target": "x0"},
+    "cosine, edm target": UNIFORM | {"schedule": "cosine", "target": {"name": "edm", "sigma_data": 0.75}},
     "flow, flow target": UNIFORM | {"schedule": "flow", "target": "flow"},
 }
 
 
-def recipe(row: str, seconds: float, seed: int) -> Any:
+def recipe(row: str, seconds: float, seed: int) -> Recipe:
     common = {"training.minutes": seconds / 60, "training.seed": seed, "training.sample_every": 1e9, "data.held_out": 0.25}
     if row == NOTEBOOK:  # its whole recipe, with one halving less and no flips, since these are 8x8 digits
         own = {"data.source": "digits", "data.size": None, "data.flip": False, "network.widths": [64, 128, 256, 512]}
@@ -64,17 +64,17 @@ def recipe(row: str, seconds: float, seed: int) -> Any:
 
 def measure(row: str, seed: int, seconds: float, samples: int, out: Path, judge: str | None) -> dict[str, Any]:
     folder = out / f"{row}-{seed}".replace(" ", "-").replace(",", "").replace("'", "")
-    shutil.rmtree(folder, ignore_errors=True)  # an interrupted try
-    run = Run.begin(folder, recipe(row, seconds, seed), print)
-    begun = time.perf_counter()
-    steps = sum(1 for _ in run.train())
-    trained = time.perf_counter() - begun
-    pixels = np.concatenate(list(run.model.draw(samples, seed)))
+    shutil.rmtree(folder, ignore_errors=True)  # of an interrupted measurement
+    trainer = begin(folder, recipe(row, seconds, seed))
+    start = time.perf_counter()
+    steps = sum(1 for _ in trainer.train())
+    trained = time.perf_counter() - start
+    pixels = trainer.model.sample(samples, seed)
     file = folder / "samples.npz"
     np.savez(file, images=pixels)
-    held = run.split.held_out.pixels
-    both = np.concatenate([held, pixels[: len(held)]]).reshape(-1, held[0].size) / 255.0
-    truth = np.repeat([0, 1], [len(held), min(len(held), len(pixels))])
+    held_out = trainer.split.held_out.pixels
+    both = np.concatenate([held_out, pixels[: len(held_out)]]).reshape(-1, held_out[0].size) / 255.0
+    truth = np.repeat([0, 1], [len(held_out), min(len(held_out), len(pixels))])
     c2st = cross_val_score(SVC(C=10.0), both, truth, cv=5).mean()
     result = {
         "row": row,
@@ -84,11 +84,11 @@ def measure(row: str, seed: int, seconds: float, samples: int, out: Path, judge:
         "steps": steps,
         "seconds": round(trained, 1),
         "c2st": round(float(c2st), 3),
-        "drawing": round(time.perf_counter() - begun - trained, 1),
+        "sampling": round(time.perf_counter() - start - trained, 1),
     }
     if judge:
-        said = subprocess.run([*shlex.split(judge), str(file)], capture_output=True, text=True, check=True).stdout
-        result["fd"] = json.loads(said.splitlines()[-1])["fd"]
+        printed = subprocess.run([*shlex.split(judge), str(file)], capture_output=True, text=True, check=True).stdout
+        result["fd"] = json.loads(printed.splitlines()[-1])["fd"]
     return result
 
 

@@ -1,7 +1,7 @@
-"""ImageDataset a second: the notebook's pipeline, our first pass over a folder, and every later epoch.
+"""Images a second: the notebook's pipeline, our first pass over a folder, and every later epoch.
 
     python benchmarks/data.py                     # 300 generated JPEGs of about 1 megapixel
-    python benchmarks/data.py --large 5           # also: train on a generated array of 5 GB and watch the memory
+    python benchmarks/data.py --large 5           # also: train on a generated array of 5 GB and measure the memory
 
 The notebook's pipeline is torchvision's: decode, resize to 64x64, flip, to a float tensor on [-1, 1], in a DataLoader with
 batches of 150, in the training process as there (the number with two workers is printed too). Ours is what `unnoise train`
@@ -22,20 +22,22 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from unnoise.training.batches import Batches
+from unnoise.data.dataset import ImageDataset, OnDisk
 from unnoise.data.decode import Fit
 from unnoise.data.folder import ImageFolder
-from unnoise.data.dataset import OnDisk, ImageDataset
 from unnoise.diffusion.schedules import Karras
-from unnoise.training.config import TrainingConfig
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
+from unnoise.training.batches import Batches
+from unnoise.training.config import TrainingConfig
 from unnoise.training.loop import train
 
 SIZE = 64
 
 
-class TheNotebooks(Dataset[torch.Tensor]):
+class NotebookDataset(Dataset[torch.Tensor]):
+    """As the notebook reads its images."""
+
     def __init__(self, folder: Path) -> None:
         self.files = sorted(folder.iterdir())
         self.transform = transforms.Compose([
@@ -63,8 +65,9 @@ def make_photographs(folder: Path, count: int) -> None:
 
 
 def speed(work: Callable[[], int]) -> float:
-    begun = time.perf_counter()
-    return work() / (time.perf_counter() - begun)
+    """Of `work`, which gives how many images it read, in images a second."""
+    start = time.perf_counter()
+    return work() / (time.perf_counter() - start)
 
 
 def compare(count: int) -> None:
@@ -72,7 +75,7 @@ def compare(count: int) -> None:
         folder, cache = Path(work) / "photographs", Path(work) / "cache"
         folder.mkdir()
         make_photographs(folder, count)
-        theirs = {n: speed(lambda n=n: sum(len(x) for x in DataLoader(TheNotebooks(folder), 150, num_workers=n)))  # type: ignore[misc]
+        theirs = {n: speed(lambda n=n: sum(len(x) for x in DataLoader(NotebookDataset(folder), 150, num_workers=n)))  # type: ignore[misc]
                   for n in (0, 2)}  # fmt: skip
         first = speed(lambda: len(ImageFolder(str(folder)).read(Fit((SIZE, SIZE), "squash"), cache)))
         images = ImageFolder(str(folder)).read(Fit((SIZE, SIZE), "squash"), cache)
@@ -83,7 +86,7 @@ def compare(count: int) -> None:
     print(f"every later epoch        {later:8.0f} images/s, {later / theirs[0]:.0f} times")
 
 
-def watch_memory(gigabytes: float) -> None:
+def measure_memory(gigabytes: float) -> None:
     """Train on an array larger than what stays in memory: how much is resident at most?"""
     n = int(gigabytes * 2**30 / (SIZE * SIZE * 3))
     with tempfile.TemporaryDirectory() as work:
@@ -102,9 +105,9 @@ def watch_memory(gigabytes: float) -> None:
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        begun = time.perf_counter()
-        steps = sum(1 for _ in train(recipe.build_training(images.shape, 0, "cpu"), images, recipe.training, flip=True))
-        seconds = time.perf_counter() - begun
+        start = time.perf_counter()
+        steps = sum(1 for _ in train(recipe.build_state(images.shape, 0), images, recipe.training, flip=True))
+        seconds = time.perf_counter() - start
         batches = Batches(images, TrainingConfig(batch=256), Karras(), flip=True)
         reading = speed(lambda: sum(len(batches.read(k)) for k in range(n // 256)))
         done.set()
@@ -120,7 +123,7 @@ def main() -> None:
     a = parser.parse_args()
     compare(a.count)
     if a.large:
-        watch_memory(a.large)
+        measure_memory(a.large)
 
 
 if __name__ == "__main__":

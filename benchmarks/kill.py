@@ -4,8 +4,8 @@
     python benchmarks/kill.py --random 10 --each 2
 
 A checkpoint is saved after every step, so that most kills meet a save. Each trial is a process that trains on digits until
-SIGKILL; then another process goes on from what is there. Counted are: starts that failed, steps lost (at most the one that
-was under way may be), and temporary files left after the next start.
+SIGKILL; then another process resumes from what is there. Counted are: starts that failed, steps lost (at most the one in
+progress may be), and temporary files left after the next start.
 """
 
 import argparse
@@ -21,12 +21,12 @@ from pathlib import Path
 
 import torch
 
-from unnoise.training import checkpoint
-from unnoise.utils import atomic
-from unnoise.utils.atomic import read_records
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
-from unnoise.runs.trainer import Run
+from unnoise.run_folder import RunFolder
+from unnoise.runs.start import begin, resume
+from unnoise.training import checkpoint
+from unnoise.utils import atomic
 
 RECIPE = override(PRESETS["digits"], {
     "network.widths": [16, 32], "network.blocks": 1, "network.embedding": 32, "training.precision": "fp32",
@@ -35,16 +35,20 @@ RECIPE = override(PRESETS["digits"], {
 })  # fmt: skip
 
 
-def die(*_: object, **__: object) -> None:
+def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def before(module: object, name: str, then: Callable[[tuple[object, ...]], bool]) -> None:
-    """Die when `module.name` is called with arguments that `then` accepts."""
+def silent(_: str) -> None:
+    pass
+
+
+def before(module: object, name: str, accepts: Callable[[tuple[object, ...]], bool]) -> None:
+    """Die when `module.name` is called with arguments that `accepts` is true of."""
     real = getattr(module, name)
 
     def patched(*args: object, **options: object) -> object:
-        if then(args):
+        if accepts(args):
             die()
         return real(*args, **options)
 
@@ -54,8 +58,8 @@ def before(module: object, name: str, then: Callable[[tuple[object, ...]], bool]
 # Where inside a save to die; each is set up in the process that trains.
 POINTS: dict[str, Callable[[], None]] = {
     "while the tensors are written": lambda: before(checkpoint, "_sha256", lambda a: "average" in str(a[0])),
-    "before the folder is renamed": lambda: before(files, "flush", lambda a: str(a[0]).endswith(".tmp")),
-    "before the pointer is moved": lambda: before(files, "write", lambda a: str(a[0]).endswith("latest")),
+    "before the folder is renamed": lambda: before(atomic, "flush", lambda a: str(a[0]).endswith(".tmp")),
+    "before the pointer is moved": lambda: before(atomic, "write", lambda a: str(a[0]).endswith("latest")),
     "while an old one is removed": lambda: before(shutil, "rmtree", lambda a: Path(str(a[0])).name.isdigit()),
     "before the model for use is written": lambda: before(
         checkpoint, "save_tensors", lambda a: str(a[0]).endswith("model.safetensors")
@@ -63,8 +67,8 @@ POINTS: dict[str, Callable[[], None]] = {
 }
 
 
-def in_a_child(work: Callable[[], None]) -> int:
-    """Fork, do the work there, give its process number."""
+def in_child(work: Callable[[], None]) -> int:
+    """Fork, run `work` in the child, and give its process number."""
     child = os.fork()
     if child:
         return child
@@ -77,22 +81,22 @@ def in_a_child(work: Callable[[], None]) -> int:
 
 
 def trial(folder: Path, prepare: Callable[[], None] | None, delay: float) -> tuple[bool, int, int]:
-    """Train until killed, then start again: whether that worked, how many steps were lost, temporary files left."""
+    """Train until killed, then resume: whether that worked, how many steps were lost, how many temporary files are left."""
 
     def run(until: int | None) -> None:
         fresh = not (folder / "recipe.json").exists()
-        training = Run.begin(folder, RECIPE, lambda _: None) if fresh else Run.resume(folder, lambda _: None)
-        first = training.training.step
+        trainer = begin(folder, RECIPE, silent) if fresh else resume(folder, silent)
+        first = trainer.state.step
         (folder / "from").write_text(str(first))
         if prepare is not None and until is None:
-            for record in training.train():
+            for record in trainer.train():
                 if record.step >= first + 3:
                     prepare()
-        for record in training.train():
+        for record in trainer.train():
             if until is not None and record.step >= first + until:
                 break
 
-    child = in_a_child(lambda: run(None))
+    child = in_child(lambda: run(None))
     if prepare is None:
         deadline = time.monotonic() + 60
         while not (folder / "checkpoints" / "latest").exists() and time.monotonic() < deadline:
@@ -100,8 +104,8 @@ def trial(folder: Path, prepare: Callable[[], None] | None, delay: float) -> tup
         time.sleep(delay)
         os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    reached = max((r["step"] for r in read_records(folder / "metrics.jsonl")), default=0)
-    child = in_a_child(lambda: run(0))
+    reached = max((r["step"] for r in atomic.read_records(RunFolder(folder).metrics)), default=0)
+    child = in_child(lambda: run(0))
     worked = os.waitpid(child, 0)[1] == 0
     lost = reached - int((folder / "from").read_text())
     left = [p for p in folder.rglob("*") if ".tmp" in p.name]

@@ -3,8 +3,8 @@
     python benchmarks/notebook_speed.py [--batch 16] [--rounds 6]
 
 The first is plain PyTorch: its own network, default layout, float32, a default Adam. The second is `unnoise.training.loop.train`
-with the `notebook` preset, everything that a step does included. They take turns in one process, so that what else the
-machine does meets both; the fastest round of each counts, and the ratio is what matters.
+with the `notebook` preset, everything that a step does included. They take turns in one process, so that other load on the
+machine affects both; the fastest round of each counts, and the ratio is what matters.
 """
 
 import argparse
@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unnoise.data.dataset import ImageDataset
-from unnoise.utils.precision import bf16_pays
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
 from unnoise.training.loop import train
+from unnoise.utils.precision import bf16_pays
+from unnoise.utils.runtime import Runtime
 
 
 class PlainBlock(nn.Module):
@@ -50,18 +51,18 @@ class PlainUnet(nn.Module):
         self.conv_in = nn.Conv2d(3, 64, 3, padding=1)
         self.downs = nn.ModuleList(PlainBlock(i, o, False) for i, o in pairwise(widths))
         self.ups = nn.ModuleList(PlainBlock(i, o, True) for i, o in pairwise(widths[::-1]))
-        self.leave = nn.Conv2d(64, 3, 1)
+        self.conv_out = nn.Conv2d(64, 3, 1)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         angles = t[:, None] * torch.exp(torch.arange(16) * -(math.log(10000) / 15))
         time = functional.relu(self.time(torch.cat([angles.sin(), angles.cos()], dim=1)))
-        x, kept = self.conv_in(x), []
+        x, skips = self.conv_in(x), []
         for down in self.downs:
             x = down(x, time)
-            kept.append(x)
+            skips.append(x)
         for up in self.ups:
-            x = up(torch.cat([x, kept.pop()], dim=1), time)
-        out: Tensor = self.leave(x)
+            x = up(torch.cat([x, skips.pop()], dim=1), time)
+        out: Tensor = self.conv_out(x)
         return out
 
 
@@ -85,8 +86,8 @@ def plain_steps(x: Tensor, batch: int) -> Iterator[float]:
 
 def our_steps(images: ImageDataset, batch: int, bf16: bool) -> Iterator[float]:
     recipe = override(PRESETS["notebook"], {"training.batch": batch, "training.epochs": None, "training.steps": 10**6})
-    training = recipe.build_training(images.shape, 0, "cpu")
-    for record in train(training, images, recipe.training, bf16=bf16, flip=True):
+    state = recipe.build_state(images.shape, 0)
+    for record in train(state, images, recipe.training, Runtime(bf16=bf16), flip=True):
         yield record.loss
 
 
@@ -95,10 +96,10 @@ def take_turns(loops: Mapping[str, Iterator[float]], rounds: int) -> dict[str, f
     fastest = dict.fromkeys(loops, math.inf)
     for k in range(rounds + 1):
         for name, steps in loops.items():
-            begun = time.perf_counter()
+            start = time.perf_counter()
             list(islice(steps, 2 if k else 1))
             if k:
-                fastest[name] = min(fastest[name], (time.perf_counter() - begun) / 2)
+                fastest[name] = min(fastest[name], (time.perf_counter() - start) / 2)
     return fastest
 
 

@@ -1,12 +1,12 @@
-"""Restoring images: a trained run beside the classical tools of scikit-image, in one run, on any folder of images.
+"""Restoring images: a trained run compared with the classical tools of scikit-image, on any folder of images.
 
-    python benchmarks/restore.py RUN PICTURES [-n 40] [--tasks denoise-25,upscale] [--samples 8] [--method spectral] [--steps 15]
+    python benchmarks/restore.py RUN IMAGES [-n 40] [--tasks denoise-25,upscale] [--samples 8] [--method spectral] [--steps 15]
 
-PICTURES are read as the run's training images were, and only those are used that the run held out (by content), so that none
+IMAGES are read as the run's training images were, and only those are used that the run held out (by content), so that none
 was trained on. Noise is not clipped; PSNR (dB) is averaged per image. BM3D is measured where a package `bm3d` is installed;
 `linear` is the best linear estimate, from the training images' mean and covariance.
-`coverage` is how often the clean value lies in the 90 % interval that the samples' own mean and standard deviation give
-(Student's), of values that were not seen without noise.
+`coverage` is how often the clean value lies in the 90 % interval (Student's) of the samples' own mean and standard deviation;
+values that were measured without noise are not counted.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import importlib.util
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +24,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from unnoise.data.dataset import split
+from unnoise.data.pixels import HALF_RANGE
 from unnoise.data.sources import DataConfig, find_source
-from unnoise.utils.rng import BatchRng
 from unnoise.diffusion.gaussian import GaussianDenoiser
 from unnoise.model import Model
 from unnoise.restoration.noise import GaussianNoise, PoissonNoise, SpeckleNoise, estimate_sigma
-from unnoise.restoration.operators import Blur, Mask
-from unnoise.restoration.posteriors import POSTERIORS, denoise
+from unnoise.restoration.operators import Blur, Mask, Operator
+from unnoise.restoration.posteriors import POSTERIORS, Measurement, denoise
 from unnoise.restoration.restore import Restored
 from unnoise.restoration.tasks import Deblur, Dejpeg, Denoise, Inpaint, SaltAndPepper, Task, Upscale
+from unnoise.utils.rng import BatchRng
 
 Classical = Callable[[np.ndarray], np.ndarray]  # (H, W, C) on [0, 1]
 
@@ -67,7 +67,7 @@ def bm3d(sigma: float) -> Classical | None:
 
 def wiener(blur: Blur) -> Classical:
     kernel = blur.kernel.double().numpy()
-    edge = 2 * len(kernel)  # mirrored: it takes images for periodic
+    edge = 2 * len(kernel)  # mirrored: scikit-image assumes periodic images
 
     def channel(p: np.ndarray) -> np.ndarray:
         wider = np.pad(p, edge, mode="reflect")
@@ -76,8 +76,8 @@ def wiener(blur: Blur) -> Classical:
     return lambda p: np.stack([channel(p[..., c]) for c in range(p.shape[2])], axis=2)
 
 
-def biharmonic(kept: Tensor) -> Classical:
-    return lambda p: restoration.inpaint_biharmonic(p, kept.numpy() == 0, channel_axis=2)
+def biharmonic(mask: Tensor) -> Classical:
+    return lambda p: restoration.inpaint_biharmonic(p, mask.numpy() == 0, channel_axis=2)
 
 
 def median(p: np.ndarray) -> np.ndarray:
@@ -90,9 +90,9 @@ def total_variation(p: np.ndarray) -> np.ndarray:
 
 
 def tasks(size: tuple[int, int], colour: bool) -> dict[str, tuple[Task, dict[str, Classical | None]]]:
-    half, fifth = (Mask.random(size, missing).kept for missing in (0.5, 0.8))
+    half, fifth = (Mask.random(size, missing).mask for missing in (0.5, 0.8))
     side = 3 * size[0] // 8
-    box = Mask.box(size, (size[0] - side) // 2, (size[1] - side) // 2, side, side).kept
+    box = Mask.box(size, (size[0] - side) // 2, (size[1] - side) // 2, side, side).mask
     found: dict[str, tuple[Task, dict[str, Classical | None]]] = {}
     for level in (15, 25, 50, 100):
         s = level / 255
@@ -109,37 +109,37 @@ def tasks(size: tuple[int, int], colour: bool) -> dict[str, tuple[Task, dict[str
     return found
 
 
-def restored(model: Model, task: Task, y: Tensor, a: argparse.Namespace) -> tuple[Restored, Tensor | None]:
-    """Draws for images y (N, C, h, w), all at once; and which values were not seen, where all others were."""
-    seen = [task.see(p[None]) for p in y]
-    values, variance = (torch.cat([getattr(s, part).expand(1, *s.y.shape[1:]) for s in seen]) for part in ("y", "variance"))
-    masks = [s.operator.kept for s in seen if isinstance(s.operator, Mask) and s.operator.kept.ndim == 4]
-    operator = Mask(torch.cat(masks)) if masks else seen[0].operator  # found in each image, or the same for all
-    sampling = model.info.recipe.sampling
-    sampling = replace(sampling, steps=a.steps or sampling.steps)
-    method = POSTERIORS[a.method or task.method]()
-    found = model.restore(values, operator, variance, seen[0].size, a.samples, method, sampling)
-    return found, operator.kept == 0 if isinstance(operator, Mask) else None
+def measure(task: Task, y: Tensor) -> Measurement:
+    """One measurement of all degraded images y (N, C, h, w)."""
+    each = [task.measure(p[None]) for p in y]
+    values, variance = (torch.cat([getattr(m, part).expand(1, *m.y.shape[1:]) for m in each]) for part in ("y", "variance"))
+    masks = [m.operator.mask for m in each if isinstance(m.operator, Mask) and m.operator.mask.ndim == 4]
+    operator = Mask(torch.cat(masks)) if masks else each[0].operator  # detected in each image, or the same for all
+    return Measurement(values, operator, variance, each[0].shape)
 
 
-def coverage(found: Restored, clean: Tensor, unseen: Tensor | None) -> float:
-    draws = len(found.samples)
-    reach = float(stats.t.ppf(0.95, draws - 1)) * (1 + 1 / draws) ** 0.5
+def coverage(found: Restored, clean: Tensor, operator: Operator) -> float:
+    count = len(found.samples)
+    reach = float(stats.t.ppf(0.95, count - 1)) * (1 + 1 / count) ** 0.5
     inside = (found.samples.mean(0) - clean).abs() <= reach * found.std
-    return round(float((inside if unseen is None else inside[unseen.expand_as(inside)]).float().mean()), 3)
+    if isinstance(operator, Mask):
+        inside = inside[(operator.mask == 0).expand_as(inside)]
+    return round(float(inside.float().mean()), 3)
 
 
 def ours(model: Model, task: Task, y: Tensor, clean: Tensor, where: Tensor | None, a: argparse.Namespace) -> dict[str, float]:
+    restorer = model.restorer(model.sampling(steps=a.steps))
     if not (isinstance(task, Denoise) and isinstance(task.noise, GaussianNoise)):
-        found, unseen = restored(model, task, y, a)
+        measurement, method = measure(task, y), POSTERIORS[a.method or task.method]()
+        found = restorer.restore(measurement, method, a.samples)
         line = {"ours, mean": psnr(found.mean, clean, where), "ours, sample": psnr(found.samples[0], clean, where)}
-        return line if a.samples < 2 else {**line, "coverage": coverage(found, clean, unseen)}
-    sigma = task.noise.sigma / 127.5
-    line = {"ours": psnr(model.denoise(y, sigma), clean)}
-    unknown = [model.refined_sigma(p[None], estimate_sigma(p)) for p in y]
-    blind = torch.cat([model.denoise(p[None], s) for p, s in zip(y, unknown, strict=True)])
+        return line if a.samples < 2 else {**line, "coverage": coverage(found, clean, measurement.operator)}
+    sigma = task.noise.sigma / HALF_RANGE
+    line = {"ours": psnr(restorer.denoise(y, sigma), clean)}
+    estimated = [restorer.refine_sigma(p[None], estimate_sigma(p)) for p in y]
+    blind = torch.cat([restorer.denoise(p[None], s) for p, s in zip(y, estimated, strict=True)])
     line["ours, sigma unknown"] = psnr(blind, clean)
-    line["sigma, mean estimate"] = round(127.5 * float(np.mean(unknown)), 2)
+    line["sigma, mean estimate"] = round(HALF_RANGE * float(np.mean(estimated)), 2)
     if model.moments is not None:
         line["linear"] = psnr(denoise(GaussianDenoiser(model.denoiser.schedule, model.moments), y, sigma), clean)
     return line
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--method")
     parser.add_argument("--steps", type=int)
     a = parser.parse_args()
-    model = Model.open(a.run)
+    model = Model.load(a.run)
     data = model.info.recipe.data
     images = DataConfig(find_source(a.images), model.info.shape[1:], data.resize, held_out=data.held_out, labels=False).load()
     clean = split(images, data.held_out).held_out.tensor(slice(0, a.n))
@@ -163,13 +163,13 @@ def main() -> None:
     known = tasks(size, clean.shape[1] == 3)
     for name in a.tasks.split(",") if a.tasks else known:
         task, classical = known[name]
-        y = torch.cat([task.damage(x[None], BatchRng(0, [k], "benchmark")) for k, x in enumerate(clean)])
-        where = task.operator().kept == 0 if name == "box" and isinstance(task, Inpaint) else None
+        y = torch.cat([task.degrade(x[None], BatchRng(0, [k], "benchmark")) for k, x in enumerate(clean)])
+        where = task.operator().mask == 0 if name == "box" and isinstance(task, Inpaint) else None
         line: dict[str, object] = {"task": name, "images": len(clean)}
         line["input"] = psnr(y if y.shape == clean.shape else functional.interpolate(y, size, mode="bicubic"), clean, where)
-        begun = time.perf_counter()
+        start = time.perf_counter()
         line |= ours(model, task, y, clean, where, a)
-        line["seconds an image"] = round((time.perf_counter() - begun) / len(clean), 2)
+        line["seconds an image"] = round((time.perf_counter() - start) / len(clean), 2)
         line |= {tool: psnr(per_image(y, call), clean, where) for tool, call in classical.items() if call is not None}
         print(json.dumps(line), flush=True)
 

@@ -2,37 +2,36 @@
 
     python benchmarks/samplers.py RUN OUT --judge 'python judge.py digits' [-n 1000] [--calls 5,8,10,15,20,50] [--long 300]
 
-ImageDataset are drawn from the run with each sampler at each number of calls, always from the same noise, into OUT/NAME-CALLS.npz.
-The judge is any command that takes such files and prints a line of JSON for each, with `fd` (a Frechet distance) in it; without
-one only the images are made. Methods of two calls a step take half the steps. `--long` is for DDPM and DDIM alone.
-What is in OUT already is not drawn again.
+Images are sampled from the run with each sampler at each number of calls, always from the same noise, into OUT/NAME-CALLS.npz.
+The judge is any command that takes such files and prints a line of JSON for each, with `samples` (the file) and `fd` (a Frechet
+distance) in it; without one only the images are made. Methods of two calls a step take half the steps. `--long` is a number of
+calls for DDPM and DDIM alone. What is in OUT already is not sampled again.
 """
 
 import argparse
 import json
 import shlex
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
-from unnoise.runs.generate import draw_to, plan_drawing
-from unnoise.model import Model
-from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.diffusion.samplers import SAMPLERS
+from unnoise.model import Model
+from unnoise.runs.generate import Generation, generate
 
 TWO_CALLS = ("heun", "dpm++2s")  # a step, but one in the last
-ALIKE = ("euler",)  # the same step as ddim
+SAME_AS_DDIM = ("euler",)
 
 
 def steps_for(name: str, calls: int) -> int:
     return (calls + 1) // 2 if name in TWO_CALLS else calls
 
 
-def draw(model: Model, out: Path, count: int, name: str, calls: int) -> Path:
+def generate_with(model: Model, out: Path, count: int, name: str, calls: int) -> Path:
     path = out / f"{name}-{calls}.npz"
     if not path.exists():
-        sampling: Sampling = replace(model.info.recipe.sampling, sampler=SAMPLERS[name](), steps=steps_for(name, calls))
-        list(draw_to(model, plan_drawing(model, count, 0, 250, sampling), path))
+        sampling = model.sampling(name, steps_for(name, calls))
+        for _ in generate(model, Generation.of(model, count, 0, 250, sampling), path):
+            pass
     return path
 
 
@@ -60,19 +59,19 @@ def main() -> None:
     parser.add_argument("--calls", default="5,8,10,15,20,50")
     parser.add_argument("--long", type=int, default=300)
     a = parser.parse_args()
-    model = Model.open(a.run)
-    names = [name for name in SAMPLERS if name not in ALIKE]
+    model = Model.load(a.run)
+    names = [name for name in SAMPLERS if name not in SAME_AS_DDIM]
     calls = [int(c) for c in a.calls.split(",")]
     wanted = [(name, c) for name in names for c in calls] + [(name, a.long) for name in ("ddpm", "ddim") if a.long]
-    paths = {draw(model, a.out, a.n, name, c): (name, c) for name, c in wanted}
+    paths = {generate_with(model, a.out, a.n, name, c): (name, c) for name, c in wanted}
     if a.judge is None:
         return
-    said = subprocess.run([*shlex.split(a.judge), *map(str, paths)], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run([*shlex.split(a.judge), *map(str, paths)], capture_output=True, text=True, check=True).stdout
     found: dict[str, dict[int, float]] = {}
-    for line in said.splitlines():
-        figures = json.loads(line)
-        name, c = paths[Path(figures["samples"])]
-        found.setdefault(name, {})[c] = figures["fd"]
+    for line in printed.splitlines():
+        judged = json.loads(line)
+        name, c = paths[Path(judged["samples"])]
+        found.setdefault(name, {})[c] = judged["fd"]
     columns = [*calls, *([a.long] if a.long else [])]
     print("| sampler | " + " | ".join(map(str, columns)) + " |\n|---|" + "---|" * len(columns))
     for name, line in found.items():

@@ -1,13 +1,14 @@
-"""A training step of ours beside those of other programs: images a second, peak memory, and time beside the mathematics.
+"""A training step of ours compared with those of other programs: images a second, peak memory, and overhead.
 
     pip install denoising-diffusion-pytorch ema-pytorch diffusers
     python benchmarks/step_speed.py [--size 64] [--batch 8] [--rounds 4]
 
 Each contender is a training loop around a network, everything that the loop does in a step included (average, clipping,
-rate), its images in memory. Theirs are written as their own trainers do it, around their own default networks and around
-our default one (the `images` preset's); in 32-bit floats as they come, and ours as it comes. All take turns in one process,
-so that what else the machine does meets all; the fastest round of each counts, and ratios are what matters. Peak memory is
-of a process of each contender's own.
+learning rate), its images in memory. Theirs are written as their own trainers do it, around their own default networks and
+around our default one (the `images` preset's); theirs in float32, which is their default, and ours in its default precision. All
+take turns in one process, so that other load on the machine affects all; the fastest round of each counts, and ratios are what
+matters. Peak memory is that of a process of each contender's own. Overhead is the fraction of a step that is neither forward
+pass, backward pass nor optimizer.
 """
 
 import argparse
@@ -25,11 +26,12 @@ from notebook_speed import our_steps, plain_steps, take_turns
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unnoise import training
 from unnoise.data.dataset import ImageDataset
-from unnoise.utils.precision import bf16_pays
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
+from unnoise.training import loop
+from unnoise.utils.precision import bf16_pays
+from unnoise.utils.runtime import Runtime
 
 Steps = Iterator[float]
 
@@ -112,8 +114,8 @@ def diffusers(images: ImageDataset, batch: int, network: nn.Module | None = None
 
 def ours(images: ImageDataset, batch: int) -> Steps:
     recipe = override(PRESETS["images"], {"training.batch": batch, "training.minutes": None, "training.steps": 10**6})
-    state = recipe.build_training(images.shape, 0, "cpu")
-    for record in training.train(state, images, recipe.training, bf16=bf16_pays("cpu", 0.3)[0], flip=True):
+    state = recipe.build_state(images.shape, 0)
+    for record in loop.train(state, images, recipe.training, Runtime(bf16=bf16_pays("cpu", 0.3)[0]), flip=True):
         yield record.loss
 
 
@@ -130,38 +132,39 @@ def contenders(size: int, batch: int) -> dict[str, Callable[[], Steps]]:
     }
 
 
-def beside_the_mathematics(images: ImageDataset, batch: int, preset: str, steps: int) -> float:
-    """The share of a step that is neither forward, backward nor the optimizer's."""
+def overhead(images: ImageDataset, batch: int, preset: str, steps: int) -> float:
+    """The fraction of a step that is neither forward pass, backward pass nor optimizer."""
     recipe = override(PRESETS[preset], {"training.batch": batch, "training.minutes": None, "training.steps": 10**6,
                                         "data.labels": False})  # fmt: skip
-    state = recipe.build_training(images.shape, 0, "cpu")
+    state = recipe.build_state(images.shape, 0)
     inside = 0.0
 
     def timed(call: Callable[..., object]) -> Callable[..., object]:
         def wrapped(*args: object, **options: object) -> object:
             nonlocal inside
-            begun = time.perf_counter()
+            start = time.perf_counter()
             try:
                 return call(*args, **options)
             finally:
-                inside += time.perf_counter() - begun
+                inside += time.perf_counter() - start
 
         return wrapped
 
-    real = training.diffusion_loss, Tensor.backward
-    training.diffusion_loss, Tensor.backward = timed(real[0]), timed(real[1])  # type: ignore[assignment, method-assign]
-    state.optimizer.step = timed(state.optimizer.step)  # type: ignore[method-assign]
-    records = training.train(state, images, recipe.training, bf16=bf16_pays("cpu", 0.3)[0], flip=True)
+    real = loop.diffusion_loss, Tensor.backward
+    loop.diffusion_loss, Tensor.backward = timed(real[0]), timed(real[1])  # type: ignore[assignment, method-assign]
+    for optimizer in state.optimizers:
+        optimizer.step = timed(optimizer.step)  # type: ignore[method-assign]
+    records = loop.train(state, images, recipe.training, Runtime(bf16=bf16_pays("cpu", 0.3)[0]), flip=True)
     list(islice(records, 3))
-    begun, inside = time.perf_counter(), 0.0
+    start, inside = time.perf_counter(), 0.0
     list(islice(records, steps))
-    share = 1 - inside / (time.perf_counter() - begun)
-    training.diffusion_loss, Tensor.backward = real  # type: ignore[method-assign]
-    return share
+    fraction = 1 - inside / (time.perf_counter() - start)
+    loop.diffusion_loss, Tensor.backward = real  # type: ignore[method-assign]
+    return fraction
 
 
 def peak_memory(name: str, size: int, batch: int) -> float:
-    """MiB that a process of this contender alone came to hold, beyond what one that only has imported everything holds."""
+    """MiB resident at most in a process of this contender alone, less those of one that only imports everything."""
     words = [sys.executable, __file__, "--size", str(size), "--batch", str(batch), "--alone"]
     found = [int(subprocess.run([*words, n], capture_output=True, text=True, check=True).stdout) for n in (name, "")]
     return (found[0] - found[1]) / 1024
@@ -191,8 +194,7 @@ def main() -> None:
     ratio = fastest["notebook's loop, notebook's network"] / fastest["our loop, notebook's network"]
     print(json.dumps({"ours to the notebook's, its network": round(ratio, 2)}))
     for preset, size, batch, steps in (("digits", 8, 32, 60), ("fashion-mnist", 28, 32, 30), ("images", 64, 32, 6)):
-        share = beside_the_mathematics(make_images(size), batch, preset, steps)
-        print(json.dumps({"preset": preset, "share beside forward, backward, optimizer": round(share, 4)}))
+        print(json.dumps({"preset": preset, "overhead": round(overhead(make_images(size), batch, preset, steps), 4)}))
 
 
 if __name__ == "__main__":

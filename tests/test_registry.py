@@ -74,7 +74,7 @@ class Middle(un.TrainingTimes):
 
 @dataclass(frozen=True)
 class Straight(un.SamplingTimes):
-    def _levels(self, schedule, steps):
+    def levels(self, schedule, steps):
         return 1 - torch.arange(steps, dtype=torch.float64) / steps
 
 

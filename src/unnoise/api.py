@@ -10,10 +10,10 @@ from unnoise import figures
 from unnoise.data.arrays import InMemory
 from unnoise.data.decode import decode_image
 from unnoise.data.pixels import from_uint8, to_pil, to_uint8
-from unnoise.data.sources import as_source
 from unnoise.model import Model
 from unnoise.presets import find_preset, preset_for
 from unnoise.recipe import Recipe, override
+from unnoise.registry import source_of
 from unnoise.runs.progress import follow
 from unnoise.runs.start import begin
 from unnoise.runs.start import resume as resume_run
@@ -47,7 +47,7 @@ def train(
     Ctrl-C stops training and keeps everything. Gives the run, whose `model` samples. Raises UserError for whatever can't be.
     """
     runtime = Runtime.join()
-    source = as_source(data)
+    source = source_of(data)
     recipe = _recipe(source, preset, size, minutes, steps, parts)
     run = Path(out) if out is not None else Path("runs") / (Path(data).stem if isinstance(data, str | Path) else "images")
     with runtime.guard():

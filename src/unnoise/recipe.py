@@ -16,7 +16,7 @@ from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.diffusion.schedules import Karras, Schedule
 from unnoise.networks.base import ModuleConfig, NetworkConfig, Unit
 from unnoise.networks.unet import UNetConfig
-from unnoise.registry import TABLES, field_types, from_json, path_of, to_json
+from unnoise.registry import TABLES, field_types, from_json, to_json
 from unnoise.training.config import TrainingConfig
 from unnoise.training.distributed import shard
 from unnoise.training.loop import TrainState, checkpoint_activations
@@ -110,7 +110,7 @@ def _read(kind: Any, value: Any, fields: dict[str, Any], path: str) -> tuple[Any
     if kind not in TABLES or isinstance(value, kind):
         return (value if kind in TABLES else from_json(kind, value, path)), fields
     if isinstance(value, type) and issubclass(value, nn.Module):
-        value = path_of(value)
+        return ModuleConfig(value, tuple((k, v[VALUE]) for k, v in fields.items())), {}
     if isinstance(value, str):  # with its fields at once: some may have no default
         value = {"name": value, **{k: v[VALUE] for k, v in fields.items() if v.keys() == {VALUE}}}
         fields = {k: v for k, v in fields.items() if v.keys() != {VALUE}}
@@ -143,5 +143,8 @@ class RunInfo:
             value = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as e:
             raise UserError(f"'{path}' is not readable JSON ({e}): restore it from a copy") from e
-        info: RunInfo = from_json(cls, value, str(path))
+        try:
+            info: RunInfo = from_json(cls, value, "run")
+        except UserError as e:
+            raise UserError(f"'{path}': {e}") from e
         return info

@@ -15,6 +15,7 @@ A network may also be a plain `nn.Module` class (`unnoise.networks.base.ModuleCo
 import dataclasses
 import importlib
 import json
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from unnoise.data.dataset import Source
-from unnoise.data.sources import SOURCES
+from unnoise.data.sources import SOURCES, as_source
 from unnoise.diffusion.denoiser import TARGETS, Target
 from unnoise.diffusion.guidance import GUIDANCES, Guidance
 from unnoise.diffusion.loss import LOSSES, Loss
@@ -115,6 +116,14 @@ def find_part(kind: type, name: str, module: str | None = None, where: str = "pa
             return table[name]
         raise UserError(f"{where} '{name}' is registered by the module '{module}' no more{_in_script(module)}")
     raise UserError(f"unknown {where} '{name}': {nearest(name, table)}")
+
+
+def source_of(data: Any) -> Source:
+    """The source of whatever a user gives: as `as_source`, or the `package.module:Class` of a source of the user's own."""
+    if isinstance(data, str) and re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", data) and not data.startswith("hf:"):
+        found: Source = from_json(Source, data, "data")
+        return found
+    return as_source(data)
 
 
 def _import(module: str, name: str, where: str) -> Any:

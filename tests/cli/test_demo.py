@@ -1,5 +1,6 @@
 """`unnoise demo`."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ def test_demo_is_the_digits_preset(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         seen.append((folder, recipe))
         return 1
 
-    monkeypatch.setattr("unnoise.cli.demo.begin_run", train_nothing)
+    monkeypatch.setattr(sys.modules["unnoise.cli.demo"], "begin_run", train_nothing)
     assert command("demo", "--run", tmp_path / "d") == 1
     assert seen[0][1].training.minutes == 1 and seen[0][1].data.source == Digits()
     (tmp_path / "d").mkdir()

@@ -107,5 +107,5 @@ def test_large_sets_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_cache_that_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="choose another --cache"):
+    with pytest.raises(UserError, match="choose another `cache`"):
         ImageFolder(str(write_pngs(tmp_path / "p", 2))).read(Fit((8, 8)), tmp_path / "file" / "x")

@@ -93,14 +93,14 @@ def test_fgvc_skips_a_broken_image_with_its_reason(fgvc: Path) -> None:
 def test_fgvc_mistakes(fgvc: Path, tmp_path: Path) -> None:
     data = fgvc / "fgvc-aircraft-2013b" / "data"
     source = FgvcAircraft(str(fgvc))
-    with pytest.raises(UserError, match=r"--root the folder that holds it, or add --download.*tar\.gz"):
+    with pytest.raises(UserError, match=r"data\.source\.root, the folder that holds it, or set data\.source\.download.*tar\.gz"):
         FgvcAircraft(str(tmp_path / "elsewhere")).read(Fit())
     with pytest.raises(UserError, match="did you mean 'family'"):
         replace(source, level="famly")
     boxes = (data / "images_box.txt").read_text()
     for wrong in ("0000001 1 2 three 4", boxes.replace("0000003", "9999999")):
         (data / "images_box.txt").write_text(wrong)
-        with pytest.raises(UserError, match=r"without --data\.source\.crop-to-box"):
+        with pytest.raises(UserError, match=r"without data\.source\.crop_to_box"):
             replace(source, crop_to_box=True).read(Fit((8, 8)))
     (data / "images" / "0000006.jpg").unlink()
     with pytest.raises(UserError, match=r"1 of 8 images that are missing, the first '.*0000006\.jpg'"):

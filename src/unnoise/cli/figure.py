@@ -72,8 +72,9 @@ def _of_data(kind: str, to: Path, asked: Changes, n: int, seed: int) -> None:
     from unnoise.recipe import override
     from unnoise.utils.rng import BatchRng, stream
 
-    # The notebook's schedule, unless another is asked for; its sampling has no part in this.
-    recipe = override(PRESETS["notebook"], {"sampling.steps": 1, "target": "velocity", "data.size": None} | asked)
+    # The notebook's schedule, unless another is asked for; its training and sampling have no part in this.
+    ignored = {"sampling.steps": 1, "target": "velocity", "training.times": "uniform", "data.size": None}
+    recipe = override(PRESETS["notebook"], ignored | asked)
     images = recipe.data.load()
     order = stream(seed, "figure").permutation(len(images))
     if kind == "data":

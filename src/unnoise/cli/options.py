@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from unnoise.utils.errors import UserError
-from unnoise.utils.names import PARTS, RENAMED
+from unnoise.utils.errors import UserError, renamed_to
+from unnoise.utils.names import PARTS
 
 if TYPE_CHECKING:
     from unnoise.diffusion.sampling import SamplingConfig
@@ -38,9 +38,9 @@ def as_options(message: str) -> str:
 def refuse_renamed(plain: list[str], own: Mapping[str, object]) -> None:
     """Raises UserError for an option that has a new name."""
     for word in plain:
-        renamed = RENAMED.get(word.removeprefix("--").partition("=")[0].replace("-", "_"))
-        if word.startswith("--") and renamed in own:
-            raise UserError(f"{word.partition('=')[0]} is now --{renamed}")
+        name = word.partition("=")[0]
+        if name.startswith("--") and (renamed := renamed_to(name[2:], own)) is not None:
+            raise UserError(f"{name} is now --{renamed}")
 
 
 def _value(text: str) -> Any:
@@ -109,9 +109,9 @@ def split_dotted(arguments: list[str], short: bool) -> tuple[list[str], Changes]
 
 def data_changes(data: str | None, root: str | None = None, download: bool = False, size: str | None = None) -> Changes:
     """The options of data as recipe fields."""
-    from unnoise.data.sources import find_source
+    from unnoise.registry import source_of
 
-    asked: Changes = {} if data is None else {"data.source": find_source(data)}
+    asked: Changes = {} if data is None else {"data.source": source_of(data)}
     if root is not None:
         asked["data.source.root"] = root
     if download:

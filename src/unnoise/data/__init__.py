@@ -1,1 +1,1 @@
-"""ImageDataset as uint8 arrays, and where they come from."""
+"""Data: images as uint8 arrays, where they come from, and the split into training and held-out ones."""

@@ -84,7 +84,7 @@ class InMemory(Source):
     A recipe can't keep them, only their fingerprint: to resume such a run, give them again.
     """
 
-    data: Any = field(default=None, metadata={"json": False})
+    data: Any = field(default=None, repr=False, metadata={"json": False})
 
     def read(self, fit: Fit, cache: Path | None = None) -> ImageDataset:
         if self.data is None:

@@ -1,4 +1,4 @@
-"""ImageDataset in tar files, as WebDataset lays them out: `shards-{000..099}.tar`, each image beside its label `.cls` or `.txt`.
+"""Images in tar files, as WebDataset lays them out: `shards-{000..099}.tar`, each image beside its label `.cls` or `.txt`.
 
 Members are read where they lie and never unpacked, so their names can't reach outside; nothing is unpickled.
 """
@@ -84,7 +84,7 @@ def expand(pattern: str) -> list[Path]:
 
 
 def _index(shards: Sequence[Path]) -> tuple[list[Member], list[str | None], list[str]]:
-    """ImageDataset, the label of each, and what was skipped, in the order of the shards."""
+    """Images, the label of each, and what was skipped, in the order of the shards."""
     images: list[Member] = []
     labels: list[str | None] = []
     skipped: list[str] = []

@@ -90,7 +90,7 @@ class SamplingTimes(ABC):
         if schedule.steps is not None and steps > schedule.steps:
             raise UserError(f"sampling in {steps} steps is more than the schedule's {schedule.steps}: "
                             f"choose at most {schedule.steps}")  # fmt: skip
-        return torch.cat([self._levels(schedule, steps), torch.zeros(1, dtype=torch.float64)])
+        return torch.cat([self.levels(schedule, steps), torch.zeros(1, dtype=torch.float64)])
 
     def below(self, begin: float, schedule: Schedule, steps: int) -> Tensor:
         """From `begin` in (0, 1] to 0 with the same spacing, made finer so that `steps` steps remain.
@@ -107,8 +107,8 @@ class SamplingTimes(ABC):
             fine = min(finest, max(fine + 1, fine * steps // len(rest)))
 
     @abstractmethod
-    def _levels(self, schedule: Schedule, steps: int) -> Tensor:
-        """The `steps` times above 0."""
+    def levels(self, schedule: Schedule, steps: int) -> Tensor:
+        """The `steps` strictly decreasing times above 0, the first of them 1, float64."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class UniformSteps(SamplingTimes):
     On a continuous schedule: evenly spaced from 1 to 0.
     """
 
-    def _levels(self, schedule: Schedule, steps: int) -> Tensor:
+    def levels(self, schedule: Schedule, steps: int) -> Tensor:
         if schedule.steps is None:
             return _decreasing(steps)
         last = schedule.steps - 1
@@ -130,7 +130,7 @@ class UniformSteps(SamplingTimes):
 class TrailingSteps(SamplingTimes):
     """Every T/n-th step counted from the end (`trailing` of Lin et al. 2024, table 2)."""
 
-    def _levels(self, schedule: Schedule, steps: int) -> Tensor:
+    def levels(self, schedule: Schedule, steps: int) -> Tensor:
         t = _decreasing(steps)
         return t if schedule.steps is None else (t * schedule.steps).round() / schedule.steps
 
@@ -156,7 +156,7 @@ class KarrasSteps(SamplingTimes):
             raise UserError(f"Karras times need rho > 0 and 0 < sigma_min < sigma_max, not {self.rho}, {self.sigma_min}, "
                             f"{self.sigma_max}")  # fmt: skip
 
-    def _levels(self, schedule: Schedule, steps: int) -> Tensor:
+    def levels(self, schedule: Schedule, steps: int) -> Tensor:
         top, bottom = _ends(schedule, self.sigma_min, self.sigma_max)
         ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
         ratios = torch.lerp(top ** (1 / self.rho), bottom ** (1 / self.rho), ramp) ** self.rho
@@ -170,7 +170,7 @@ class LeadingSteps(SamplingTimes):
     Without that, sampling would begin where less noise is expected than there is. A continuous schedule counts as T = 1000.
     """
 
-    def _levels(self, schedule: Schedule, steps: int) -> Tensor:
+    def levels(self, schedule: Schedule, steps: int) -> Tensor:
         last = schedule.steps or max(1000, steps)
         index = torch.arange(steps - 1, -1, -1, dtype=torch.float64) * (last // steps)
         index[0] = last - 1
@@ -188,7 +188,7 @@ class LogSnrSteps(SamplingTimes):
         if not 0 < self.sigma_min < self.sigma_max:
             raise UserError(f"log-snr times need 0 < sigma_min < sigma_max, not {self.sigma_min}, {self.sigma_max}")
 
-    def _levels(self, schedule: Schedule, steps: int) -> Tensor:
+    def levels(self, schedule: Schedule, steps: int) -> Tensor:
         top, bottom = _ends(schedule, self.sigma_min, self.sigma_max)
         ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
         ratios = torch.exp(torch.lerp(top.log(), bottom.log(), ramp))

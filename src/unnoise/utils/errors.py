@@ -13,11 +13,16 @@ class UserError(ValueError):
     """
 
 
+def renamed_to(name: str, valid: Iterable[str]) -> str | None:
+    """The present name of what was once called `name`, if it is one of `valid`."""
+    present = RENAMED.get(name.replace("-", "_"), ())
+    return next((n for n in ((present,) if isinstance(present, str) else present) if n in valid), None)
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """`did you mean 'x'?` where something comes close or a name has changed, and the list of valid names."""
     names = sorted(valid)
-    renamed = RENAMED.get(name.replace("-", "_"))
-    if renamed in names:
+    if (renamed := renamed_to(name, names)) is not None:
         return f"it is now '{renamed}'. There is: {', '.join(names)}."
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'? " if close else ""

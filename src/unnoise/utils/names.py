@@ -8,7 +8,7 @@ PARTS = {  # short names of the parts that people change most; every other field
     "sampler": "sampling.sampler",
     "resize": "data.resize",
 }
-RENAMED = {  # old names of verbs, options, fields and parts, answered with the new ones
+RENAMED: dict[str, str | tuple[str, ...]] = {  # old names of verbs, options, fields and parts, answered with the new ones
     "noise": "epsilon",
     "picture": "x0",
     "karras": "edm",
@@ -16,7 +16,7 @@ RENAMED = {  # old names of verbs, options, fields and parts, answered with the 
     "penalty": "loss",
     "fall": "lr_schedule",
     "recompute": "activation_checkpointing",
-    "parts": "micro_batches",
+    "parts": ("micro_batches", "splits"),
     "more_ema": "extra_ema",
     "spread_times": "stratified_times",
     "part": "split",
