@@ -1,7 +1,6 @@
 """What a recipe says of training: the numbers and choices that the training loop reads."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -14,11 +13,6 @@ from unnoise.utils.errors import UserError, nearest
 
 PRECISIONS = ("auto", "bf16", "fp32")
 COMPILE = ("auto", "on", "off")
-LR_SCHEDULES: dict[str, Callable[[float, float], float]] = {  # of the fraction of steps left
-    "constant": lambda left, decay: 1.0,
-    "trapezoid": lambda left, decay: min(1.0, left / decay) if decay else 1.0,
-    "cosine": lambda left, decay: (1 - math.cos(math.pi * left)) / 2,
-}
 
 
 @dataclass(frozen=True)
@@ -96,7 +90,12 @@ class TrainingConfig:
             raise UserError("sample_every and save_every are seconds and must be greater than 0")
         if not 0 <= self.label_dropout <= 1:
             raise UserError(f"label_dropout must be between 0 and 1, not {self.label_dropout}")
-        tables = {"optimizer": optimizers.NAMES, "precision": PRECISIONS, "compile": COMPILE, "lr_schedule": LR_SCHEDULES}
+        tables = {
+            "optimizer": optimizers.NAMES,
+            "precision": PRECISIONS,
+            "compile": COMPILE,
+            "lr_schedule": optimizers.LR_SCHEDULES,
+        }
         for name, table in tables.items():
             if (value := getattr(self, name)) not in table:
                 raise UserError(f"unknown {name} '{value}': {nearest(value, table)}")
@@ -122,5 +121,5 @@ class TrainingConfig:
         """The learning rate of step `step` (from 0) of `total` (None: not known yet, so not near the end)."""
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         # The last step's rate is just above 0; the rate after it, never applied, is exactly 0.
-        fall = LR_SCHEDULES[self.lr_schedule]((total - step) / total, self.decay) if total else 1.0
+        fall = optimizers.LR_SCHEDULES[self.lr_schedule]((total - step) / total, self.decay) if total else 1.0
         return self.learning_rate * min(rise, fall)

@@ -1,4 +1,4 @@
-r"""Optimizers by name, and Muon for convolutions.
+r"""Optimizers and learning-rate schedules by name, and Muon for convolutions.
 
 Muon moves hidden weights by the orthogonal matrix nearest to their momentum (Jordan et al. 2024, Liu et al. 2502.16982):
 
@@ -8,6 +8,7 @@ orth(U) has U's singular vectors and all singular values near 1. The factor make
 one learning rate serves both. torch.optim.Muon is the same for matrices and refuses convolutions.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -17,6 +18,11 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan's: steepest at 0, and within
 ITERATIONS = 5
 MOMENTUM = 0.95
 NAMES = ("adam", "adamw", "muon")
+LR_SCHEDULES: dict[str, Callable[[float, float], float]] = {  # of the fraction of steps left
+    "constant": lambda left, decay: 1.0,
+    "trapezoid": lambda left, decay: min(1.0, left / decay) if decay else 1.0,
+    "cosine": lambda left, decay: (1 - math.cos(math.pi * left)) / 2,
+}
 
 
 def build_optimizers(
