@@ -48,13 +48,20 @@ def psnr(x: Tensor, y: Tensor, where: Tensor | None = None) -> float:
 
 def per_image(y: Tensor, tool: Classical) -> Tensor:
     """A classical tool on each of y (N, C, H, W)."""
-    done = [tool((p.permute(1, 2, 0).double().numpy() + 1) / 2) for p in y]
+    pixels = (y.permute(0, 2, 3, 1).double().numpy() + 1) / 2
+    done = [tool(p).reshape(p.shape) for p in pixels]  # some tools drop the channel of a grey image
     return torch.from_numpy(np.stack(done)).permute(0, 3, 1, 2).float() * 2 - 1
 
 
 def nlm(sigma: float) -> Classical:
-    """`sigma` on [0, 1]."""
-    return lambda p: restoration.denoise_nl_means(p, patch_size=5, patch_distance=6, h=0.8 * sigma, sigma=sigma, channel_axis=2)
+    """Non-local means; `sigma` on [0, 1]."""
+
+    def call(p: np.ndarray) -> np.ndarray:
+        axis = 2 if p.shape[2] == 3 else None  # it fails on a single channel
+        p = p.squeeze()
+        return restoration.denoise_nl_means(p, patch_size=5, patch_distance=6, h=0.8 * sigma, sigma=sigma, channel_axis=axis)
+
+    return call
 
 
 def bm3d(sigma: float) -> Classical | None:

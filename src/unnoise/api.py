@@ -97,4 +97,4 @@ def _recipe(source: Any, preset: str | None, size: int | tuple[int, int] | None,
         if "." not in name and name not in KEYWORDS:
             raise UserError(f"unknown keyword '{name}': {nearest(name, KEYWORDS)} Any other field goes by its dotted name.")
         changes[KEYWORDS.get(name, name)] = list(value) if isinstance(value, tuple) else value
-    return override(find_preset(preset or preset_for(source)), changes)
+    return override(find_preset(preset or preset_for(source, size)), changes)

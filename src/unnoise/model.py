@@ -21,7 +21,7 @@ from unnoise.diffusion.samplers import DDIM, Sampler
 from unnoise.diffusion.sampling import SamplingConfig, SamplingRecord, starting_point, trajectory
 from unnoise.recipe import RunInfo
 from unnoise.registry import from_json
-from unnoise.restoration.noise import Noise, measured_variance
+from unnoise.restoration.noise import Noise
 from unnoise.restoration.operators import Identity, Operator
 from unnoise.restoration.posteriors import Measurement, Posterior
 from unnoise.restoration.restore import Restored
@@ -191,9 +191,7 @@ class Model:
         Any size will do. Without an operator y is the image itself, without noise it was rounded to 8 bits. Raises UserError
         where the sizes do not fit, the operator is not one for `method`, or the run needs a `label` and none is given.
         """
-        operator = operator or Identity()
-        shape = (self.info.shape[0], *operator.image_size((y.shape[-2], y.shape[-1])))
-        measurement = Measurement(y, operator, measured_variance(noise, y), shape)
+        measurement = Measurement.of(y, operator or Identity(), noise, self.info.shape[0])
         return self.restorer(sampling).restore(measurement, method, samples, seed, self.restoration_label(label, len(y)))
 
     def restoration_label(self, label: str | None, count: int) -> Tensor | None:

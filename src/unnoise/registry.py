@@ -130,9 +130,10 @@ def _import(module: str, name: str, where: str) -> Any:
     try:
         return importlib.import_module(module)
     except Exception as e:  # a user's module may fail in its own way
+        reason = ": ".join([type(e).__name__, *str(e).strip().splitlines()[:1]])
         raise UserError(
             f"{where} '{name}' is defined in the module '{module}', which can't be imported "
-            f"({type(e).__name__}: {e}): add the folder that holds it to PYTHONPATH, or start in it"
+            f"({reason}): add the folder that holds it to PYTHONPATH, or start in it"
         ) from e
 
 

@@ -14,23 +14,20 @@ SMALL_NETWORK = ["--network.widths", "16,32", "--sampling.steps", "2", "--traini
 QUICK = ["--steps", "2", *SMALL_NETWORK]
 
 
-def call(patch: pytest.MonkeyPatch, *words: object) -> int:
+def call(*words: object) -> int:
     """`unnoise WORDS`; gives the exit code."""
-    patch.setattr(sys, "argv", ["unnoise", *map(str, words)])
-    with pytest.raises(SystemExit) as e:
-        cli.main()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["unnoise", *map(str, words)])
+        patch.setattr(sys, "path", list(sys.path))  # the command adds the current folder
+        with pytest.raises(SystemExit) as e:
+            cli.main()
     return int(e.value.code or 0)
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch) -> Command:
+def command() -> Command:
     """`command("train", "digits")` is `unnoise train digits`; gives the exit code."""
-    monkeypatch.setattr(sys, "path", list(sys.path))  # the command adds the current folder
-
-    def run(*words: object) -> int:
-        return call(monkeypatch, *words)
-
-    return run
+    return call
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ def test_inspect_list_and_clear(
     for k in range(30):
         noise = np.random.default_rng(k).integers(0, 255, (20, 30, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / "images" / f"{k}.png")
-    (tmp_path / "images" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no")
+    Image.fromarray(noise).save(tmp_path / "whole.jpeg")
+    (tmp_path / "images" / "broken.jpg").write_bytes((tmp_path / "whole.jpeg").read_bytes()[:700])
     assert command("data", "inspect", tmp_path / "images", "--size", 16, "--out", tmp_path / "sheet.png") == 0
     out = capsys.readouterr().out
     assert "30 of 16x16, colour" in out and "broken.jpg" in out

@@ -36,8 +36,8 @@ def test_white_noise(trained: Path, tmp_path: Path, command: Command, capsys: py
     assert command(*words) == 0
     assert "(estimated)" in capsys.readouterr().out
     assert command(*words, "--add-noise", 20) == 0
-    said = capsys.readouterr().out
-    assert "sigma 20.0 of 255; " in said and "PSNR " in said and " dB before, " in said
+    out = capsys.readouterr().out
+    assert "sigma 20.0 of 255; " in out and "PSNR " in out and " dB before, " in out
     assert command(*words, "--sigma", 20, "--mode", "sample", "--sampling.steps", 5) == 0
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"p.png", "details"}
     details = {p.name for p in (tmp_path / "out" / "details").iterdir()}

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from tests.cli.conftest import Command
+from unnoise.data.decode import Fit
 
 
 def test_folders_and_arrays_hold_the_same_images(trained: Path, tmp_path: Path, command: Command) -> None:
@@ -20,9 +21,11 @@ def test_folders_and_arrays_hold_the_same_images(trained: Path, tmp_path: Path, 
 
 
 def test_image_to_image(trained: Path, tmp_path: Path, command: Command) -> None:
-    """The less strength, the more the images are like the one that they start from."""
+    """The less strength, the more the images are like the one that they start from, which is fitted to the run's size."""
     image = tmp_path / "p.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8)).save(image)
+    pixels = np.random.default_rng(0).integers(0, 255, (12, 20, 1), dtype=np.uint8)
+    Image.fromarray(pixels[..., 0]).save(image)
+    fitted = Fit((8, 8)).array(pixels[None])[0, :, :, 0].astype(float)
     errors = []
     for strength in (0.2, 0.9):
         out = tmp_path / f"{strength}"
@@ -30,7 +33,7 @@ def test_image_to_image(trained: Path, tmp_path: Path, command: Command) -> None
         assert sorted(p.name for p in (tmp_path / "v").iterdir()) == [f"{k:06d}.png" for k in range(3)]
         (tmp_path / "v").rename(out)
         found = np.stack([np.asarray(Image.open(p)) for p in out.iterdir()]).astype(float)
-        errors.append(np.square(found - np.asarray(Image.open(image))).mean())
+        errors.append(np.square(found - fitted).mean())
     assert errors[0] < errors[1] and (tmp_path / "v-grid.png").is_file()
 
 

@@ -36,8 +36,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder, out = tmp_path_factory.mktemp("runs") / "r", io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
         patch.setattr("unnoise.runs.progress.LINE_EVERY", 0.0)
-        patch.setattr(sys, "path", list(sys.path))
-        assert call(patch, "train", "digits", "--run", folder, *QUICK) == 0
+        assert call("train", "digits", "--run", folder, *QUICK) == 0
     return Finished(folder, out.getvalue().splitlines())
 
 
@@ -54,8 +53,11 @@ def test_lines_where_there_is_no_terminal(finished: Finished) -> None:
 
 
 def test_a_folder_with_a_broken_image(
-    tmp_path: Path, command: Command, refused: Callable[..., str], capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path: Path, command: Command, refused: Callable[..., str], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """It is named; training resumes also when the decoded images are gone from the cache."""
+    monkeypatch.setenv("UNNOISE_CACHE", str(tmp_path / "cache"))
     deep = tmp_path / "images" / "deep"
     deep.mkdir(parents=True)
     for k in range(30):
@@ -69,6 +71,7 @@ def test_a_folder_with_a_broken_image(
     assert "broken.jpg" in (tmp_path / "r" / "skipped.txt").read_text()
     assert "1 files can't be read" in refused(*words, "--run", tmp_path / "strict", "--strict")
     assert not (tmp_path / "strict").exists()
+    assert command("data", "clear") == 0
     assert command("train", "--resume", tmp_path / "r") == 0
 
 
@@ -150,8 +153,11 @@ def forget() -> None:
         del sys.modules[name]
 
 
-def test_a_network_of_ones_own(own_package: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trained, stopped, resumed in another process and sampled; its losses are those of a run that was never stopped."""
+@pytest.mark.parametrize("in_process", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_network_of_ones_own(
+    own_package: Path, command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], in_process: bool
+) -> None:
+    """Trained, stopped, resumed, also in another process, and sampled; its losses are those of a run that was never stopped."""
     update = TrainingProgress.update
 
     def stop_at_2(self: TrainingProgress, record: TrainingRecord) -> None:
@@ -166,9 +172,16 @@ def test_a_network_of_ones_own(own_package: Path, command: Command, monkeypatch:
     assert [p.name for p in list_checkpoints(own_package / "r" / "checkpoints")] == ["000002"]
     network = json.loads((own_package / "r" / "recipe.json").read_text())["recipe"]["network"]
     assert network == {"name": "mypackage.mynet:MyNet", "width": 8}
-    words = ["-P", "-m", "unnoise", "train", "--resume", "r"]  # -P: the current folder is not on the path already
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 0 and "going on from step 2 of 4" in done.stdout, done.stderr
+    forget()
+    if in_process:
+        assert command("train", "--resume", "r") == 0
+        out = capsys.readouterr().out
+    else:
+        words = ["-P", "-m", "unnoise", "train", "--resume", "r"]  # -P: the current folder is not on the path already
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=PATIENCE)
+        out = done.stdout
+        assert done.returncode == 0, done.stderr
+    assert "going on from step 2 of 4" in out
     losses = [RunFolder(own_package / name).read_losses() for name in ("whole", "r")]
     assert losses[0] is not None and losses[1] is not None and losses[0][0] == losses[1][0] == [1, 2, 3, 4]
     np.testing.assert_allclose(losses[1][1], losses[0][1], rtol=1e-5)

@@ -90,9 +90,9 @@ def write_accepted(folder: Path) -> dict[str, np.ndarray]:
     add("hidden.png", Image.fromarray(np.dstack([COLOUR, 0 * ALPHA])), np.full((H, W, 3), 255))
     palette = rgb.quantize(16)
     add("p.png", palette, np.asarray(palette.convert("RGB")))
-    seen_through = np.asarray(palette.convert("RGB")).copy()
-    seen_through[np.asarray(palette) == 3] = 255
-    add("p-transparent.png", palette, seen_through, transparency=3)
+    transparent = np.asarray(palette.convert("RGB")).copy()
+    transparent[np.asarray(palette) == 3] = 255
+    add("p-transparent.png", palette, transparent, transparency=3)
     bits = Image.fromarray(GREY > 127)
     add("bits.png", bits, np.repeat((255 * (GREY > 127))[..., None], 3, 2))
     add("wide.png", Image.fromarray(WIDE), np.repeat(np.round(WIDE / 257)[..., None], 3, 2))

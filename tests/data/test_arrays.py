@@ -87,6 +87,14 @@ def test_a_torch_dataset() -> None:
             from_dataset(wrong)
 
 
+def test_labels_that_do_not_fit() -> None:
+    """Every image has one or none has, and it is a number: else later images would have the labels of others."""
+    a, b, c = PIXELS[:3]
+    for wrong in ([a, (b, 1), (c, 0)], [(a, 0), b], [(a, "cat"), (b, "dog")]):
+        with pytest.raises(UserError, match="label"):
+            from_dataset(wrong)
+
+
 GIVEN = {
     "array": PIXELS,
     "grey array": PIXELS[..., 0],

@@ -57,9 +57,9 @@ def test_two_processes_decode_once(tmp_path: Path) -> None:
     )
     words = [sys.executable, "-c", code, str(folder), str(store)]
     running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=120)[0].split() for process in running]
-    assert sorted(int(count) for count, _ in said) == [0, 60]
-    assert said[0][1] == said[1][1] == ImageFolder(str(folder)).read(Fit((16, 16)), store).fingerprint()
+    outputs = [process.communicate(timeout=120)[0].split() for process in running]
+    assert sorted(int(count) for count, _ in outputs) == [0, 60]
+    assert outputs[0][1] == outputs[1][1] == ImageFolder(str(folder)).read(Fit((16, 16)), store).fingerprint()
 
 
 def test_an_interrupted_build_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,9 @@ def test_names_sources_and_images_in_python() -> None:
         source = as_source(data)
         assert isinstance(source, InMemory) and source.data is data
         assert np.array_equal(DataConfig(source).load().pixels, PIXELS)
+    for nothing in (123, None, iter(PIXELS)):
+        with pytest.raises(UserError, match=f"images are a path, .* not a {type(nothing).__name__}"):
+            as_source(nothing)
     for wrong in ("folder", "array", "shards", "memory"):  # kinds of sources that are not complete by their name alone
         with pytest.raises(UserError, match="neither a known data set nor a path"):
             as_source(wrong)

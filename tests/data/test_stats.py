@@ -24,7 +24,7 @@ def test_near_duplicates_across_the_split() -> None:
 def test_the_statistics_are_right() -> None:
     labels = np.array([0, 0, 1, 1, 1, 1])
     images = ImageDataset(PIXELS[[0, 1, 2, 3, 4, 0]], labels, ("cat", "dog"), skipped=("'x.jpg': truncated",))
-    said: dict[str, Any] = dict(describe(images, split(images, 0.3)))
-    assert said["classes"] == "2: 'cat': 2, 'dog': 4" and said["exact duplicates"].startswith("1 ")
+    found: dict[str, Any] = dict(describe(images, split(images, 0.3)))
+    assert found["classes"] == "2: 'cat': 2, 'dog': 4" and found["exact duplicates"].startswith("1 ")
     x = images.pixels / 127.5 - 1
-    assert f"mean {x.mean():.3f}, standard deviation {x.std():.3f}" in said["pixels on [-1, 1]"] and said["unreadable"] == "1"
+    assert f"mean {x.mean():.3f}, standard deviation {x.std():.3f}" in found["pixels on [-1, 1]"] and found["unreadable"] == "1"

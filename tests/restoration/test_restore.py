@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.restoration.priors import OPERATORS, make_prior
+from tests.restoration.priors import OPERATORS, SinglePixels, make_prior
 from unnoise.diffusion.gaussian import GaussianDenoiser
 from unnoise.diffusion.samplers import SAMPLERS
 from unnoise.diffusion.sampling import SamplingConfig
@@ -77,6 +77,17 @@ def test_samples_do_not_depend_on_their_company(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("unnoise.restoration.restore.MAX_PIXELS", 1)
     apart = restore(DENOISER, measurement, sampling=config(8), samples=5)
     torch.testing.assert_close(together.samples, apart.samples[:4], rtol=1e-4, atol=1e-5)
+
+
+def test_labels_go_with_their_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where next to nothing is measured, samples are those of each image's class, however many are made at once."""
+    label, shape = torch.tensor([4, 0, 2]), (1, 8, 8)
+    measurement = Measurement(torch.zeros(3, *shape), Identity(), torch.tensor(1e6), shape)
+    for max_pixels in (64**3, 1):
+        monkeypatch.setattr("unnoise.restoration.restore.MAX_PIXELS", max_pixels)
+        found = restore(SinglePixels(), measurement, sampling=config(10), samples=30, label=label)
+        torch.testing.assert_close(found.samples.mean((0, 2, 3, 4)), 0.1 * label, rtol=0, atol=0.1)
+        torch.testing.assert_close(found.mean.mean((1, 2, 3)), 0.1 * label, rtol=0, atol=0.1)
 
 
 def test_padded_size() -> None:

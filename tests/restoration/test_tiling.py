@@ -30,8 +30,9 @@ def test_tiles_cover_and_agree() -> None:
 
 def test_each_image_has_its_own_time_and_label() -> None:
     """In a batch of several tiles each."""
-    x, t = torch.randn(3, 1, 20, 27), torch.tensor([0.01, 0.2, 0.9])
-    torch.testing.assert_close(TiledDenoiser(SinglePixels(), (16, 16))(x, t), SinglePixels()(x, t), rtol=1e-4, atol=1e-5)
+    x, t, label = torch.randn(3, 1, 20, 27), torch.tensor([0.01, 0.2, 0.9]), torch.tensor([0, 9, 4])
+    tiled = TiledDenoiser(SinglePixels(), (16, 16))(x, t, label)
+    torch.testing.assert_close(tiled, SinglePixels()(x, t, label), rtol=1e-4, atol=1e-5)
 
 
 def test_tiles_with_a_measurement() -> None:

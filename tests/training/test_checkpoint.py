@@ -152,7 +152,9 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unnoise.runs.trainer.time.sleep", lambda _: None)
     monkeypatch.setattr(atomic, "flush", full)
     next(records)
-    with pytest.raises(UserError, match=r"step 3 can't be saved \(No space left on device\); the checkpoints before it are whole"):
+    with pytest.raises(
+        UserError, match=r"step 3 can't be saved \(No space left on device\); the checkpoints before it are whole"
+    ):
         records.close()
     assert len(tries) == 3
     assert not list(tmp_path.rglob("*.tmp*"))

@@ -4,6 +4,7 @@ Arrays that need unpickling are refused: nothing that a source holds is executed
 """
 
 import gzip
+import operator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -91,10 +92,23 @@ class InMemory(Source):
             raise UserError("the images of this run were given from Python and are not in its folder: give them again, "
                             "unnoise.resume(run, data=images)")  # fmt: skip
         if isinstance(self.data, ImageDataset):
-            return replace(self.data, store=fit.array(self.data.pixels), index=None)
+            if fit.size in (None, self.data.shape[1:]):
+                return self.data
+            return replace(self.data, store=fit.array(self.data.pixels), index=None, known_hashes=None)
         if isinstance(self.data, np.ndarray):
             return ImageDataset(fit.array(check_pixels(self.data, "the array")))
         return from_dataset(self.data, fit)
+
+    @property
+    def first_size(self) -> tuple[int, int]:
+        """(height, width) of the first image, as it was given."""
+        if isinstance(self.data, ImageDataset):
+            return self.data.shape[1:]
+        if isinstance(self.data, np.ndarray):
+            h, w = check_pixels(self.data, "the array").shape[1:3]
+        else:
+            h, w = from_dataset(self.data, first=1).shape[1:]
+        return h, w
 
 
 @dataclass(frozen=True)
@@ -137,27 +151,43 @@ def read_idx(path: Path) -> np.ndarray:
         raise UserError(f"'{path}' can't be read as an idx file ({e})") from e
 
 
-def from_dataset(dataset: Any, fit: Fit | None = None, classes: tuple[str, ...] = ()) -> ImageDataset:
-    """A `torch.utils.data.Dataset` of images, or of (image, label), read once into memory.
+def from_dataset(dataset: Any, fit: Fit | None = None, classes: tuple[str, ...] = (), first: int | None = None) -> ImageDataset:
+    """A `torch.utils.data.Dataset` of images, or of (image, label), read once into memory; of it the `first` (None: all).
 
-    An image is a Pillow one, a uint8 array (H, W) or (H, W, C), or a tensor (C, H, W), uint8 or in [0, 1]. All must come
-    to one size, by themselves or by `fit`. Raises UserError naming the first that does not fit.
+    An image is a Pillow one, a uint8 array (H, W) or (H, W, C), or a tensor (C, H, W), uint8 or in [0, 1]; a label is a whole
+    number from 0. All images must come to one size, by themselves or by `fit`. Raises UserError naming the first that does not
+    fit.
     """
     read: list[np.ndarray] = []
     labels: list[int] = []
-    for k in range(len(dataset)):
-        item = dataset[k]
+    for k in range(len(dataset) if first is None else min(first, len(dataset))):
+        try:
+            item = dataset[k]
+        except (KeyError, TypeError) as e:
+            raise UserError(f"item {k} of the dataset can't be read ({type(e).__name__}: {e}): give a sequence") from e
         image, label = (*item, None)[:2] if isinstance(item, tuple | list) else (item, None)
         pixels = _pixels(image, k)
         read.append((fit or Fit()).array(pixels[None])[0])
         if read[k].shape != read[0].shape:
             raise UserError(f"image {k} has shape {read[k].shape} where image 0 has {read[0].shape}: give a fit with a size")
+        if (label is None) != (len(labels) < k) and k:
+            raise UserError(f"image {k} has {'no' if label is None else 'a'} label, unlike image 0: give one to all or to none")
         if label is not None:
-            labels.append(int(label))
+            labels.append(_label(label, k))
     if not read:
         raise UserError("the dataset holds no images")
     names = classes or tuple(str(c) for c in range(max(labels, default=-1) + 1))
     return ImageDataset(np.stack(read), np.array(labels, dtype=np.int64) if labels else None, names)
+
+
+def _label(label: Any, k: int) -> int:
+    try:
+        number = operator.index(label)
+    except (TypeError, ValueError, RuntimeError):
+        number = -1
+    if number < 0:
+        raise UserError(f"the label of image {k} is {label!r}: give whole numbers from 0")
+    return number
 
 
 def _pixels(image: Any, k: int) -> np.ndarray:

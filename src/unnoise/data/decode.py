@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
 from unnoise.utils.errors import UserError, nearest
 
@@ -22,16 +22,6 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif"
 MAX_PIXELS = 64_000_000
 RESIZES = ("crop", "squash", "pad")
 GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L"})
-
-TRANSPOSES = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 File = Path | IO[bytes]
 
@@ -158,9 +148,11 @@ def _draft(opened: Image.Image, fit: Fit) -> tuple[float, float] | None:
 
 
 def _apply_orientation(image: Image.Image, orientation: int) -> Image.Image:
-    """Apply an EXIF orientation."""
-    method = TRANSPOSES.get(orientation)
-    return image if method is None else image.transpose(method)
+    """Upright, by the EXIF orientation of the file, which a resized image has lost."""
+    if orientation == 1:
+        return image
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    return ImageOps.exif_transpose(image)
 
 
 def _to_grey_or_colour(image: Image.Image, background: str) -> Image.Image:

@@ -11,7 +11,7 @@ Scales are float64; images keep their own dtype. A sampler of one's own is a few
     class MyDDIM(Sampler):
         def step(self, denoise, x_t, t, s, state, rng):
             x_hat = denoise(x_t, t)
-            return s.alpha * x_hat + s.sigma * (x_t - t.alpha * x_hat) / t.sigma, x_hat, None
+            return s.mix(x_hat, (x_t - t.alpha * x_hat) / t.sigma), x_hat, None
 """
 
 import math

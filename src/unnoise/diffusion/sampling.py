@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -136,8 +137,8 @@ def sample(
     """
     config = (config or SamplingConfig()).override(sampler, steps)
     rng = BatchRng(seed, range(shape[0]) if indices is None else indices)
-    parameter = next(denoiser.parameters(), torch.empty(0))
-    x = starting_point(denoiser, rng, torch.empty(shape, device=parameter.device), config.start)
+    tensor = next(chain(denoiser.parameters(), denoiser.buffers()), torch.empty(0))
+    x = starting_point(denoiser, rng, torch.empty(shape, device=tensor.device), config.start)
     for record in trajectory(config.guidance.wrap(denoiser), x, config, rng, label):
         x = record.x
     return x.clamp(-1, 1)

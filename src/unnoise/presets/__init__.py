@@ -2,7 +2,6 @@
 
 from unnoise.data.arrays import Digits, InMemory
 from unnoise.data.dataset import Source
-from unnoise.data.decode import Fit
 from unnoise.data.torchvision_sets import Cifar10, FashionMnist, FgvcAircraft, Mnist
 from unnoise.presets import digits, fashion_mnist, images, notebook
 from unnoise.recipe import Recipe
@@ -27,9 +26,10 @@ def find_preset(name: str) -> Recipe:
     return PRESETS[name]
 
 
-def preset_for(source: Source) -> str:
-    """The preset whose images are most like those of a source; that of images in memory is chosen by their size."""
+def preset_for(source: Source, size: int | tuple[int, int] | None = None) -> str:
+    """The preset whose images are most like those of a source; for images in memory, by `size` or their own."""
     if isinstance(source, InMemory):
-        side = max(source.read(Fit()).shape[1:])
+        sides = source.first_size if size is None else (size, size) if isinstance(size, int) else size
+        side = max(sides)
         return next((name for name, largest in MAX_SIDE.items() if side <= largest), "images")
     return FOR_SOURCES.get(type(source), "images")

@@ -23,7 +23,8 @@ from unnoise.data.pixels import HALF_RANGE
 from unnoise.diffusion.denoiser import Denoiser
 from unnoise.diffusion.sampling import SamplingConfig, SamplingRecord, trajectory
 from unnoise.diffusion.schedules import Schedule
-from unnoise.restoration.operators import Operator, Repeated, cosines
+from unnoise.restoration.noise import Noise, measured_variance
+from unnoise.restoration.operators import Mask, Operator, Repeated, cosines
 from unnoise.utils.errors import UserError
 from unnoise.utils.rng import BatchRng
 
@@ -67,6 +68,18 @@ class Measurement:
     variance: Tensor
     shape: tuple[int, int, int]
 
+    @classmethod
+    def of(cls, y: Tensor, operator: Operator, noise: Noise | None = None, channels: int | None = None) -> "Measurement":
+        """What y (B, C, h, w) measured by `operator` under `noise` (None: rounding to 8 bits); images of `channels`, else y's own.
+
+        What a mask leaves out of y counts for nothing, whatever stands there.
+        """
+        mask = None
+        if isinstance(operator, Mask):
+            y, mask = operator(y), operator.mask
+        shape = (channels or y.shape[1], *operator.image_size((y.shape[2], y.shape[3])))
+        return cls(y, operator, measured_variance(noise, y, mask), shape)
+
     def repeated(self, count: int) -> "Measurement":
         """The same batch `count` times."""
         y, variance = (
@@ -101,6 +114,7 @@ class PosteriorDenoiser(Denoiser):
         self.measurement, self.method = measurement, method
 
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None, **cond: Tensor) -> Tensor:
+        assert not cond, "posteriors take no conditioning of training"
         return self.method.estimate(self.denoiser, self.measurement, x_t, t, label)
 
 

@@ -6,7 +6,7 @@ restoration out.
 
 import io
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unnoise.data.pixels import HALF_RANGE, from_uint8, to_pil, to_uint8
-from unnoise.restoration.noise import ROUNDING, GaussianNoise, Noise, measured_variance, salt_and_pepper_mask
+from unnoise.restoration.noise import ROUNDING, GaussianNoise, Noise, salt_and_pepper_mask
 from unnoise.restoration.operators import BlockDCT, Blur, DecodedDCT, Downsample, Grey, Identity, Mask, Operator
 from unnoise.restoration.posteriors import Measurement
 from unnoise.utils.errors import UserError
@@ -56,8 +56,7 @@ class Task(ABC):
 
     def measure(self, y: Tensor) -> Measurement:
         """What a degraded image y (1, C, h, w) says of the clean one."""
-        shape = (y.shape[1], *self.clean_size((y.shape[2], y.shape[3])))
-        return Measurement(y, self.operator(), measured_variance(self.noise, y), shape)
+        return Measurement.of(y, self.operator(), self.noise)
 
     def check(self, channels: int, size: Size) -> Size:
         """The size of the image behind a degraded one of these `channels` and `size`. Raises UserError where it can't exist."""
@@ -105,10 +104,6 @@ class Inpaint(Task):
     def operator(self) -> Operator:
         return Mask(self.mask)
 
-    def measure(self, y: Tensor) -> Measurement:
-        operator, shape = self.operator(), (y.shape[1], y.shape[2], y.shape[3])
-        return Measurement(operator(y), operator, measured_variance(self.noise, y, self.mask), shape)
-
 
 @dataclass(frozen=True)
 class Upscale(Task):
@@ -155,8 +150,7 @@ class Colourise(Task):
         return Grey()
 
     def measure(self, y: Tensor) -> Measurement:
-        measured = super().measure(Grey()(y) if y.shape[1] == 3 else y)
-        return replace(measured, shape=(3, *measured.shape[1:]))
+        return Measurement.of(Grey()(y) if y.shape[1] == 3 else y, self.operator(), self.noise, channels=3)
 
     def check(self, channels: int, size: Size) -> Size:
         return super().check(3, size)

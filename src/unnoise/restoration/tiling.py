@@ -26,6 +26,7 @@ class TiledDenoiser(Denoiser):
         return [round(k * (length - tile) / max(1, count - 1)) for k in range(count)]
 
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None, **cond: Tensor) -> Tensor:
+        assert not cond, "conditioning of training can't be tiled"
         (h, w), (_, _, height, width) = self.size, x_t.shape
         if (height, width) == (h, w):
             x_hat: Tensor = self.denoiser(x_t, t, label)
