@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,13 +115,13 @@ PLAIN = {k: v for k, v in SMALL.items() if not k.startswith("network")} | {"trai
 
 
 @pytest.fixture
-def own_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with ownparts.py, importable in this test alone."""
     (tmp_path / "ownparts.py").write_text(PARTS)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "ownparts", raising=False)
     before = {kind: dict(table) for kind, table in TABLES.items()}
-    yield tmp_path  # type: ignore[misc]
+    yield tmp_path
     sys.modules.pop("ownparts", None)
     for kind, table in TABLES.items():
         table.clear()

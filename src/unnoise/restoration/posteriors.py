@@ -70,9 +70,9 @@ class Measurement:
 
     @classmethod
     def of(cls, y: Tensor, operator: Operator, noise: Noise | None = None, channels: int | None = None) -> "Measurement":
-        """What y (B, C, h, w) measured by `operator` under `noise` (None: rounding to 8 bits); images of `channels`, else y's own.
+        """From y (B, C, h, w), measured by `operator` under `noise` (None: rounding to 8 bits), of images of `channels`.
 
-        What a mask leaves out of y counts for nothing, whatever stands there.
+        Values of y that a mask leaves out are ignored.
         """
         mask = None
         if isinstance(operator, Mask):
