@@ -4,8 +4,8 @@
 
 In fp32 on one thread, through the command alone, so that the code behind it may change its shape: the loss of each of 60 steps
 of `digits` and of 12 steps on the first 64 photographs at 64x64; SHA-256 of the weights, of their averages, of the optimizer's
-state, of 32 samples, and of one restored image for each task. Tensors are hashed by their values, not their names. The bits are those of one kind of CPU and one
-version of torch: record both lists on one machine.
+state, of 32 samples, and of one restored image for each task. Tensors are hashed by their values, not their names. The bits are
+those of one kind of CPU and one version of torch: record both lists on one machine.
 """
 
 import argparse

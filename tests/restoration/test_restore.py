@@ -54,8 +54,10 @@ def test_not_linear() -> None:
     found = restore(DENOISER, measurement, DPS(), config(50), samples=1).samples[0]
     before = (clean - MEAN.float().reshape(1, *SHAPE)).square().mean()
     assert float((found - clean).square().mean() / before) < 0.3
+    unasked = restore(DENOISER, measurement, sampling=config(50), samples=1).samples[0]
+    assert torch.equal(unasked, found)  # the method that suits the operator
     with pytest.raises(UserError, match="choose dps"):
-        restore(DENOISER, measurement)
+        restore(DENOISER, measurement, MMPS())
 
 
 def test_a_part_of_a_larger_image() -> None:

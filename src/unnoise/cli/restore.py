@@ -197,7 +197,7 @@ class _Restoration:
         """Undo any other degradation."""
         from unnoise.restoration.posteriors import POSTERIORS
 
-        name = self.how.method or job.task.method
+        name = self.how.method or job.task.operator().method
         method, label = POSTERIORS[name](), self.model.restoration_label(self.how.label, 1)
         found = self.restorer.restore(job.task.measure(y), method, self.how.sample_count, self.how.seed, label, self.advance)
         h, w = job.task.shown_size((y.shape[2], y.shape[3]))

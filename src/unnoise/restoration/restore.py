@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unnoise.diffusion.denoiser import Denoiser
 from unnoise.diffusion.sampling import SamplingConfig, SamplingRecord, starting_point, trajectory
-from unnoise.restoration.posteriors import MMPS, Measurement, Posterior
+from unnoise.restoration.posteriors import POSTERIORS, Measurement, Posterior
 from unnoise.utils.errors import UserError
 from unnoise.utils.rng import BatchRng
 
@@ -69,13 +69,13 @@ def restore(
     label: Tensor | None = None,
     on_progress: OnProgress = ignore,
 ) -> Restored:
-    """Sample p(x | y) for a measurement of B images.
+    """Sample p(x | y) for a measurement of B images, by default with the method that suits its operator.
 
     Where x must be larger than the image, to fit a network, the measurement is of a part of it (`operator @ Crop(size)`); where
     x is larger than the network takes, give a `TiledDenoiser`. Sample k of image b depends on (seed, k, b) alone. Raises
     UserError for values that are not finite, a negative variance, or an operator that the method can't handle.
     """
-    sampling, method = sampling or SamplingConfig(), method or MMPS()
+    sampling, method = sampling or SamplingConfig(), method or POSTERIORS[measurement.operator.method]()
     y, shape = measurement.y, measurement.shape
     if samples < 1:
         raise UserError(f"at least 1 sample is needed, not {samples}")

@@ -8,7 +8,6 @@ import io
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -31,7 +30,6 @@ class Task(ABC):
     """One kind of degradation. `noise` is what was added after it."""
 
     noise: Noise | None = None
-    method: ClassVar[str] = "spectral"  # of POSTERIORS: the cheaper one, but where mmps was measured to be better
 
     @abstractmethod
     def operator(self) -> Operator:
@@ -97,7 +95,6 @@ class SaltAndPepper(Task):
 class Inpaint(Task):
     """Pixels are missing where `mask` (H, W) is 0."""
 
-    method: ClassVar[str] = "mmps"
     mask: Tensor
     noise: Noise | None = None
 
@@ -109,7 +106,6 @@ class Inpaint(Task):
 class Upscale(Task):
     """`factor` times fewer pixels on each side."""
 
-    method: ClassVar[str] = "mmps"
     factor: int = 4
     kind: str = "bicubic"
     noise: Noise | None = None
