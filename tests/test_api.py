@@ -192,3 +192,11 @@ def test_fit_holds_the_average_even_when_it_is_left() -> None:
     assert torch.equal(*weights[0.0]) and not torch.equal(*weights[0.1])
     with pytest.raises(un.UserError, match="give steps or minutes"):
         next(un.fit(denoiser, pixels))
+
+
+def test_fit_leaves_test_images_out() -> None:
+    from unnoise.training.fit import read_data
+
+    pixels = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1) * np.ones((1, 8, 8, 1), np.uint8)
+    images = read_data(un.ImageDataset(pixels, test=np.array([True, False, False, True])))
+    assert images.pixels[:, 0, 0, 0].tolist() == [1, 2]

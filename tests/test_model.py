@@ -83,6 +83,9 @@ def test_restoring_in_one_call(digits_run: Trainer) -> None:
     assert model.restore(torch.zeros(1, 1, 11, 13), samples=1).mean.shape == (1, 1, 11, 13)
     with pytest.raises(UserError, match="unknown label 'cat'"):
         model.restore(y, blur, label="cat")
+    for wrong, words in ((y[0], "not \\(1, 8, 8\\)"), (y.expand(16, 3, 8, 8), "they must agree")):
+        with pytest.raises(UserError, match=words):
+            model.restore(wrong)
 
 
 def test_images_are_read_as_the_run_needs_them(small_run: Trainer, tmp_path: Path) -> None:

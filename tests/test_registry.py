@@ -1,10 +1,12 @@
 """A user's own parts: registered or by path, they train, resume, reopen and sample; what is missing is named."""
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -232,3 +234,55 @@ def test_a_part_given_as_an_object_stays_that_object() -> None:
     assert override(Recipe(), {"schedule": part, "target": "velocity"}).schedule is part
     config = override(small(), {"network": torch.nn.Identity}).network
     assert config == ModuleConfig(torch.nn.Identity) and path_of(torch.nn.Identity) == to_json(config)["name"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"schedule": Linear}, r"the class Linear: give Linear\(\)"),
+        ({"network": torch.nn.Linear(1, 1)}, "built already: give its class"),
+        ({"network": torch.nn.Identity, "network.style.norm": "group"}, "unknown field 'network.style"),
+        ({"training.batch": {1, 2}}, "training.batch must be int"),
+    ],
+)
+def test_mistakes_in_python_are_sentences(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        override(small(), changes)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert override(small(), {"training.seed": np.int64(3)}).training.seed == 3
+
+
+@dataclass(frozen=True)
+class Knots(Linear):
+    """Fields of more kinds."""
+
+    knots: list[float] = dataclasses.field(default_factory=lambda: [0.0, 1.0])
+    kind: Literal["a", "b"] = "a"
+
+
+@dataclass(frozen=True)
+class Unkept(Linear):
+    """A field that no JSON holds."""
+
+    values: object = dataclasses.field(default_factory=object)
+
+
+def test_what_would_not_reopen_does_not_begin(tmp_path: Path) -> None:
+    """Before hours go into it: a field that JSON can't hold, a class that can't be found again."""
+    assert from_json(Schedule, to_json(Knots(knots=[0.5], kind="b"))) == Knots(knots=[0.5], kind="b")
+
+    @dataclass(frozen=True)
+    class Local(Linear):
+        pass
+
+    for part, words in ((Unkept(), "JSON can't hold"), (Local(), "is not there any more")):
+        with pytest.raises(UserError, match=words):
+            begin(tmp_path / "run", override(small(training__steps=1), {"schedule": part, "target": "velocity"}), quiet)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_name_belongs_to_its_module() -> None:
+    with pytest.raises(UserError, match=r"'linear' is that of the module 'other\.mod', and the name is taken by"):
+        find_part(Schedule, "linear", "other.mod")

@@ -1,20 +1,5 @@
 """The public names, and where each is defined: what `__init__.py` loads lazily, and what type checkers and editors read."""
 
-from .api import (
-    load as load,
-)
-from .api import (
-    read_image as read_image,
-)
-from .api import (
-    resume as resume,
-)
-from .api import (
-    train as train,
-)
-from .api import (
-    write_image as write_image,
-)
 from .data.arrays import (
     Array as Array,
 )
@@ -290,6 +275,21 @@ from .restoration.posteriors import (
 )
 from .restoration.restore import (
     Restored as Restored,
+)
+from .runs.api import (
+    load as load,
+)
+from .runs.api import (
+    read_image as read_image,
+)
+from .runs.api import (
+    resume as resume,
+)
+from .runs.api import (
+    train as train,
+)
+from .runs.api import (
+    write_image as write_image,
 )
 from .training.config import (
     TrainingConfig as TrainingConfig,

@@ -39,8 +39,8 @@ class Recipe:
         one = torch.ones((), dtype=torch.float64)
         c = self.target.coefficients(self.schedule.alpha(one), self.schedule.sigma(one))
         if not all(torch.isfinite(v) for v in c):
-            raise UserError("the target epsilon can't start from pure noise, where this schedule's alpha is 0: "
-                            "choose target velocity or flow")  # fmt: skip
+            raise UserError(f"the target {to_json(self.target)['name']} can't start from pure noise, where this schedule's alpha "
+                            "is 0: choose target velocity or flow")  # fmt: skip
         if self.data.augment and not self.network.takes_augmentation:
             raise UserError("this network takes no augmentation labels, so augmentation would leak into samples: "
                             "choose network unet, or data.augment 0")  # fmt: skip
@@ -89,7 +89,7 @@ VALUE = ""  # key of a value in a tree of changes; all other keys are fields
 def _change(part: Any, tree: dict[str, Any], where: str) -> Any:
     """The part with the fields in `tree` changed; `where` is its dotted name with a dot behind it."""
     if isinstance(part, ModuleConfig):
-        options = {name: node[VALUE] for name, node in tree.items()}
+        options = {name: _leaf(node, f"{where}{name}") for name, node in tree.items()}
         return from_json(NetworkConfig, {**to_json(part), **options}, where.rstrip("."))
     types = field_types(type(part)) if dataclasses.is_dataclass(part) else {}
     new = {}
@@ -105,12 +105,20 @@ def _change(part: Any, tree: dict[str, Any], where: str) -> Any:
     return dataclasses.replace(part, **new)
 
 
+def _leaf(node: dict[str, Any], path: str) -> Any:
+    """The value at a place that has no fields."""
+    deeper = [name for name in node if name != VALUE]
+    if deeper:
+        raise UserError(f"unknown field '{path}.{deeper[0]}': there are no fields so deep")
+    return node[VALUE]
+
+
 def _read(kind: Any, value: Any, fields: dict[str, Any], path: str) -> tuple[Any, dict[str, Any]]:
     """The new part or plain value at `path`, and those of its fields that are still to be changed."""
     if kind not in TABLES or isinstance(value, kind):
         return (value if kind in TABLES else from_json(kind, value, path)), fields
     if isinstance(value, type) and issubclass(value, nn.Module):
-        return ModuleConfig(value, tuple((k, v[VALUE]) for k, v in fields.items())), {}
+        return ModuleConfig(value, tuple((k, _leaf(v, f"{path}.{k}")) for k, v in fields.items())), {}
     if isinstance(value, str):  # with its fields at once: some may have no default
         value = {"name": value, **{k: v[VALUE] for k, v in fields.items() if v.keys() == {VALUE}}}
         fields = {k: v for k, v in fields.items() if v.keys() != {VALUE}}

@@ -21,6 +21,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
 from torch import nn
 
 from unnoise.data.dataset import Source
@@ -95,7 +96,7 @@ def find_part(kind: type, name: str, module: str | None = None, where: str = "pa
     Raises UserError naming the nearest name, or the import that is missing.
     """
     table = TABLES[kind]
-    if name in table:
+    if name in table and module in (None, table[name].__module__):
         return table[name]
     if ":" in name:
         module, _, attribute = name.partition(":")
@@ -111,6 +112,8 @@ def find_part(kind: type, name: str, module: str | None = None, where: str = "pa
             raise UserError(f"{where} '{name}' is no {kind.__name__}: derive it from unnoise.{kind.__name__}")
         return found
     if module is not None:
+        if name in table:
+            raise UserError(f"{where} '{name}' is that of the module '{module}', and the name is taken by {path_of(table[name])}")
         _import(module, name, where)
         if name in table:
             return table[name]
@@ -150,6 +153,15 @@ def _check_fields(part: type) -> None:
         raise UserError(f"{part.__name__} has a field '{reserved[0]}', which recipes use themselves: rename it")
 
 
+def check_reopens(part: Any) -> None:
+    """Raises UserError for a part of which JSON could not make the same part again, before hours go into it."""
+    try:
+        written = json.dumps(to_json(part))
+    except TypeError as e:
+        raise UserError(f"a part of the recipe has a field that JSON can't hold ({e}): keep numbers, texts and lists") from e
+    from_json(type(part), json.loads(written))
+
+
 def to_json(part: Any) -> Any:
     """A part as plain JSON: an object with its `name` if it is of a kind."""
     if isinstance(part, ModuleConfig):
@@ -160,7 +172,7 @@ def to_json(part: Any) -> Any:
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
         names = [f.name for f in dataclasses.fields(part) if f.metadata.get("json", True)]
         return {**({} if kind is None else _named(kind, type(part))), **{name: to_json(getattr(part, name)) for name in names}}
-    return [to_json(v) for v in part] if isinstance(part, tuple) else part
+    return [to_json(v) for v in part] if isinstance(part, tuple | list) else part
 
 
 def _named(kind: type, part: type) -> dict[str, str]:
@@ -175,14 +187,14 @@ def from_json(kind: Any, value: Any, where: str = "recipe") -> Any:
     if kind in TABLES:
         value = {"name": value} if isinstance(value, str) else value
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-            raise UserError(f"{where} must be one of {', '.join(TABLES[kind])}, not {json.dumps(value)}")
+            raise UserError(f"{where} must be one of {', '.join(TABLES[kind])}, not {_describe(value)}")
         kind = find_part(kind, value["name"], value.get("module"), where)
         value = {k: v for k, v in value.items() if k not in ("name", "module")}
         if issubclass(kind, nn.Module):
             return ModuleConfig(kind, tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in value.items()))
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
-            raise UserError(f"{where} must be an object with fields, not {json.dumps(value)}")
+            raise UserError(f"{where} must be an object with fields, not {_describe(value)}")
         hints = field_types(kind)
         for name in value:
             if name not in hints:
@@ -195,6 +207,18 @@ def field_types(kind: Any) -> dict[str, Any]:
     """The fields of a dataclass that JSON may hold, with their types."""
     hints = typing.get_type_hints(kind)
     return {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.metadata.get("json", True)}
+
+
+def _describe(value: Any) -> str:
+    """A value in a message; where it is nearly right, with what would be."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}: give {value.__name__}()"
+    if isinstance(value, nn.Module):
+        return f"a network that is built already: give its class, {type(value).__name__}"
+    try:
+        return json.dumps(value)
+    except TypeError:
+        return repr(value)
 
 
 def _plain(kind: Any, value: Any, where: str) -> Any:
@@ -210,9 +234,15 @@ def _plain(kind: Any, value: Any, where: str) -> Any:
                 return tuple(_plain(items[0], v, where) for v in value)
             if len(items) == len(value):
                 return tuple(_plain(i, v, where) for i, v in zip(items, value, strict=True))
+        if typing.get_origin(option) is list and isinstance(value, list):
+            return [_plain(typing.get_args(option)[0], v, where) for v in value]
+        if typing.get_origin(option) is typing.Literal and value in typing.get_args(option):
+            return value
         if option is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
         if option in (int, str, bool) and type(value) is option:
             return value
+        if option in (int, float) and isinstance(value, np.generic) and np.issubdtype(value.dtype, np.number):
+            return _plain(option, value.item(), where)
     wanted = " or ".join("nothing" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
-    raise UserError(f"{where} must be {wanted}, not {json.dumps(value)}")
+    raise UserError(f"{where} must be {wanted}, not {_describe(value)}")

@@ -56,3 +56,15 @@ def test_a_folder_again(trained: Path, tmp_path: Path, command: Command) -> None
     Image.fromarray(np.zeros((1, 1), np.uint8)).save(tmp_path / "c.png")
     assert command(*words[:-1], tmp_path / "new") == 2
     assert not (tmp_path / "new").exists()
+
+
+def test_what_degrades_is_not_what_is_told_of_it(trained: Path, tmp_path: Path, command: Command) -> None:
+    """`--sigma` is the noise that restoration expects, `--add-noise` what is added: 0 is none, whatever the seed."""
+    Image.fromarray(np.random.default_rng(0).integers(90, 160, (16, 24), dtype=np.uint8)).save(tmp_path / "p.png")
+    found = []
+    for seed in (0, 1):
+        out = tmp_path / f"out{seed}"
+        assert command("restore", trained, tmp_path / "p.png", "--task", "deblur", "--sigma", 20, "--add-noise", 0, "--samples", 1,
+                       "--sampling.steps", 2, "--seed", seed, "--out", out) == 0  # fmt: skip
+        found.append(np.asarray(Image.open(out / "details" / "p-degraded.png")))
+    assert np.array_equal(*found)

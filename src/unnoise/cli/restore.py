@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from unnoise.diffusion.sampling import SamplingConfig
     from unnoise.model import Model
     from unnoise.restoration.restore import Restored
+    from unnoise.restoration.restorer import Restorer
     from unnoise.restoration.tasks import Task
 
 MIN_SIGMA = 1e-3  # on [-1, 1]: an eighth of a grey level is no noise
@@ -113,11 +114,12 @@ def _refuse_overwriting(paths: list[Path], mask: Path | None, out: Path) -> None
 
 @dataclass(frozen=True)
 class _Job:
-    """An image read once: its pixels (H, W, C), what is to be done, and the white noise in it, if it is known or estimated."""
+    """An image read once: its pixels (H, W, C), the task, how to degrade it first, and its white noise, known or estimated."""
 
     path: Path
     pixels: "np.ndarray"
     task: "Task"
+    degradation: "Task | None"
     sigma: float | None
     estimated: bool
 
@@ -142,22 +144,23 @@ class _Restoration:
 
         pixels = self.model.read_pixels(path, any_channels=self.degradation.task == "colourise")
         task = self.degradation.as_task(path, self.model, self.sigma if self.sigma is not None else self.add_noise)
+        before = None if self.add_noise is None else self.degradation.as_task(path, self.model, self.add_noise)
         h, w, channels = pixels.shape
-        degraded = (h, w) if self.add_noise is None else task.degraded_size((h, w))
+        degraded = (h, w) if before is None else before.degraded_size((h, w))
         self.restorer.check_size(task.check(channels, degraded))
         self.model.restoration_label(self.how.label, 1)
         if not isinstance(task, Denoise) or not isinstance(task.noise, GaussianNoise | None):
-            return _Job(path, pixels, task, None, False)
+            return _Job(path, pixels, task, before, None, False)
         sigma = estimate_sigma(from_uint8(pixels[None])[0]) if task.noise is None else task.noise.sigma / HALF_RANGE
         if not sigma > MIN_SIGMA:
             raise UserError(
                 f"no noise to speak of in '{path}' (sigma {sigma * HALF_RANGE:.2g} of 255): say how much with --sigma"
             )
         matching_time(self.model.denoiser.schedule, sigma)
-        return _Job(path, pixels, task, sigma, task.noise is None)
+        return _Job(path, pixels, task, before, sigma, task.noise is None)
 
     @property
-    def restorer(self):  # type: ignore[no-untyped-def]
+    def restorer(self) -> "Restorer":
         return self.model.restorer(self.sampling)
 
     def run(self, number: int, job: _Job) -> None:
@@ -167,8 +170,8 @@ class _Restoration:
 
         start = time.perf_counter()
         y, clean = from_uint8(job.pixels[None]), None
-        if self.add_noise is not None:
-            y, clean = job.task.degrade(y, BatchRng(self.how.seed, [number], "added")), y
+        if job.degradation is not None:
+            y, clean = job.degradation.degrade(y, BatchRng(self.how.seed, [number], "added")), y
         x, std, said = self._restore(job, y) if job.sigma is None else self._denoise(job, y, job.sigma)
         if clean is not None:
             said += f"; {_psnr(y, x, clean)}"
@@ -266,9 +269,7 @@ def _psnr(y: "Tensor", x: "Tensor", clean: "Tensor") -> str:
     pairs = [("before", y)] if y.shape == clean.shape else []
 
     def decibels(p: "Tensor") -> float:
-        error = (
-            (p.clamp(-1, 1) - clean)[..., :h, :w] if p.shape == clean.shape else p.clamp(-1, 1)[..., :h, :w] - clean[..., :h, :w]
-        )
+        error = p.clamp(-1, 1)[..., :h, :w] - clean[..., :h, :w]
         return float(10 * (4 / error.double().square().mean()).log10())
 
     return "PSNR " + ", ".join(f"{decibels(p):.2f} dB {name}" for name, p in (*pairs, ("after", x)))

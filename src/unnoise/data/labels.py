@@ -36,6 +36,6 @@ def labels_for(label: str | None, classes: Sequence[str], indices: Sequence[int]
         return None
     if label is None:
         return torch.tensor([int(rng.stream(seed, "label", k).integers(len(classes))) for k in indices])
-    if label == EVERY and EVERY not in classes:
+    if label == EVERY and EVERY not in classes:  # a class of that name goes before
         return torch.tensor(list(indices)) % len(classes)
     return torch.full((len(indices),), class_index(label, classes))

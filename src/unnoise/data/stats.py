@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from unnoise.data.dataset import ImageDataset, OnDisk, Split
+from unnoise.data.pixels import HALF_RANGE
 
 NEAR = 4.0  # root mean square difference of two 16x16 thumbnails, of 255, below which they are near duplicates
 THUMBNAIL = 16
@@ -38,7 +39,7 @@ def _mean_and_std(images: ImageDataset) -> tuple[float, float]:
     """Of all pixels on [-1, 1]."""
     count = total = squares = 0.0
     for part in images.chunks():
-        x = part.astype(np.float64) / 127.5 - 1
+        x = part.astype(np.float64) / HALF_RANGE - 1
         count, total, squares = count + x.size, total + x.sum(), squares + np.square(x).sum()
     mean = total / count
     return mean, float(np.sqrt(max(0.0, squares / count - mean**2)))

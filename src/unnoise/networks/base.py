@@ -67,6 +67,11 @@ class ModuleConfig(NetworkConfig):
     options: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("name", "module"):
+            if name in self.parameters:
+                raise UserError(
+                    f"the constructor of {self.module.__name__} takes '{name}', which recipes use themselves: rename it"
+                )
         for name, _ in self.options:
             if name not in self.parameters or name in GIVEN:
                 own = [n for n in self.parameters if n not in GIVEN]

@@ -72,12 +72,18 @@ class Measurement:
     def of(cls, y: Tensor, operator: Operator, noise: Noise | None = None, channels: int | None = None) -> "Measurement":
         """From y (B, C, h, w), measured by `operator` under `noise` (None: rounding to 8 bits), of images of `channels`.
 
-        Values of y that a mask leaves out are ignored.
+        Values of y that a mask leaves out are ignored. Raises UserError where y is not what the operator gives.
         """
+        if y.ndim != 4:
+            raise UserError(f"images are (B, C, H, W), not {tuple(y.shape)}")
         mask = None
         if isinstance(operator, Mask):
             y, mask = operator(y), operator.mask
         shape = (channels or y.shape[1], *operator.image_size((y.shape[2], y.shape[3])))
+        measured = operator(torch.zeros(1, *shape, device=y.device)).shape[1:]
+        if measured != y.shape[1:]:
+            raise UserError(f"the operator measures {tuple(measured)} of images of {shape}, and y is {tuple(y.shape[1:])}: "
+                            "they must agree")  # fmt: skip
         return cls(y, operator, measured_variance(noise, y, mask), shape)
 
     def repeated(self, count: int) -> "Measurement":

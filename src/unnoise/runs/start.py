@@ -13,9 +13,9 @@ import torch
 
 from unnoise import __version__
 from unnoise.data.dataset import ImageDataset, split
-from unnoise.data.sources import as_source
 from unnoise.diffusion.gaussian import Moments
 from unnoise.recipe import Recipe, RunInfo
+from unnoise.registry import check_reopens, source_of
 from unnoise.run_folder import RunFolder
 from unnoise.runs.trainer import Trainer
 from unnoise.training import checkpoint
@@ -36,6 +36,7 @@ def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = Fal
     """
     say, folder = say if runtime.is_first else _silent, RunFolder(Path(path))
     runtime.on_first(folder.refuse_existing)
+    check_reopens(recipe)
     config = recipe.training
     if config.epochs is config.steps is config.minutes is None:
         raise UserError("training needs a budget: give training.steps or training.minutes")
@@ -54,7 +55,7 @@ def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = Fal
         return RunInfo(replace(recipe, training=tuned), images.shape, images.classes, fingerprint, runtime.device, bf16, compiled,
                        versions=VERSIONS, command=" ".join(sys.argv))  # fmt: skip
 
-    info = runtime.on_first(choose)
+    info = replace(runtime.on_first(choose), device=runtime.device)
     trainer = Trainer(folder, info, parts, runtime, say)
     runtime.on_first(lambda: _create(folder, info, images, parts.train))
     _describe(trainer, images)
@@ -71,13 +72,12 @@ def resume(path: Path | str, say: Say = print, cache: Path | None = None, runtim
     info = folder.read_info()
     if not checkpoint.list_checkpoints(folder.checkpoints) and folder.model.exists():
         raise UserError(f"'{path}' holds weights but no checkpoint to go on from: begin a new run in another folder")
-    if data is not None:
-        info = replace(info, recipe=replace(info.recipe, data=replace(info.recipe.data, source=as_source(data))))
-    images, fingerprint = load_images(info.recipe, cache, runtime)
+    recipe = info.recipe if data is None else replace(info.recipe, data=replace(info.recipe.data, source=source_of(data)))
+    images, fingerprint = load_images(recipe, cache, runtime)
     if images.shape != info.shape or (info.fingerprint and fingerprint != info.fingerprint):
         per_process = images.per_process or "-" in info.fingerprint
         hint = "; data read per process also needs as many processes as before" if per_process else ""
-        raise UserError(f"the data {info.recipe.data.source} is not what '{path}' was trained on: restore it, "
+        raise UserError(f"the data {recipe.data.source} is not what '{path}' was trained on: restore it, "
                         f"or begin a new run{hint}")  # fmt: skip
     info = replace(info, device=runtime.device)
     trainer = Trainer(folder, info, split(images, info.recipe.data.held_out), runtime, say)

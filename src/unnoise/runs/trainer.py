@@ -13,7 +13,6 @@ import torch
 
 from unnoise import figures
 from unnoise.data.dataset import Split
-from unnoise.data.labels import EVERY, labels_for
 from unnoise.data.pixels import to_uint8
 from unnoise.diffusion.denoiser import NetworkDenoiser
 from unnoise.evaluation.held_out import held_out_loss
@@ -49,8 +48,9 @@ class Trainer:
 
     def start(self) -> None:
         """Called once the state is as it should be before the first step of this process."""
-        if self.runtime.is_first:
-            self.loggers = [logger(self.folder, self.state.step) for logger in LOGGERS]
+        made: list[Logger] = []
+        self.runtime.on_first(lambda: made.extend(logger(self.folder, self.state.step) for logger in LOGGERS))
+        self.loggers = made  # of the first process alone
         if self.info.compiled and isinstance(self.state.model, NetworkDenoiser):
             self.state.model.compile_network()
 
@@ -99,8 +99,7 @@ class Trainer:
         count, runtime, step = self.config.sample_count, self.runtime, self.state.step
         each = math.ceil(count / runtime.world_size)
         indices = [(runtime.rank * each + k) % count for k in range(each)]
-        label = labels_for(EVERY if self.info.classes else None, self.info.classes, indices)
-        label = None if label is None else label.to(self.info.device)
+        label = torch.tensor(indices, device=self.info.device) % len(self.info.classes) if self.info.classes else None
         x = to_uint8(self.model.sample_batch(indices, self.config.seed, label=label))
         pixels = np.concatenate(runtime.gather(x))[:count]
         if runtime.is_first:

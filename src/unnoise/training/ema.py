@@ -86,9 +86,9 @@ def reconstruct(folder: Path, sigma_rel: float, step: int | None = None) -> dict
     if len(found) < 2:
         raise UserError(f"'{folder}' holds {len(found)} stored averages, and another needs at least two: "
                         "train with training.snapshots 16 and training.extra_ema 0.05")  # fmt: skip
-    least = min(width for _, width in found.values())
-    if not least <= sigma_rel < 0.28:
-        raise UserError(f"the stored averages make widths from {least:g} up to 0.28, not {sigma_rel:g}")
+    narrowest = min(width for _, width in found.values())
+    if not narrowest <= sigma_rel < 0.28:
+        raise UserError(f"the stored averages make widths from {narrowest:g} up to 0.28, not {sigma_rel:g}")
     ends = min(at for at, _ in found.values()), max(at for at, _ in found.values())
     last = ends[1] if step is None else step
     usable = {path: at for path, at in found.items() if at[0] <= last}

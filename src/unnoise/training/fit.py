@@ -10,7 +10,7 @@ from unnoise.data.decode import Fit
 from unnoise.data.sources import as_source
 from unnoise.diffusion.denoiser import Denoiser
 from unnoise.training.config import TrainingConfig
-from unnoise.training.loop import TrainingRecord, TrainState, train
+from unnoise.training.loop import TrainingRecord, TrainState, checkpoint_activations, train
 from unnoise.utils.errors import UserError
 from unnoise.utils.precision import bf16_pays
 from unnoise.utils.runtime import Runtime, choose_device
@@ -30,7 +30,9 @@ def fit(
     """Train `denoiser` in place, yielding a record after each step.
 
     `data` is a folder or other path, a uint8 array (N, H, W) or (N, H, W, C), a source, or a torch Dataset, read at `size`, a
-    side or (height, width). Give `steps` or `minutes`; all else is in `config`. Whenever the loop ends or is left, the denoiser
+    side or (height, width); a data set's own test images are left out. Give `steps` or `minutes`; `config` has the optimizer, the
+    learning rate and the like, but what it says of grids, checkpoints, averages beside `ema`, compiling and several processes is
+    for runs (`unnoise.train`). Whenever the loop ends or is left, the denoiser
     holds the average of its weights (`config.ema`; 0 keeps the weights themselves), in evaluation mode, as sampling should use
     it. Raises UserError for data that can't be read, and where no budget is given.
     """
@@ -39,11 +41,15 @@ def fit(
         config = replace(config, steps=steps, minutes=minutes)
     if config.epochs is config.steps is config.minutes is None:
         raise UserError("training needs a budget: give steps or minutes")
+    if config.batch == 0:
+        raise UserError("training.batch 0 measures a size, which is for runs: give a number")
     images = read_data(data, size)
     device = device or choose_device()
     bf16 = bf16_pays(device)[0] if config.precision == "auto" else config.precision == "bf16"
     denoiser.to(device)
     average = copy.deepcopy(denoiser).eval()
+    if config.activation_checkpointing:
+        checkpoint_activations(denoiser)
     state = TrainState(denoiser, average, config.build_optimizers(denoiser))
     try:
         yield from train(state, images, config, Runtime(device, bf16), flip)
@@ -53,7 +59,8 @@ def fit(
 
 
 def read_data(data: Any, size: int | tuple[int, int] | None = None) -> ImageDataset:
-    """The images of whatever data a user gives in Python, at `size`, by default the source's own."""
+    """The images of whatever data a user gives in Python, at `size`, by default the source's own; without its test images."""
     source = as_source(data)
     wanted = size or source.size
-    return source.read(Fit((wanted, wanted) if isinstance(wanted, int) else wanted))
+    images = source.read(Fit((wanted, wanted) if isinstance(wanted, int) else wanted))
+    return images if images.test is None else images.subset(~images.test)

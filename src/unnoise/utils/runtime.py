@@ -24,9 +24,9 @@ CONNECTION_LOST = ("closed by peer", "reset by peer", "gloo", "nccl")  # parts o
 
 
 def choose_device() -> str:
-    """The accelerator where there is one, else cpu. Not mps: it has no float64, in which schedules are computed."""
+    """cuda where there is one, else cpu. Not mps, which has no float64 for schedules; others were never tried."""
     found = torch.accelerator.current_accelerator(check_available=True)
-    return "cpu" if found is None or found.type == "mps" else found.type
+    return "cuda" if found is not None and found.type == "cuda" else "cpu"
 
 
 def available_cores() -> int:
@@ -59,7 +59,8 @@ class Runtime:
             torch.accelerator.set_device_index(index)
             device = f"{device}:{index}"
         backend = distributed.get_default_backend_for_device(device.partition(":")[0])
-        distributed.init_process_group(backend, timeout=TIMEOUT)
+        if not distributed.is_initialized():  # by an earlier call in this process
+            distributed.init_process_group(backend, timeout=TIMEOUT)
         return cls(device, rank=distributed.get_rank(), world_size=distributed.get_world_size())
 
     @property
