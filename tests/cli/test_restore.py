@@ -64,7 +64,7 @@ def test_what_degrades_is_not_what_is_told_of_it(trained: Path, tmp_path: Path, 
     found = []
     for seed in (0, 1):
         out = tmp_path / f"out{seed}"
-        assert command("restore", trained, tmp_path / "p.png", "--task", "deblur", "--sigma", 20, "--add-noise", 0, "--samples", 1,
-                       "--sampling.steps", 2, "--seed", seed, "--out", out) == 0  # fmt: skip
+        words = ["--task", "deblur", "--sigma", 20, "--add-noise", 0, "--samples", 1, "--sampling.steps", 2, "--seed", seed]
+        assert command("restore", trained, tmp_path / "p.png", *words, "--out", out) == 0
         found.append(np.asarray(Image.open(out / "details" / "p-degraded.png")))
-    assert np.array_equal(*found)
+    assert np.array_equal(found[0], found[1])
