@@ -137,7 +137,7 @@ def coverage(found: Restored, clean: Tensor, operator: Operator) -> float:
 def ours(model: Model, task: Task, y: Tensor, clean: Tensor, where: Tensor | None, a: argparse.Namespace) -> dict[str, float]:
     restorer = model.restorer(model.sampling(steps=a.steps))
     if not (isinstance(task, Denoise) and isinstance(task.noise, GaussianNoise)):
-        measurement, method = measure(task, y), POSTERIORS[a.method or task.method]()
+        measurement, method = measure(task, y), POSTERIORS[a.method or task.operator().method]()
         found = restorer.restore(measurement, method, a.samples)
         line = {"ours, mean": psnr(found.mean, clean, where), "ours, sample": psnr(found.samples[0], clean, where)}
         return line if a.samples < 2 else {**line, "coverage": coverage(found, clean, measurement.operator)}
