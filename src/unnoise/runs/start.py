@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = Fal
     parts = split(images, recipe.data.held_out)
 
     def choose() -> RunInfo:
-        build = lambda: recipe.build_state(images.shape, len(images.classes), runtime.device)  # noqa: E731
+        build = partial(recipe.build_state, images.shape, len(images.classes), runtime.device)
         tuned, bf16, compiled = autotune(recipe.training, build, parts.train, runtime, say)
         return RunInfo(replace(recipe, training=tuned), images.shape, images.classes, fingerprint, runtime.device, bf16, compiled,
                        versions=VERSIONS, command=" ".join(sys.argv))  # fmt: skip

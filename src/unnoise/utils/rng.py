@@ -30,7 +30,7 @@ def uniform(generator: np.random.Generator, count: int) -> Tensor:
 
 
 class BatchRng:
-    """The noise of some numbered images: image 17 sees the same draws whatever batch it is drawn in.
+    """The noise of some numbered images: image 17 gets the same numbers whatever batch it is sampled in.
 
     Each image has its own stream, read in order, one draw a call.
     """
