@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from unnoise.diffusion.denoiser import EDM
 from unnoise.presets import PRESETS
 from unnoise.recipe import Recipe, override
 from unnoise.runs.start import begin
 from unnoise.runs.trainer import Trainer
 
-SMALL = {"network.widths": [16, 32], "network.blocks": 1, "network.embedding": 32, "training.precision": "fp32",
-         "training.minutes": None, "sampling.steps": 4, "training.sample_count": 4}  # fmt: skip
+SMALL = {"target": EDM(0.75), "network": "unet", "network.widths": [16, 32], "network.blocks": 1, "network.embedding": 32,
+         "training.learning_rate": 1e-3, "training.precision": "fp32", "training.minutes": None, "training.sample_count": 4,
+         "sampling.steps": 4}  # fmt: skip
 
 
 def small(**changes: object) -> Recipe:

@@ -49,7 +49,7 @@ def test_precision_is_one_wrapper(small_run: Trainer) -> None:
     from dataclasses import replace
 
     info = replace(small_run.info, bf16=True)
-    model = Model.of(small_run.state.average, info)
+    model = Model.of(small_run.state.average, info, small_run.folder)
     assert isinstance(model.denoiser, AutocastDenoiser) and model.network is small_run.state.average.get_submodule("network")
     plain = small_run.model.sample_batch(range(4), label=torch.zeros(4, dtype=torch.long))
     close = model.sample_batch(range(4), label=torch.zeros(4, dtype=torch.long))

@@ -48,7 +48,7 @@ def test_every_named_part_survives(kind: type, name: str) -> None:
         ({"nothing.at.all": 1}, "unknown field"),
         ({"schedule": "flow", "target": "epsilon"}, "can't start from pure noise.*choose target velocity"),
         ({"training.times": "discrete"}, "schedule linear"),
-        ({"schedule": "linear", "schedule.timesteps": 10}, "at most 10"),
+        ({"schedule": "linear", "schedule.timesteps": 5}, "at most 5"),
     ],
 )
 def test_mistakes_are_named(changes: dict[str, object], words: str) -> None:

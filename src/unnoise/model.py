@@ -132,6 +132,9 @@ class Model:
         guidance = sampling.guidance
         if guidance.needs_labels and not self.info.classes:
             raise UserError("class guidance needs labels, and this run was trained without: choose sampling.guidance auto")
+        if guidance.needs_labels and not self.info.recipe.training.label_dropout:
+            raise UserError("class guidance needs a network that was trained without labels too, and this one always saw them "
+                            "(training.label_dropout 0): choose sampling.guidance auto")  # fmt: skip
         return guidance.wrap(self.denoiser, self.guide if guidance.needs_guide else None)
 
     def image_to_image(self, x: Tensor, strength: float, indices: Sequence[int], seed: int = 0,

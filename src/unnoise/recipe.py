@@ -37,8 +37,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         one = torch.ones((), dtype=torch.float64)
-        c = self.target.coefficients(self.schedule.alpha(one), self.schedule.sigma(one))
-        if not all(torch.isfinite(v) for v in c):
+        alpha, sigma = self.schedule.alpha(one), self.schedule.sigma(one)
+        if not isinstance(self.target, EDM) and not all(torch.isfinite(v) for v in self.target.coefficients(alpha, sigma)):
             raise UserError(f"the target {to_json(self.target)['name']} can't start from pure noise, where this schedule's alpha "
                             "is 0: choose target velocity or flow")  # fmt: skip
         if self.data.augment and not self.network.takes_augmentation:

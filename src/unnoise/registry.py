@@ -34,10 +34,10 @@ from unnoise.diffusion.schedules import SCHEDULES, Schedule
 from unnoise.diffusion.timesteps import SAMPLING_TIMES, TRAINING_TIMES, SamplingTimes, TrainingTimes
 from unnoise.networks.base import ModuleConfig, NetworkConfig
 from unnoise.networks.simple_unet import SimpleUnetConfig
-from unnoise.networks.unet import UNetConfig
+from unnoise.networks.unet import AutoUNet, UNetConfig
 from unnoise.utils.errors import UserError, nearest
 
-NETWORKS: dict[str, type[NetworkConfig]] = {"unet": UNetConfig, "simple-unet": SimpleUnetConfig}
+NETWORKS: dict[str, type[NetworkConfig]] = {"auto": AutoUNet, "unet": UNetConfig, "simple-unet": SimpleUnetConfig}
 
 TABLES: dict[type, dict[str, type]] = {  # of each kind; a network's may also hold nn.Module classes
     Source: SOURCES,

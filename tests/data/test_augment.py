@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.conftest import small
-from unnoise.data.augment import LABELS, augment
+from unnoise.data.augment import KINDS, LABELS, augment
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
 from unnoise.training.loop import train
@@ -17,9 +17,9 @@ from unnoise.utils.errors import UserError
 
 def only(kind: int, value: float, x: Tensor) -> tuple[Tensor, Tensor]:
     """One kind of augmentation alone, from the normal number `value`."""
-    u = torch.ones(len(x), LABELS)
+    u = torch.ones(len(x), KINDS)
     u[:, kind] = 0
-    return augment(x, u, torch.full((len(x), LABELS), value), 0.5)
+    return augment(x, u, torch.full((len(x), KINDS), value), 0.5)
 
 
 def ndtri(p: float) -> float:
@@ -39,16 +39,16 @@ def test_each_kind_does_what_it_says() -> None:
     near: dict[str, Any] = {"rtol": 0, "atol": 1e-4}
     augmented, labels = only(0, 0.0, x)
     torch.testing.assert_close(augmented, x.flip(3), **near)
-    assert labels[0].tolist() == [1, 0, 0, 0, 0, 0]
+    assert labels[0].tolist() == [1, 0, 0, 0, 0, 0, 0]
     quarter, labels = only(2, ndtri(0.75), x)  # angle = 2 pi 0.75 - pi
-    assert float(labels[0, 2]) == pytest.approx(math.pi / 2, abs=1e-5)
+    assert labels[0, 2:4].tolist() == pytest.approx([-1, 1], abs=1e-5)  # cos - 1 and sin: near 0 for small turns, no jump at pi
     torch.testing.assert_close(quarter, torch.rot90(x, -1, (2, 3)), **near)
     wide = torch.randn(1, 1, 8, 12)
     half, _ = only(2, ndtri(1 - 1e-12), wide)
     torch.testing.assert_close(half, wide.flip(2, 3), **near)
     right, labels = only(4, 2.0, x)  # 0.125 * 2 * 8 = 2 pixels
     torch.testing.assert_close(right[..., 2:], x[..., :-2], **near)
-    assert float(labels[0, 4]) == pytest.approx(0.25)
+    assert float(labels[0, 5]) == pytest.approx(0.25)
     down, _ = only(5, 1.0, x)
     torch.testing.assert_close(down[..., 1:, :], x[..., :-1, :], **near)
 
@@ -72,8 +72,24 @@ def test_scale_and_stretch_are_about_the_middle() -> None:
 
 def test_each_kind_happens_as_often_as_asked() -> None:
     torch.manual_seed(0)
-    _, labels = augment(torch.randn(4000, 1, 4, 4), torch.rand(4000, 6), torch.randn(4000, 6), 0.12)
-    torch.testing.assert_close((labels != 0).float().mean(0), torch.full((6,), 0.12), rtol=0, atol=0.02)
+    _, labels = augment(torch.randn(4000, 1, 40, 40), torch.rand(4000, KINDS), torch.randn(4000, KINDS), 0.12)
+    torch.testing.assert_close((labels != 0).float().mean(0), torch.full((LABELS,), 0.12), rtol=0, atol=0.02)
+
+
+def test_small_images_are_shifted_by_whole_pixels() -> None:
+    """Every pixel of a shifted small image is one of the original's."""
+    x = torch.rand(64, 1, 8, 8)
+    u, z = torch.ones(64, KINDS), torch.randn(64, KINDS)
+    u[:, 4:] = 0
+    shifted, labels = augment(x, u, z, 0.5)
+    pixels = labels[:, 5:] * 8
+    torch.testing.assert_close(pixels, pixels.round())
+    assert (pixels != 0).any()
+    for k in range(64):
+        assert torch.cdist(shifted[k].reshape(-1, 1), x[k].reshape(-1, 1)).amin(1).max() < 1e-5
+    large, labels = augment(torch.rand(64, 1, 40, 40), u, z, 0.5)
+    pixels = labels[:, 5:] * 40
+    assert (pixels - pixels.round()).abs().max() > 0.1
 
 
 def test_training_gives_the_network_the_labels() -> None:

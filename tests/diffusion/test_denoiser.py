@@ -25,7 +25,7 @@ def test_the_true_output_gives_the_true_image(name: str, schedule: Schedule) -> 
     truth = {
         "epsilon": EPS,
         "x0": X,
-        "velocity": alpha * EPS - sigma * X,
+        "velocity": (alpha * EPS - sigma * X) / (alpha**2 + sigma**2).sqrt(),
         "flow": EPS - X,
         "edm": (X - skip * x_t) * (alpha**2 * s**2 + sigma**2).sqrt() / (sigma * s),
     }[name]

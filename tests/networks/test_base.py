@@ -21,12 +21,12 @@ def test_network_contract(name: str, classes: int) -> None:
     network = config.build(1, (16, 32), classes).eval()
     for p in network.parameters():  # a branch that begins at zero would hide what is behind it
         torch.nn.init.normal_(p, std=0.05)
-    cond = {"augment_labels": torch.randn(3, 6)} if config.takes_augmentation else {}
+    cond = {"augment_labels": torch.randn(3, 7)} if config.takes_augmentation else {}
     x, c, label = torch.randn(3, 1, 16, 32), torch.tensor([0.1, 1.0, 2.0]), torch.tensor([0, 1, 2]) if classes else None
     out = network(x, c, label)
     assert out.shape == x.shape
     if cond:
-        torch.testing.assert_close(network(x, c, label, torch.zeros(3, 6)), out)
+        torch.testing.assert_close(network(x, c, label, torch.zeros(3, 7)), out)
         assert not torch.allclose(network(x, c, label, **cond), out)
     torch.testing.assert_close(out[1:2], network(x[1:2], c[1:2], None if label is None else label[1:2]), rtol=1e-3, atol=1e-3)
     if classes and config.takes_labels:

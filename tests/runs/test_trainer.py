@@ -1,6 +1,7 @@
 """A run that is trained: it resumes exactly, samples what it saved, and stops where it was told to."""
 
 import dataclasses
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from unnoise.model import Model
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
 from unnoise.runs.start import begin, resume
+from unnoise.runs.trainer import snapshot_due, stopped_falling
 from unnoise.training import checkpoint
 from unnoise.training.optimizers import NAMES
 from unnoise.utils.atomic import read_records
@@ -48,7 +50,7 @@ def test_save_load_sample_gives_the_same_bits(tmp_path: Path) -> None:
     list(run.train())
     bare = tmp_path / "bare"
     bare.mkdir()
-    for name in ("recipe.json", "model.safetensors"):
+    for name in ("recipe.json", "model.safetensors", "moments.safetensors"):
         (bare / name).write_bytes((tmp_path / "run" / name).read_bytes())
     model = Model.load(bare)
     assert model.info.recipe == run.info.recipe
@@ -61,8 +63,44 @@ def test_minutes_fix_the_number_of_steps(tmp_path: Path) -> None:
     run = begin(tmp_path / "run", small(training__minutes=0.04), quiet)
     records = list(run.train())
     assert records[-1].total == records[-1].step == run.info.total_steps
-    assert any(r.total is None for r in records[:3])
+    assert records[0].total is None and records[1].total is not None
     assert f'"total_steps": {len(records)}' in (tmp_path / "run" / "recipe.json").read_text()
+
+
+def test_an_open_training_goes_on_until_it_is_asked_to_end(tmp_path: Path) -> None:
+    """Then the rate falls to 0, averages and an early one for guidance are there, and it resumes to the same end."""
+    run = begin(tmp_path, small(training__snapshots=4, training__extra_ema=[0.05], training__warmup=10), quiet)
+    records = []
+    for record in run.train():
+        records.append(record)
+        if record.step == 100:
+            assert run.is_open and record.total is None
+            assert run.end_soon() == 10 and not run.is_open
+        if record.step == 105:
+            break
+    assert {r.learning_rate for r in records[40:100]} == {1e-3} and records[104].learning_rate == pytest.approx(0.6e-3)
+    assert (tmp_path / "guide.safetensors").exists() and len(list((tmp_path / "snapshots").iterdir())) == 6  # 64, 76, 90; two widths
+    again = list(resume(tmp_path, quiet).train())
+    assert [r.step for r in again] == [*range(106, 111)] and again[-1].learning_rate == pytest.approx(0.1e-3)
+
+
+def test_a_training_ends_where_the_held_out_loss_stops_falling(tmp_path: Path) -> None:
+    run = begin(tmp_path, small(training__stop_when="plateau", training__sample_every=1e-9), quiet)
+    losses = iter([1 / (1 + k) for k in range(8)] + [0.2] * 99)
+    run.measure = lambda: run._held_out.append(next(losses))  # type: ignore[method-assign]
+    run.sample_grid = lambda: None  # type: ignore[method-assign]
+    assert 8 < len(list(islice(run.train(), 1000))) < 300 and run.state.decay_from is not None
+
+
+def test_what_has_stopped_falling() -> None:
+    falling = [1 / k for k in range(1, 31)]
+    assert not stopped_falling(falling) and not stopped_falling([0.5] * 8)
+    assert stopped_falling([*falling, *[falling[-1]] * 15]) and not stopped_falling([*falling, *[falling[-1]] * 14, 0.03])
+
+
+def test_averages_of_an_open_training_are_stored_four_times_per_doubling() -> None:
+    assert [k for k in range(1, 300) if snapshot_due(k, None, 16)] == [64, 77, 91, 108, 128, 153, 182, 216, 256]
+    assert [k for k in range(1, 101) if snapshot_due(k, 100, 4)] == [25, 50, 75, 100] and not snapshot_due(64, None, 0)
 
 
 def test_one_image_is_enough(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_activation_checkpointing_keeps_the_gradient(network: str) -> None:
     changes = {"network": network, "network.widths": [16, 32], "data.labels": network == "unet"}
     found = []
     for activation_checkpointing in (False, True):
-        recipe = override(PRESETS["digits"], changes | {"training.activation_checkpointing": activation_checkpointing})
+        recipe = override(small(), changes | {"training.activation_checkpointing": activation_checkpointing})
         images = recipe.data.load()
         model = recipe.build_state(images.shape, len(images.classes), "cpu").model.train()
         batch = Batches(images, recipe.training, model.schedule)(0)

@@ -82,7 +82,7 @@ def test_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "FORMAT", 2)
         save(tmp_path, 1)
-    with pytest.raises(UserError, match="has format 2 and this version of unnoise reads 3"):
+    with pytest.raises(UserError, match="has format 2 and this version of unnoise reads 4"):
         checkpoint.load_newest(tmp_path, *parts(5), quiet)
 
 

@@ -10,13 +10,23 @@ from unnoise.training.config import TrainingConfig
 
 
 def test_rate_rises_stays_and_falls_to_zero() -> None:
-    config = TrainingConfig(steps=100, warmup=10, decay=0.4, learning_rate=1.0)
-    rates = [config.learning_rate_at(k, 100) for k in range(101)]
-    assert rates[0] == pytest.approx(0.1) and rates[9] == rates[59] == 1 and rates[80] == pytest.approx(0.5)
-    assert rates[100] == 0
+    config = TrainingConfig(warmup=10, decay=0.4, learning_rate=1.0)
+    rates = [config.learning_rate_at(k, 1000) for k in range(1001)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == rates[599] == 1 and rates[800] == pytest.approx(0.5)
+    assert rates[1000] == 0
+    assert config.learning_rate_at(1, 100) == pytest.approx(2 / 3)  # the rise takes 3 % of the steps at most
+    assert config.learning_rate_at(4, None) == 0.5 and config.learning_rate_at(9999, None) == 1
     cosine, constant = (dataclasses.replace(config, lr_schedule=name, warmup=0) for name in ("cosine", "constant"))
     assert [cosine.learning_rate_at(k, 100) for k in (0, 50, 100)] == pytest.approx([1, 0.5, 0])
     assert {constant.learning_rate_at(k, 100) for k in range(101)} == {1}
+
+
+def test_an_open_training_ends_with_a_short_fall() -> None:
+    """From where it is asked to end, whatever `decay` says."""
+    config = TrainingConfig(warmup=0, decay=0.4, learning_rate=1.0)
+    rates = [config.learning_rate_at(k, 110, decay_from=100) for k in range(111)]
+    assert set(rates[:100]) == {1.0}
+    assert rates[100:] == pytest.approx([1 - k / 10 for k in range(11)])
 
 
 def test_the_notebooks_recipe_shows_each_choice() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 Changes = dict[str, Any]
 
+STARTED = time.perf_counter()  # when the command did, nearly: this module is among the first that it imports
 OWN = {"training.steps": "--steps", "training.minutes": "--minutes", "training.epochs": "--training.epochs",
        "training.batch": "--batch", "training.seed": "--seed", "data.size": "--size", "data.source.root": "--root",
        "data.source.download": "--download"}  # fmt: skip

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from tyro.conf import Positional, arg
 
-from unnoise.cli.options import Changes, data_changes, say, whole_number
+from unnoise.cli.options import STARTED, Changes, data_changes, say, whole_number
 from unnoise.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,15 +14,17 @@ if TYPE_CHECKING:
 
 
 def train(
-    preset: Annotated[Positional[str | None], arg(help="a preset: digits, fashion-mnist, images, notebook")] = None,
-    data: Annotated[str | None, arg(help="a data set's name, a folder of images, or an .npz")] = None,
+    what: Annotated[Positional[str | None], arg(help="images (a folder, an .npz, a data set's name), or a preset: digits, "
+                                                     "fashion-mnist, images, notebook")] = None,
+    data: Annotated[str | None, arg(help="images for a preset: a folder, an .npz, or a data set's name")] = None,
     root: Annotated[str | None, arg(help="the folder that holds a published data set, e.g. fgvc-aircraft-2013b")] = None,
     download: Annotated[bool, arg(help="fetch a published data set if it is not there")] = False,
-    size: Annotated[str | None, arg(help="height and width of the images: 64 or 48,64")] = None,
+    size: Annotated[str | None, arg(help="height and width: 64 or 48,64; the images' own by default, 64 at most")] = None,
     run: Annotated[Path | None, arg(help="folder to write to; runs/NAME by default")] = None,
     resume: Annotated[Path | None, arg(help="go on with this run; takes no other option")] = None,
     steps: Annotated[int | None, arg(help="train for this many steps")] = None,
-    minutes: Annotated[float | None, arg(help="train for this long; the number of steps is measured")] = None,
+    minutes: Annotated[float | None, arg(help="be done, last samples included, after this long")] = None,
+    stop_when: Annotated[str | None, arg(help="plateau: end when the held-out loss has stopped falling")] = None,
     batch: Annotated[str | None, arg(help="images per step; auto: the size that trains fastest, measured before")] = None,
     seed: Annotated[int | None, arg(help="of all random numbers")] = None,
     labels: Annotated[str | None, arg(help="folder: the first sub-folder is the class; none: train without")] = None,
@@ -33,27 +35,28 @@ def train(
 ) -> int:
     """Train a model on images, or go on with a run that stopped.
 
+    Without --steps or --minutes images of your own train until Ctrl-C, which ends with a short fall of the learning rate (again:
+    at once). The network is chosen by measurement: for the speed of this machine, the time, the size and number of images.
+
     Parts go by --schedule, --target, --network, --loss, --sampler and --resize (a wrong name is answered with the valid ones; a
     part of your own is package.module:Class), any other field of the recipe by its dotted name, e.g. --network.widths 32,64;
     `unnoise info PRESET` shows them all.
 
-    Examples: unnoise train digits --minutes 2
-              unnoise train --data my/photos --size 64 --minutes 60
+    Examples: unnoise train my/photos
+              unnoise train my/photos --size 64 --minutes 60
               unnoise train digits --schedule cosine --target velocity --sampling.steps 30
               unnoise train --resume runs/photos
     """
     from unnoise.data.folder import ImageFolder
-    from unnoise.presets import find_preset, preset_for
     from unnoise.recipe import override
 
     if resume is not None:
         return _run(None, resume, cache=cache)
-    given = data_changes(data, root, download, size)
-    chosen = preset or (preset_for(given["data.source"]) if data else "digits")
-    recipe = find_preset(chosen)
+    chosen, name, recipe = _recipe(what, data, root, download, size)
     batch_size = 0 if batch == "auto" else None if batch is None else whole_number(batch, "--batch is auto or a number")
-    numbers = {"training.steps": steps, "training.minutes": minutes, "training.batch": batch_size, "training.seed": seed}
-    asked: Changes = {k: v for k, v in numbers.items() if v is not None} | given
+    numbers = {"training.steps": steps, "training.minutes": minutes, "training.batch": batch_size, "training.seed": seed,
+               "training.stop_when": stop_when}  # fmt: skip
+    asked: Changes = {k: v for k, v in numbers.items() if v is not None}
     if labels == "folder":
         asked["data.source.subfolders"] = True
     elif labels == "none":
@@ -65,10 +68,29 @@ def train(
     recipe = override(recipe, asked | (changes or {}))
     if recipe.data.source == ImageFolder():
         raise UserError(f"the preset '{chosen}' needs images: give --data FOLDER")
-    if preset is None:
+    if what != chosen:
         say(f"the preset '{chosen}' ('unnoise info {chosen}' shows it)")
-    name = Path(data).stem if data else None
-    return _run(recipe, run or Path("runs") / (name or chosen), strict, cache)
+    return _run(recipe, run or Path("runs") / name, strict, cache)
+
+
+def _recipe(what: str | None, data: str | None, root: str | None, download: bool,
+            size: str | None) -> "tuple[str, str, Recipe]":  # fmt: skip
+    """The preset's name, a name for the run, and the recipe, from what to train (images or a preset) and where the images are."""
+    from unnoise.presets import PRESETS, find_preset, recipe_for
+    from unnoise.recipe import override
+
+    if what is not None and what not in PRESETS:
+        if data is not None:
+            find_preset(what)  # refuses it
+        what, data = None, what
+    given = data_changes(data, root, download, size)
+    source = given.pop("data.source", None)
+    if source is None:
+        chosen = what or "digits"
+        return chosen, chosen, override(find_preset(chosen), given)
+    asked = given.get("data.size")
+    chosen, recipe = recipe_for(source, what, tuple(asked) if asked else None)
+    return chosen, Path(str(data)).stem or "images", override(recipe, given)
 
 
 def begin_run(folder: Path, recipe: "Recipe") -> int:
@@ -84,7 +106,7 @@ def _run(recipe: "Recipe | None", folder: Path, strict: bool = False, cache: Pat
 
     runtime = Runtime.join()
     with runtime.guard():
-        trainer = resume(folder, say, cache, runtime) if recipe is None else begin(folder, recipe, say, strict, cache, runtime)
+        trainer = resume(folder, say, cache, runtime) if recipe is None else begin(folder, recipe, say, strict, cache, runtime, STARTED)
         if signal := follow(trainer):
             return 128 + signal
         runtime.leave()

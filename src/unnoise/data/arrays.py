@@ -28,6 +28,9 @@ class Digits(Source):
         pixels = np.round(raw.images / 16 * 255).astype(np.uint8)
         return ImageDataset(fit.array(pixels[..., None]), raw.target.astype(np.int64), tuple("0123456789"))
 
+    def own_size(self) -> tuple[int, int] | None:
+        return 8, 8
+
 
 @dataclass(frozen=True)
 class Array(Source):
@@ -47,6 +50,10 @@ class Array(Source):
             raise UserError(f"'{self.path}' has labels of shape {labels.shape} for {len(pixels)} images: give one each")
         names, index = np.unique(labels, return_inverse=True)
         return ImageDataset(pixels, index.astype(np.int64), tuple(str(n) for n in names))
+
+    def own_size(self) -> tuple[int, int] | None:
+        h, w = check_pixels(self._arrays()[0], f"'{self.path}'").shape[1:3]
+        return h, w
 
     def _arrays(self) -> tuple[np.ndarray, np.ndarray | None]:
         try:
@@ -99,9 +106,8 @@ class InMemory(Source):
             return ImageDataset(fit.array(check_pixels(self.data, "the array")))
         return from_dataset(self.data, fit)
 
-    @property
-    def first_size(self) -> tuple[int, int]:
-        """(height, width) of the first image, as it was given."""
+    def own_size(self) -> tuple[int, int] | None:
+        """That of the first image, as it was given."""
         if isinstance(self.data, ImageDataset):
             return self.data.shape[1:]
         if isinstance(self.data, np.ndarray):
@@ -121,10 +127,7 @@ class Idx(Source):
     path: str = ""
 
     def read(self, fit: Fit, cache: Path | None = None) -> ImageDataset:
-        path = Path(self.path)
-        files = sorted(f for f in path.iterdir() if "images" in f.name and "idx3" in f.name) if path.is_dir() else [path]
-        if not files:
-            raise UserError(f"no idx files in '{path}': looked for names like train-images-idx3-ubyte.gz")
+        path, files = Path(self.path), self._files()
         parts = [read_idx(f) for f in files]
         if any(p.ndim != 3 for p in parts):
             raise UserError(f"'{files[0]}' does not hold images: it has {parts[0].ndim} dimensions where images have 3")
@@ -136,6 +139,17 @@ class Idx(Source):
             raise UserError(f"'{path}' has {len(labels)} labels for {len(pixels)} images")
         classes = () if labels is None else tuple(str(c) for c in range(int(labels.max()) + 1))
         return ImageDataset(fit.array(pixels), labels, classes, is_test if is_test.any() and not is_test.all() else None)
+
+    def own_size(self) -> tuple[int, int] | None:
+        shape = read_idx(self._files()[0]).shape
+        return (shape[1], shape[2]) if len(shape) == 3 else None
+
+    def _files(self) -> list[Path]:
+        path = Path(self.path)
+        files = sorted(f for f in path.iterdir() if "images" in f.name and "idx3" in f.name) if path.is_dir() else [path]
+        if not files:
+            raise UserError(f"no idx files in '{path}': looked for names like train-images-idx3-ubyte.gz")
+        return files
 
 
 def read_idx(path: Path) -> np.ndarray:

@@ -10,23 +10,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-LABELS = 6  # x flip, log scale, angle, log stretch, shift across, shift down
+KINDS = 6  # flip, scale, rotation, stretch, shift across, shift down
+LABELS = 7  # flip, log scale, cos(angle) - 1, sin(angle), log stretch, shift across, shift down
+WHOLE_PIXELS = 32  # sides of at most so many pixels are shifted by whole ones: between them there is little else to see
 
 
 def augment(x: Tensor, u: Tensor, z: Tensor, probability: float) -> tuple[Tensor, Tensor]:
-    """Augment x (B, C, H, W), given uniform u (B, 6) and standard normal z (B, 6): gives the images and their labels (B, 6).
+    """Augment x (B, C, H, W), given uniform u (B, 6) and standard normal z (B, 6): gives the images and their labels (B, 7).
 
-    Distributions as in the paper's table 6: scale and stretch 2^(0.2 z), angles uniform, shifts 0.125 z of the side. Beyond its
-    edges the image is mirrored.
+    Distributions as in the paper's table 6: scale and stretch 2^(0.2 z), angles uniform, shifts 0.125 z of the side, whole pixels
+    on sides of at most 32. Beyond its edges the image is mirrored.
     """
     applied = (u < probability).to(x)
     flip = applied[:, 0]
     scale, stretch = (0.2 * math.log(2) * z[:, k].to(x) * applied[:, k] for k in (1, 3))
     angle = (2 * math.pi * torch.special.ndtr(z[:, 2]) - math.pi).to(x) * applied[:, 2]
-    across, down = (0.125 * z[:, k].to(x) * applied[:, k] for k in (4, 5))
+    across, down = (_shift(z[:, k].to(x), side) * applied[:, k] for k, side in ((4, x.shape[3]), (5, x.shape[2])))
     x = functional.grid_sample(x, _grid(x, flip, scale, angle, stretch, across, down), padding_mode="reflection",
                                align_corners=False)  # fmt: skip
-    return x, torch.stack([flip, scale, angle, stretch, across, down], dim=1)
+    return x, torch.stack([flip, scale, angle.cos() - 1, angle.sin(), stretch, across, down], dim=1)
+
+
+def _shift(z: Tensor, side: int) -> Tensor:
+    """As a fraction of the side, whole pixels of a small one."""
+    shift = 0.125 * z
+    return (shift * side).round() / side if side <= WHOLE_PIXELS else shift
 
 
 def _grid(x: Tensor, flip: Tensor, scale: Tensor, angle: Tensor, stretch: Tensor, across: Tensor, down: Tensor) -> Tensor:

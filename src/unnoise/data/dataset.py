@@ -134,6 +134,13 @@ class Source(ABC):
 
     size: "int | tuple[int, int] | None" = None  # that they are read at where nobody says another
 
+    def own_size(self) -> tuple[int, int] | None:
+        """(height, width) of the images as they are; of images of several sizes a square of the median short side.
+
+        None where it is not known before all are read.
+        """
+        return None
+
     @abstractmethod
     def read(self, fit: Fit, cache: Path | None = None) -> ImageDataset:
         """All images, fitted to one size; files are decoded once into the folder `cache` (None: the user's own).

@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import numpy as np
 
 from unnoise.data.cache import Listing, read_listing
 from unnoise.data.dataset import ImageDataset, Source
-from unnoise.data.decode import EXTENSIONS, Fit
+from unnoise.data.decode import EXTENSIONS, Fit, read_header
 from unnoise.utils.errors import UserError
+
+LOOKED_AT = 200  # files whose headers say how large the images are
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,18 @@ class ImageFolder(Source):
         labels, classes = self._labels(names) if self.subfolders else (None, ())
         listing = Listing(str(root.resolve()), names, lambda k: found[k][0], stamps, labels, classes, skipped=tuple(skipped))
         return read_listing(listing, fit, cache)
+
+    def own_size(self) -> tuple[int, int] | None:
+        found = sorted(path for path, _ in _images_below(Path(self.path), []))
+        sizes = []
+        for k in np.linspace(0, len(found) - 1, min(len(found), LOOKED_AT)).round().astype(int):
+            with suppress(Exception):  # a file that no decoder can read is left out when all are read
+                header = read_header(found[k])
+                sizes.append((header.height, header.width))
+        if not sizes:
+            return None
+        side = int(np.median([min(size) for size in sizes]))
+        return sizes[0] if len(set(sizes)) == 1 else (side, side)
 
     def _labels(self, names: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
         parents = [Path(name).parts[0] if len(Path(name).parts) > 1 else "" for name in names]

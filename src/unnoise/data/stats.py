@@ -19,7 +19,7 @@ def describe(images: ImageDataset, split: Split) -> Iterator[tuple[str, str]]:
     where = "read from disk as needed" if isinstance(images.store, OnDisk) else "in memory"
     yield "images", f"{len(images)} of {h}x{w}, {'grey' if c == 1 else 'colour'}; {size / 2**20:.1f} MiB, {where}"
     yield "to train on", f"{len(split.train)}; {len(split.held_out)} held out"
-    mean, std = _mean_and_std(images)
+    mean, std = mean_and_std(images)
     yield "pixels on [-1, 1]", f"mean {mean:.3f}, standard deviation {std:.3f} (sigma_data)"
     for note in images.notes:
         yield "files", note
@@ -35,9 +35,13 @@ def describe(images: ImageDataset, split: Split) -> Iterator[tuple[str, str]]:
     yield "unreadable", f"{len(images.skipped)}"
 
 
-def _mean_and_std(images: ImageDataset) -> tuple[float, float]:
-    """Of all pixels on [-1, 1]."""
+def mean_and_std(images: ImageDataset, max_images: int | None = None) -> tuple[float, float]:
+    """Of all pixels on [-1, 1]; of large data sets at most `max_images`, evenly spaced."""
     count = total = squares = 0.0
+    if max_images is not None and len(images) > max_images:
+        mask = np.zeros(len(images), dtype=bool)
+        mask[np.linspace(0, len(images) - 1, max_images).round().astype(int)] = True
+        images = images.subset(mask)
     for part in images.chunks():
         x = part.astype(np.float64) / HALF_RANGE - 1
         count, total, squares = count + x.size, total + x.sum(), squares + np.square(x).sum()

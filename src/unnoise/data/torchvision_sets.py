@@ -134,6 +134,11 @@ def _crop_box(boxes: list[Box], k: int, image: Image.Image) -> Image.Image:
 class _Arrays(_Published):
     """A set that torchvision holds as arrays."""
 
+    side: ClassVar[int]
+
+    def own_size(self) -> tuple[int, int] | None:
+        return self.side, self.side
+
     @abstractmethod
     def _make(self, train: bool) -> Any:
         """torchvision's own object for one of the two splits."""
@@ -151,6 +156,7 @@ class FashionMnist(_Arrays):
     """Fashion-MNIST (Xiao et al. 2017): 60,000 grey 28x28 images of clothes in 10 classes, 10,000 held out."""
 
     folder: ClassVar[str] = "FashionMNIST"
+    side: ClassVar[int] = 28
     archive: ClassVar[str] = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com (four .gz files, for FashionMNIST/raw)"
 
     def _make(self, train: bool) -> Any:
@@ -164,6 +170,7 @@ class Mnist(_Arrays):
     """MNIST (LeCun et al. 1998): 60,000 grey 28x28 handwritten digits, 10,000 held out."""
 
     folder: ClassVar[str] = "MNIST"
+    side: ClassVar[int] = 28
     archive: ClassVar[str] = "https://ossci-datasets.s3.amazonaws.com/mnist (four .gz files, for MNIST/raw)"
 
     def _make(self, train: bool) -> Any:
@@ -180,6 +187,7 @@ class Cifar10(_Arrays):
     """
 
     folder: ClassVar[str] = "cifar-10-batches-py"
+    side: ClassVar[int] = 32
     archive: ClassVar[str] = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 
     def _make(self, train: bool) -> Any:

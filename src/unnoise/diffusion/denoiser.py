@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from unnoise.diffusion.schedules import Schedule, per_image
+from unnoise.utils.errors import UserError
 from unnoise.utils.precision import autocast
 
 
@@ -34,12 +35,17 @@ class Target(ABC):
         """The preconditioning at scales alpha and sigma, each of shape (B,) or ()."""
 
 
+def unit_variance(alpha: Tensor, sigma: Tensor) -> Tensor:
+    """The factor that gives x_t unit variance where images have it: 1 on every variance-preserving schedule."""
+    return (alpha.square() + sigma.square()).rsqrt()
+
+
 @dataclass(frozen=True)
 class Epsilon(Target):
     """F = eps (Ho et al. 2020): x_hat = (x_t - sigma F) / alpha. Undefined where alpha is 0."""
 
     def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
-        return Coefficients(torch.ones_like(alpha), 1 / alpha, -sigma / alpha)
+        return Coefficients(unit_variance(alpha, sigma), 1 / alpha, -sigma / alpha)
 
 
 @dataclass(frozen=True)
@@ -47,17 +53,19 @@ class X0(Target):
     """F = x: x_hat = F."""
 
     def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
-        one = torch.ones_like(alpha)
-        return Coefficients(one, torch.zeros_like(one), one)
+        return Coefficients(unit_variance(alpha, sigma), torch.zeros_like(alpha), torch.ones_like(alpha))
 
 
 @dataclass(frozen=True)
 class Velocity(Target):
-    """F = alpha eps - sigma x (Salimans & Ho 2022, section 4), so x = (alpha x_t - sigma F) / (alpha^2 + sigma^2)."""
+    """F = c (alpha eps - sigma x) (Salimans & Ho 2022, section 4), so x = c^2 alpha x_t - c sigma F.
+
+    c = (alpha^2 + sigma^2)^(-1/2) is 1 in the paper, whose schedule preserves the variance.
+    """
 
     def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
-        total = alpha.square() + sigma.square()
-        return Coefficients(total.rsqrt(), alpha / total, -sigma / total)
+        c = unit_variance(alpha, sigma)
+        return Coefficients(c, c.square() * alpha, -c * sigma)
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class FlowVelocity(Target):
 
     def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
         total = alpha + sigma
-        return Coefficients(torch.ones_like(alpha), 1 / total, -sigma / total)
+        return Coefficients(unit_variance(alpha, sigma), 1 / total, -sigma / total)
 
 
 @dataclass(frozen=True)
@@ -74,12 +82,18 @@ class EDM(Target):
     """Input and output of unit variance, error amplified as little as possible (Karras et al. 2022, table 1), for any schedule.
 
     Theirs has alpha = 1; theirs applied to x_t / alpha at noise level sigma / alpha gives the form here.
-    `sigma_data` is the standard deviation of the images' pixels.
+    `sigma_data` is the standard deviation of the images' pixels; 0 has it measured when a run begins.
     """
 
     sigma_data: float = 0.5
 
+    def __post_init__(self) -> None:
+        if self.sigma_data < 0:
+            raise UserError(f"sigma_data must be at least 0 (0: measured when a run begins), not {self.sigma_data}")
+
     def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
+        if not self.sigma_data:
+            raise UserError("target.sigma_data 0 is measured when a run begins: give the images' standard deviation here")
         variance = (alpha * self.sigma_data).square() + sigma.square()
         return Coefficients(
             c_in=variance.rsqrt(),

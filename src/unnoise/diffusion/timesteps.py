@@ -143,8 +143,9 @@ def _decreasing(steps: int) -> Tensor:
 class KarrasSteps(SamplingTimes):
     """Noise levels evenly spaced in sigma^(1/rho) (Karras et al. 2022, equation 5), on any schedule.
 
-    From the schedule's largest sigma / alpha (at most `sigma_max`, where the schedule ends in pure noise) down to
-    `sigma_min` or, on a schedule with steps, its first step.
+    From the schedule's largest sigma / alpha (at most `sigma_max`, where the schedule ends in pure noise) towards `sigma_min` or,
+    on a schedule with steps, its first step. N steps visit the first N of N + 1 levels and go to 0 instead of the last: a step
+    from `sigma_min` to 0 would change nothing, which few steps can't afford.
     """
 
     rho: float = 7.0
@@ -158,8 +159,7 @@ class KarrasSteps(SamplingTimes):
 
     def levels(self, schedule: Schedule, steps: int) -> Tensor:
         top, bottom = _ends(schedule, self.sigma_min, self.sigma_max)
-        ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-        ratios = torch.lerp(top ** (1 / self.rho), bottom ** (1 / self.rho), ramp) ** self.rho
+        ratios = torch.lerp(top ** (1 / self.rho), bottom ** (1 / self.rho), 1 - _decreasing(steps)) ** self.rho
         return torch.cat([torch.ones(1, dtype=torch.float64), schedule.time_at(ratios)[1:]])
 
 
@@ -179,7 +179,7 @@ class LeadingSteps(SamplingTimes):
 
 @dataclass(frozen=True)
 class LogSnrSteps(SamplingTimes):
-    """Noise levels evenly spaced in log(sigma / alpha) (Lu et al. 2022, section 3.4), between the ends of `KarrasSteps`."""
+    """Noise levels evenly spaced in log(sigma / alpha) (Lu et al. 2022, section 3.4), from and towards those of `KarrasSteps`."""
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0
@@ -190,13 +190,12 @@ class LogSnrSteps(SamplingTimes):
 
     def levels(self, schedule: Schedule, steps: int) -> Tensor:
         top, bottom = _ends(schedule, self.sigma_min, self.sigma_max)
-        ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-        ratios = torch.exp(torch.lerp(top.log(), bottom.log(), ramp))
+        ratios = torch.exp(torch.lerp(top.log(), bottom.log(), 1 - _decreasing(steps)))
         return torch.cat([torch.ones(1, dtype=torch.float64), schedule.time_at(ratios)[1:]])
 
 
 def _ends(schedule: Schedule, sigma_min: float, sigma_max: float) -> tuple[Tensor, Tensor]:
-    """The largest noise level to visit and the smallest above 0, each () float64."""
+    """The largest noise level to visit and the one to go towards, each () float64."""
     one = torch.ones((), dtype=torch.float64)
     top = schedule.ratio(one).clamp(max=sigma_max)
     first = torch.zeros_like(one) if schedule.steps is None else schedule.ratio(one / schedule.steps)

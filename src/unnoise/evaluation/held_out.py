@@ -1,5 +1,6 @@
 """The loss on held-out images, by noise level."""
 
+import numpy as np
 import torch
 
 from unnoise.data.dataset import ImageDataset
@@ -17,12 +18,13 @@ def held_out_loss(denoiser: Denoiser, images: ImageDataset, loss: Loss, times: T
                   runtime: Runtime = SINGLE, max_images: int = 256) -> list[float]:  # fmt: skip
     """The loss at `LEVELS` noise levels, evenly spaced over those that training sees; their mean is comparable to its loss.
 
-    Of the first `max_images` images, always under the same noise, so that only the denoiser changes it.
+    Of at most `max_images` images, spread evenly over all, always under the same noise, so that only the denoiser changes it.
     """
     count = min(max_images, len(images))
     mine = slice(0, count) if images.per_process or count < runtime.world_size else runtime.shard(count)
-    x = images.tensor(mine, runtime.device)
-    label = None if images.labels is None else torch.from_numpy(images.labels[mine]).to(runtime.device)
+    chosen = np.linspace(0, len(images) - 1, count).round().astype(int)[mine]
+    x = images.tensor(chosen, runtime.device)
+    label = None if images.labels is None else torch.from_numpy(images.labels[chosen]).to(runtime.device)
     sums = []
     for level in range(LEVELS):
         t = times(torch.full((len(x),), (level + 0.5) / LEVELS), denoiser.schedule).to(runtime.device)

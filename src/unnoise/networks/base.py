@@ -2,7 +2,7 @@
 
 A network is a module `(x, c_noise, label) -> like x`: x (B, C, H, W); c_noise (B,), a quarter of the logarithm of the noise level
 or, for a network with `counts_steps = True`, the step; label (B,) int64 or None, where -1 is no label. It may also take
-`augment_labels` (B, 6), the augmentation of each image (`unnoise.data.augment`), None for none.
+`augment_labels` (B, 7), the augmentation of each image (`unnoise.data.augment`), None for none.
 """
 
 import inspect

@@ -4,7 +4,7 @@ The image is folded by `patch` (pixel unshuffle), taken down through `widths`, i
 up again with a skip connection from every layer of the encoder; then unfolded.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ class UNet(nn.Module):
 
         self.time = nn.Sequential(FourierTime(e, 0.1, 100), nn.Linear(e, e), nn.SiLU(), nn.Linear(e, e))
         self.label = nn.Embedding(classes + 1, e) if classes else None  # the last row is no label
-        self.augment = zero_init(nn.Linear(6, e, bias=False))  # of the augmentation labels; all 0 is none
+        self.augment = zero_init(nn.Linear(7, e, bias=False))  # of the augmentation labels; all 0 is none
         folded = channels * config.patch**2
         self.conv_in = nn.Conv2d(folded, widths[0], 3, padding=1)
 
@@ -112,15 +112,55 @@ class UNetConfig(NetworkConfig):
     style: Style = field(default_factory=Style)
 
     def __post_init__(self) -> None:
-        if not self.widths or min(self.widths) < 16 or any(w % 16 for w in self.widths):
+        if not self.widths:
+            raise UserError("unet needs at least one width")
+        self._check()
+
+    def _check(self) -> None:
+        if any(w < 16 or w % 16 for w in self.widths):
             raise UserError(f"unet widths must be multiples of 16, not {list(self.widths)}")
         if min(self.blocks, self.patch) < 1 or self.embedding < 4 or self.embedding % 2:
             raise UserError("unet needs blocks >= 1, patch >= 1 and an even embedding >= 4")
 
     @property
     def size_divisor(self) -> int:
-        return int(self.patch * 2 ** (len(self.widths) - 1))
+        return int(self.patch * 2 ** max(0, len(self.widths) - 1))
 
     def build(self, channels: int, size: tuple[int, int], classes: int) -> nn.Module:
         self.check_size(size)
         return UNet(self, channels, size, classes)
+
+
+FINEST = 16  # positions a side, after patching, above which there is a level more
+
+
+@dataclass(frozen=True)
+class AutoUNet(UNetConfig):
+    """A U-Net of which widths and patch, where they are not given, are chosen when a run begins.
+
+    For the speed of the machine, the time, and the size of the images (`unnoise.training.scaling`).
+    """
+
+    widths: tuple[int, ...] = ()
+    blocks: int = 1
+    patch: int = 0
+
+    def __post_init__(self) -> None:
+        if self.patch:
+            self._check()
+        else:
+            replace(self, patch=1)  # checks the rest
+
+    def of_width(self, width: int, size: tuple[int, int]) -> UNetConfig:
+        """The network whose first level has `width` channels, for images of `size` (height, width); what is given stays."""
+        side = max(size)
+        patch = self.patch or (1 if side <= 16 else 2 if side <= 64 else 4)
+        levels = 2 if side / patch <= FINEST else 3
+        while levels > 1 and any(s % (patch * 2 ** (levels - 1)) for s in size):
+            levels -= 1
+        widths = self.widths or tuple(width * k for k in range(1, levels + 1))
+        return UNetConfig(widths, self.blocks, patch, self.embedding, self.attention_tokens, self.style)
+
+    def build(self, channels: int, size: tuple[int, int], classes: int) -> nn.Module:
+        """Outside of a run, where nothing is measured, that of width 32."""
+        return self.of_width(32, size).build(channels, size, classes)

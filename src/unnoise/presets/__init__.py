@@ -1,8 +1,8 @@
 """Presets: one short file each; its docstring gives command, hardware, minutes and expected result."""
 
-from unnoise.data.arrays import Digits, InMemory
+from dataclasses import replace
+
 from unnoise.data.dataset import Source
-from unnoise.data.torchvision_sets import Cifar10, FashionMnist, FgvcAircraft, Mnist
 from unnoise.presets import digits, fashion_mnist, images, notebook
 from unnoise.recipe import Recipe
 from unnoise.utils.errors import UserError, nearest
@@ -13,10 +13,9 @@ PRESETS: dict[str, Recipe] = {
     "images": images.recipe,
     "notebook": notebook.recipe,
 }
-# Small square images, in which text may not be mirrored, are alike enough to share a preset.
-FOR_SOURCES = {Digits: "digits", FashionMnist: "fashion-mnist", Mnist: "fashion-mnist", Cifar10: "fashion-mnist",
-               FgvcAircraft: "images"}  # fmt: skip
-MAX_SIDE = {"digits": 16, "fashion-mnist": 32}
+MAX_SIDE = {"digits": 16, "fashion-mnist": 32}  # small images, in which text may not be mirrored, are alike enough to share one
+DEFAULT_SIDE = 64  # of images that may be larger: what an ordinary machine can learn in an hour
+MULTIPLES = {32: 4, 2**30: 8}  # of which the sides are multiples, by the largest side
 
 
 def find_preset(name: str) -> Recipe:
@@ -26,10 +25,25 @@ def find_preset(name: str) -> Recipe:
     return PRESETS[name]
 
 
-def preset_for(source: Source, size: int | tuple[int, int] | None = None) -> str:
-    """The preset whose images are most like those of a source; for images in memory, by `size` or their own."""
-    if isinstance(source, InMemory):
-        sides = source.first_size if size is None else (size, size) if isinstance(size, int) else size
-        side = max(sides)
-        return next((name for name, largest in MAX_SIDE.items() if side <= largest), "images")
-    return FOR_SOURCES.get(type(source), "images")
+def recipe_for(source: Source, preset: str | None = None, size: int | tuple[int, int] | None = None) -> tuple[str, Recipe]:
+    """The preset for a source, and its recipe with that source at `size`, a side or (height, width).
+
+    Without a size it is the source's or the preset's or, of other images, their own, but 64 at most. Without a preset it is the
+    one for images of about that size.
+    """
+    asked, said = (((s, s) if isinstance(s, int) else s) for s in (size, source.size))
+    own = None if asked or said else source.own_size()
+    fitted = asked or said or (fit_size(own) if own else (DEFAULT_SIDE, DEFAULT_SIDE))
+    name = preset or next((name for name, side in MAX_SIDE.items() if max(fitted) <= side), "images")
+    recipe = find_preset(name)
+    chosen = asked or (None if said else recipe.data.size or fitted)
+    return name, replace(recipe, data=replace(recipe.data, source=source, size=chosen))
+
+
+def fit_size(own: tuple[int, int], limit: int = DEFAULT_SIDE) -> tuple[int, int]:
+    """(height, width) of images of this size in training: no side above `limit`, and such that networks can halve them."""
+    scale = min(1.0, limit / max(own))
+    h, w = (round(scale * side) for side in own)
+    multiple = next(m for largest, m in MULTIPLES.items() if max(h, w) <= largest)
+    h, w = (max(multiple, side // multiple * multiple) for side in (h, w))
+    return h, w

@@ -8,19 +8,19 @@ Expected: the training loss ends near 0.29 and the digits in generated-grid.png 
 from unnoise.data.arrays import Digits
 from unnoise.data.sources import DataConfig
 from unnoise.diffusion.denoiser import EDM
-from unnoise.diffusion.samplers import DPMpp2MSDE
+from unnoise.diffusion.samplers import DPMpp2M
 from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.diffusion.schedules import Karras
-from unnoise.diffusion.timesteps import KarrasSteps, LogNormalTimes
-from unnoise.networks.unet import UNetConfig
+from unnoise.diffusion.timesteps import LogNormalTimes, LogSnrSteps
+from unnoise.networks.unet import AutoUNet
 from unnoise.recipe import Recipe
 from unnoise.training.config import TrainingConfig
 
 recipe = Recipe(
     data=DataConfig(source=Digits()),
     schedule=Karras(sigma_max=15.0),
-    target=EDM(sigma_data=0.75),
-    network=UNetConfig(widths=(64, 128)),
-    training=TrainingConfig(minutes=1.0, batch=32, times=LogNormalTimes(mean=-0.4), sample_every=15.0),
-    sampling=SamplingConfig(DPMpp2MSDE(), KarrasSteps(), steps=15),
+    target=EDM(sigma_data=0.0),
+    network=AutoUNet(),
+    training=TrainingConfig(minutes=1.0, batch=32, learning_rate=0.0, times=LogNormalTimes(mean=-0.4), sample_every=15.0),
+    sampling=SamplingConfig(DPMpp2M(), LogSnrSteps(), steps=10, start="data"),
 )

@@ -7,19 +7,19 @@ Hardware: two CPU cores with bf16 instructions. Time: 5 minutes.
 from unnoise.data.sources import DataConfig
 from unnoise.data.torchvision_sets import FashionMnist
 from unnoise.diffusion.denoiser import EDM
-from unnoise.diffusion.samplers import DPMpp2MSDE
+from unnoise.diffusion.samplers import DPMpp2M
 from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.diffusion.schedules import Karras
-from unnoise.diffusion.timesteps import KarrasSteps, LogNormalTimes
-from unnoise.networks.unet import UNetConfig
+from unnoise.diffusion.timesteps import LogNormalTimes, LogSnrSteps
+from unnoise.networks.unet import AutoUNet
 from unnoise.recipe import Recipe
 from unnoise.training.config import TrainingConfig
 
 recipe = Recipe(
     data=DataConfig(source=FashionMnist()),
     schedule=Karras(sigma_max=30.0),
-    target=EDM(sigma_data=0.71),
-    network=UNetConfig(widths=(64, 128), patch=2),
-    training=TrainingConfig(minutes=5.0, batch=32, times=LogNormalTimes(mean=-0.4), sample_every=60.0),
-    sampling=SamplingConfig(DPMpp2MSDE(), KarrasSteps(), steps=15),
+    target=EDM(sigma_data=0.0),
+    network=AutoUNet(),
+    training=TrainingConfig(minutes=5.0, batch=32, learning_rate=0.0, times=LogNormalTimes(mean=-0.4), sample_every=60.0),
+    sampling=SamplingConfig(DPMpp2M(), LogSnrSteps(), steps=10, start="data"),
 )

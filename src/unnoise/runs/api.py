@@ -1,5 +1,6 @@
 """The functions of the front door, `import unnoise as un`: train, resume, load, and images from and to files."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,10 @@ import numpy as np
 from torch import Tensor
 
 from unnoise import figures
-from unnoise.data.arrays import InMemory
 from unnoise.data.decode import decode_image
 from unnoise.data.pixels import from_uint8, to_pil, to_uint8
 from unnoise.model import Model
-from unnoise.presets import find_preset, preset_for
+from unnoise.presets import recipe_for
 from unnoise.recipe import Recipe, override
 from unnoise.registry import source_of
 from unnoise.runs.progress import follow
@@ -39,19 +39,21 @@ def train(
     """Train a model on images and write a run folder, as `unnoise train` does.
 
     `data` is a folder or other path, the name of a published data set, a uint8 array (N, H, W) or (N, H, W, C), a source, or a
-    torch Dataset; `size` is a side or (height, width). Give `minutes` or `steps`, else the preset's budget is taken. `out` is
-    runs/NAME by default. Further keywords change the recipe: a part (`schedule`, `target`, `network`, `loss`, `sampler`,
+    torch Dataset; `size` is a side or (height, width), by default the images' own, but 64 at most. Give `minutes` or `steps`,
+    else the preset's budget is taken; that for images of your own has none and goes on until Ctrl-C. `out` is runs/NAME by
+    default. Further keywords change the recipe: a part (`schedule`, `target`, `network`, `loss`, `sampler`,
     `guidance`, `resize`) or a few numbers (`batch`, `seed`, `labels`) by their names, any other field by its dotted name, as in
     `**{"network.widths": [32, 64]}`. A value is a name, a plain value, or a part of your own.
 
-    Ctrl-C stops training and keeps everything. Gives the run, whose `model` samples. Raises UserError for whatever can't be.
+    Ctrl-C ends training and keeps everything. Gives the run, whose `model` samples. Raises UserError for whatever can't be.
     """
+    started = time.perf_counter()
     runtime = Runtime.join()
     source = source_of(data)
     recipe = _recipe(source, preset, size, minutes, steps, parts)
     run = Path(out) if out is not None else Path("runs") / (Path(data).stem if isinstance(data, str | Path) else "images")
     with runtime.guard():
-        trainer = begin(run, recipe, runtime=runtime)
+        trainer = begin(run, recipe, runtime=runtime, started=started)
         follow(trainer, progress)
     return trainer
 
@@ -86,15 +88,11 @@ def write_image(x: Tensor, path: Path | str) -> None:
 
 def _recipe(source: Any, preset: str | None, size: int | tuple[int, int] | None, minutes: float | None, steps: int | None,
             parts: dict[str, Any]) -> Recipe:  # fmt: skip
-    changes: dict[str, Any] = {"data.source": source}
-    if size is not None:
-        changes["data.size"] = [size, size] if isinstance(size, int) else list(size)
-    elif isinstance(source, InMemory) or source.size is not None:
-        changes["data.size"] = None
+    changes: dict[str, Any] = {}
     if steps is not None or minutes is not None:
-        changes |= {"training.steps": steps, "training.minutes": minutes}
+        changes = {"training.steps": steps, "training.minutes": minutes}
     for name, value in parts.items():
         if "." not in name and name not in KEYWORDS:
             raise UserError(f"unknown keyword '{name}': {nearest(name, KEYWORDS)} Any other field goes by its dotted name.")
         changes[KEYWORDS.get(name, name)] = list(value) if isinstance(value, tuple) else value
-    return override(find_preset(preset or preset_for(source, size)), changes)
+    return override(recipe_for(source, preset, size)[1], changes)

@@ -17,10 +17,25 @@ WIDTH = 30  # of a notebook's bar
 
 
 def follow(trainer: Trainer, progress: bool = True) -> int:
-    """Train to the end and write the figures, or until Ctrl-C or SIGTERM, which loses nothing; gives that signal, or 0."""
+    """Train to the end and write the figures, or until Ctrl-C or SIGTERM, which loses nothing; gives that signal, or 0.
+
+    Where the number of steps is open, the first Ctrl-C lets the learning rate fall to 0 over some more steps, which ends the
+    training; a second one stops at once.
+    """
     main = threading.current_thread() is threading.main_thread()  # signals are handled nowhere else
     with Interrupt() if main else nullcontext() as interrupt, TrainingProgress(trainer, progress) as shown:
-        for record in trainer.train(lambda: interrupt is not None and interrupt.signal):
+
+        def stop() -> bool:
+            if interrupt is None or not interrupt.signal:
+                return False
+            # Under torchrun nobody would wait for it.
+            if interrupt.signal == signal.SIGTERM or not trainer.is_open or trainer.runtime.world_size > 1:
+                return True
+            interrupt.signal = 0
+            shown.ends_in(trainer.end_soon())
+            return False
+
+        for record in trainer.train(stop):
             shown.update(record)
         stopped = interrupt.signal if interrupt is not None else 0
     if trainer.runtime.any(stopped):
@@ -72,6 +87,12 @@ class TrainingProgress:
         elif self.shown and self.notebook is None and now - self._said > LINE_EVERY:
             self._said = now
             self.trainer.say(f"step {r.step}{f' of {r.total}' if r.total else ''}: {self.facts}{self._time_left(r, now)}")
+
+    def ends_in(self, steps: int) -> None:
+        """Say that training ends after some more steps."""
+        each = (time.perf_counter() - self._start) / max(1, self.trainer.state.step - self._first)
+        self.trainer.say(f"ending: the learning rate falls to 0 over {steps} more steps, about {steps * each / 60:.1f} minutes; "
+                         "Ctrl-C again stops at once, with the average of the weights as it is")  # fmt: skip
 
     def _time_left(self, r: TrainingRecord, now: float) -> str:
         if not r.total:

@@ -3,9 +3,9 @@
 import math
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from unnoise.diffusion.gaussian import Moments
 from unnoise.recipe import Recipe, RunInfo
 from unnoise.registry import check_reopens, source_of
 from unnoise.run_folder import RunFolder
+from unnoise.runs.settle import MOMENTS_IMAGES, settle
 from unnoise.runs.trainer import Trainer
 from unnoise.training import checkpoint
-from unnoise.training.autotune import autotune
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
 from unnoise.utils.runtime import SINGLE, Runtime
@@ -30,17 +30,16 @@ Say = Callable[[str], None]
 
 
 def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = False, cache: Path | None = None,
-          runtime: Runtime = SINGLE) -> Trainer:  # fmt: skip
+          runtime: Runtime = SINGLE, started: float | None = None) -> Trainer:  # fmt: skip
     """Read the data, decide what is left to decide, and write the recipe down. Nothing is written on an error.
 
-    `strict` refuses data with unreadable files; `cache` is where decoded images are kept.
+    `strict` refuses data with unreadable files; `cache` is where decoded images are kept. The clock of `minutes` runs from
+    `started`, a time of `time.perf_counter`, by default from now.
     """
+    started = time.perf_counter() if started is None else started
     say, folder = say if runtime.is_first else _silent, RunFolder(Path(path))
     runtime.on_first(folder.refuse_existing)
     check_reopens(recipe)
-    config = recipe.training
-    if config.epochs is config.steps is config.minutes is None:
-        raise UserError("training needs a budget: give training.steps or training.minutes")
     if recipe.data.labels and not recipe.network.takes_labels:
         recipe = replace(recipe, data=replace(recipe.data, labels=False))
         say("this network takes no labels: training without")
@@ -51,13 +50,12 @@ def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = Fal
     parts = split(images, recipe.data.held_out)
 
     def choose() -> RunInfo:
-        build = partial(recipe.build_state, images.shape, len(images.classes), runtime.device)
-        tuned, bf16, compiled = autotune(recipe.training, build, parts.train, runtime, say)
-        return RunInfo(replace(recipe, training=tuned), images.shape, images.classes, fingerprint, runtime.device, bf16, compiled,
+        settled, bf16, compiled = settle(recipe, parts.train, runtime, say, started)
+        return RunInfo(settled, images.shape, images.classes, fingerprint, runtime.device, bf16, compiled,
                        versions=VERSIONS, command=" ".join(sys.argv))  # fmt: skip
 
     info = replace(runtime.on_first(choose), device=runtime.device)
-    trainer = Trainer(folder, info, parts, runtime, say)
+    trainer = Trainer(folder, info, parts, runtime, say, started)
     runtime.on_first(lambda: _create(folder, info, images, parts.train))
     _describe(trainer, images)
     trainer.start()
@@ -85,7 +83,7 @@ def resume(path: Path | str, say: Say = print, cache: Path | None = None, runtim
     state = trainer.state
     saved = checkpoint.load_newest(folder.checkpoints, state.models, state.optimizers, say)
     if saved is not None:
-        state.step, state.total = saved["step"], saved["total"]
+        state.step, state.total, state.decay_from = saved["step"], saved["total"], saved["decay_from"]
     runtime.on_first(lambda: atomic.sweep(folder.path))
     say(f"going on from step {state.step}" + (f" of {state.total}" if state.total else ""))
     trainer.start()
@@ -107,7 +105,7 @@ def load_images(recipe: Recipe, cache: Path | None, runtime: Runtime) -> tuple[I
     return images, fingerprints[0]
 
 
-def measure_moments(images: ImageDataset, flip: bool = False, max_images: int = 2000, max_bytes: int = 2**29) -> Moments | None:
+def measure_moments(images: ImageDataset, flip: bool = False, max_images: int = MOMENTS_IMAGES, max_bytes: int = 2**29) -> Moments | None:
     """Mean and covariance of images on [-1, 1] (and their mirror images); None for fewer than two.
 
     Of large data sets a fixed part is measured, evenly spaced: at most `max_images` and `max_bytes` as float32.

@@ -4,6 +4,7 @@ for record in begin("runs/mine", recipe).train(): ...
 """
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
@@ -28,6 +29,11 @@ from unnoise.utils.errors import UserError
 from unnoise.utils.runtime import Runtime
 
 SAVE_ATTEMPTS = 3
+PREVIEWS = 0.04  # largest fraction of the time that grids and held-out losses may take
+FIGURES = 1.5  # seconds that the last figures and files take, beside what is measured
+SHORT_DECAY = 0.1  # of the steps done, over which the rate falls when an open training is asked to end
+MIN_SNAPSHOT = 64  # step from which averages of an open training are stored
+SLOWER = 0.75  # of the steps first expected, from which it is said that the machine has become slower
 GUIDE = 0.1  # fraction of the training after which the average for autoguidance is stored (Karras et al. 2024, guiding)
 Say = Callable[[str], None]
 
@@ -38,13 +44,16 @@ class Trainer:
     Of several processes that train one model each has a Trainer, and all call the same methods; only the first one writes.
     """
 
-    def __init__(self, folder: RunFolder, info: RunInfo, split: Split, runtime: Runtime, say: Say) -> None:
-        self.folder, self.info, self.split, self.say = folder, info, split, say
+    def __init__(self, folder: RunFolder, info: RunInfo, split: Split, runtime: Runtime, say: Say,
+                 started: float | None = None) -> None:  # fmt: skip
+        """`started` is when the clock of `minutes` began to run, a time of `time.perf_counter`; by default when training begins."""
+        self.folder, self.info, self.split, self.say, self.started = folder, info, split, say, started
         self.config, self.runtime = info.recipe.training, replace(runtime, bf16=info.bf16)
         self.sharded = self.config.sharded and runtime.world_size > 1
         self.state = info.recipe.build_state(info.shape, len(info.classes), info.device, self.sharded)
         self.loggers: list[Logger] = []
-        self._micro_batches, self._guide_stored = self.config.micro_batches, False
+        self._micro_batches, self._guide_stored, self._expected = self.config.micro_batches, False, 0
+        self._held_out: list[float] = []  # losses measured since the start of this process
 
     def start(self) -> None:
         """Called once the state is as it should be before the first step of this process."""
@@ -65,9 +74,11 @@ class Trainer:
         `stop` is asked after each step; where it is true in one of several processes, all end after that step.
         """
         data = self.info.recipe.data
-        records = train(self.state, self.split.train, self.config, self.runtime, data.flip, data.augment)
         try:
             with self.runtime.guard():
+                took = self._begin() if self.state.step == 0 else 0.0
+                records = train(self.state, self.split.train, self.config, self.runtime, data.flip, data.augment,
+                                self._deadline(took))  # fmt: skip
                 yield from self._follow(records, stop)
                 self.save()
         except (GeneratorExit, UserError):  # between two steps; the other processes may be anywhere and are asked nothing
@@ -90,9 +101,11 @@ class Trainer:
         held_out, config = self.split.held_out, self.config
         if not self.runtime.sum(torch.tensor(float(len(held_out)), device=self.runtime.device)):
             return
-        levels = held_out_loss(self.state.average, held_out, config.loss, config.times, config.seed, self.runtime)
+        levels = held_out_loss(self.state.average, held_out, config.loss, config.times, config.seed, self.runtime,
+                               config.held_out_count)  # fmt: skip
+        self._held_out.append(sum(levels) / len(levels))
         for logger in self.loggers:
-            logger.log_held_out(self.state.step, sum(levels) / len(levels), levels)
+            logger.log_held_out(self.state.step, self._held_out[-1], levels)
 
     def sample_grid(self) -> None:
         """Write the grid of samples from fixed noise at the present step; each process makes a part of it."""
@@ -110,7 +123,6 @@ class Trainer:
     def finish(self) -> None:
         """Write the figures of a run: the last grid, a trajectory, the loss curve."""
         recipe = self.info.recipe
-        self.say(f"sampling {self.config.sample_count + 1} images in {recipe.sampling.steps} steps each")
         self._evaluate()
         self._close_loggers()
         if not self.runtime.is_first:
@@ -121,27 +133,55 @@ class Trainer:
         if curve := self.folder.read_losses():
             figures.loss_curve(*curve, self.folder.path / "loss.png", self.folder.read_held_out_losses())
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open when the training ends."""
+        return self.state.total is None and self.config.minutes is None
+
+    def end_soon(self) -> int:
+        """Let the learning rate fall to 0 soon, where the end is open; gives how many steps that takes."""
+        self.state.end_soon(SHORT_DECAY)
+        assert self.state.total is not None
+        self._store_guide_afterwards(self.state.total)
+        return self.state.total - self.state.step
+
+    def _begin(self) -> float:
+        """The grid and the loss before the first step; gives the seconds that they took."""
+        begun = time.perf_counter()
+        self._evaluate()
+        return time.perf_counter() - begun
+
+    def _deadline(self, evaluation: float) -> float | None:
+        """When the last step must be done, so that the last evaluation is ready as the budget ends; None without a clock."""
+        if self.started is None or self.config.minutes is None:
+            return None
+        return self.started + 60 * self.config.minutes - 1.2 * evaluation - FIGURES
+
     def _follow(self, records: Iterable[TrainingRecord], stop: Callable[[], object]) -> Iterator[TrainingRecord]:
         """The same records, and what is due after each."""
-        if self.state.step == 0:
-            self.say(f"sampling {self.config.sample_count} images before the first step")
-            self._evaluate()
         saved = time.perf_counter()
         sample_at = saved + self.config.sample_every
         for record in records:
             self._after_step(record)
             now = time.perf_counter()
-            sample, save = self.runtime.broadcast(now > sample_at, now - saved > self.config.save_every)
+            ending = record.total is not None and record.step > 0.95 * record.total
+            sample, save = self.runtime.broadcast(now > sample_at and not ending, now - saved > self.config.save_every)
             if sample:
                 self._evaluate()
                 took = time.perf_counter() - now
-                sample_at = now + took + max(self.config.sample_every, 9 * took)
+                sample_at = now + took + max(self.config.sample_every, took / PREVIEWS)
+                self._end_on_plateau()
             if save:
                 self.save()
                 saved = time.perf_counter()
             yield record
             if self.runtime.any(stop()):
                 return
+
+    def _end_on_plateau(self) -> None:
+        """With `stop_when` plateau, end where the held-out loss has stopped falling."""
+        if self.config.stop_when == "plateau" and self.state.decay_from is None and stopped_falling(self._held_out):
+            self.say(f"the held-out loss has stopped falling: the rate falls to 0 over {self.end_soon()} more steps")
 
     def _after_step(self, record: TrainingRecord) -> None:
         """Log a step, store averages that are due, and say what is unusual in it."""
@@ -151,7 +191,11 @@ class Trainer:
             if self.runtime.is_first and record.total != self.info.total_steps:
                 self.info = replace(self.info, total_steps=record.total)
                 self.info.save(self.folder.recipe)
-            self._store_averages(record.total)
+            if record.total < SLOWER * self._expected:
+                self.say(f"the machine has become slower: {record.total} steps fit in the time instead of {self._expected}")
+            if record.total < SLOWER * self._expected or not self._expected:
+                self._expected = record.total
+        self._store_averages(record.total)
         if record.micro_batches > self._micro_batches:
             self._micro_batches = record.micro_batches
             self.say(f"memory ran out: a batch of {self.config.batch} is now split into {record.micro_batches} micro-batches, "
@@ -163,21 +207,29 @@ class Trainer:
         self.measure()
         self.sample_grid()
 
-    def _store_averages(self, total: int) -> None:
+    def _store_averages(self, total: int | None) -> None:
         """An early average for autoguidance, and snapshots from which other averages are made."""
         step, config = self.state.step, self.config
-        if step >= GUIDE * total and not self._guide_stored:
+        if total and step >= GUIDE * total and not self._guide_stored:
             self._guide_stored = True
             tensors = full_state_dict(self.state.average)
             if self.runtime.is_first and not self.folder.guide.exists():
                 checkpoint.save_tensors(self.folder.guide, tensors)
-        if step * config.snapshots // total > (step - 1) * config.snapshots // total:
+        if snapshot_due(step, total, config.snapshots):
             for width, average in {config.ema: self.state.average, **self.state.extra_averages}.items():
                 if not width:
                     continue  # the weights themselves are no average to make others from
                 tensors = full_state_dict(average)
                 if self.runtime.is_first:
                     checkpoint.save_tensors(self.folder.snapshots / snapshot_name(step, width), tensors)
+
+    def _store_guide_afterwards(self, total: int) -> None:
+        """Of a training that was open, the early average is the stored one that lies nearest to where it would have been."""
+        self._guide_stored = True
+        found = [int(p.name.split("-")[0]) for p in self.folder.snapshots.glob(f"*-{self.config.ema:g}.safetensors")]
+        if self.runtime.is_first and found and not self.folder.guide.exists():
+            nearest = min(found, key=lambda step: abs(step - GUIDE * total))
+            shutil.copyfile(self.folder.snapshots / snapshot_name(nearest, self.config.ema), self.folder.guide)
 
     def _collect(self) -> checkpoint.Contents:
         return checkpoint.collect(self.state.models, self.state.optimizers)
@@ -188,7 +240,7 @@ class Trainer:
             return
         for left in reversed(range(SAVE_ATTEMPTS)):
             try:
-                numbers = {"step": state.step, "total": state.total}
+                numbers = {"step": state.step, "total": state.total, "decay_from": state.decay_from}
                 checkpoint.save(self.folder.checkpoints, contents, numbers, config.keep_last, config.keep_every)
                 checkpoint.save_tensors(self.folder.model, contents.models["average"])
                 return
@@ -202,3 +254,18 @@ class Trainer:
     def _close_loggers(self) -> None:
         for logger in self.loggers:
             logger.close()
+
+
+def snapshot_due(step: int, total: int | None, count: int) -> bool:
+    """Whether averages are stored after this step: `count` times in `total` steps or, of an open number, 4 times per doubling."""
+    if not count:
+        return False
+    if total is None:
+        return step >= MIN_SNAPSHOT and int(4 * math.log2(step)) > int(4 * math.log2(step - 1))
+    return step * count // total > (step - 1) * count // total
+
+
+def stopped_falling(losses: list[float]) -> bool:
+    """Whether the lowest of the last third of these is no lower than the lowest before it, by 0.1 %; at least 9 are needed."""
+    third = len(losses) // 3
+    return third >= 3 and min(losses[-third:]) > 0.999 * min(losses[:-third])

@@ -1,18 +1,21 @@
-"""What trains fastest on this machine, measured before training: precision, batch size, compiled code."""
+"""What trains best on this machine, measured before training: precision, network, batch size, compiled code."""
 
 import copy
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 
 from unnoise.data.dataset import ImageDataset
 from unnoise.diffusion.denoiser import Denoiser, NetworkDenoiser
+from unnoise.networks.unet import AutoUNet, UNetConfig
 from unnoise.training.batches import Batch, Batches
 from unnoise.training.config import TrainingConfig
 from unnoise.training.loop import TrainState, compute_gradients
+from unnoise.training.scaling import WIDTHS, law_for
 from unnoise.utils.precision import bf16_pays
 from unnoise.utils.runtime import Runtime
 
@@ -20,32 +23,64 @@ SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
 MIN_GAIN = 1.1  # in images/s, for which a batch twice as large is taken
 MIN_COMPILED_GAIN = 1.05  # in speed, for which compiled code is kept
 MIN_MINUTES = {"cpu": 120.0, "cuda": 20.0}  # of training from which trying to compile can pay
+TIMED_PIXELS = 2**16  # of the images on which a CPU's speed is measured: as many as tell it, in little time
 Say = Callable[[str], None]
 
 
-def autotune(config: TrainingConfig, build: Callable[[], TrainState], images: ImageDataset, runtime: Runtime,
-             say: Say) -> tuple[TrainingConfig, bool, bool]:  # fmt: skip
-    """What the configuration leaves to the machine, measured and said.
+def choose_precision(config: TrainingConfig, runtime: Runtime, say: Say, seconds: float) -> bool:
+    """Whether networks run in bfloat16: as configured or, for auto, where it is faster, measured for `seconds`."""
+    if config.precision != "auto":
+        return config.precision == "bf16"
+    bf16, gain = bf16_pays(runtime.device, seconds)
+    say(f"precision: {'bf16' if bf16 else 'fp32'}, since bf16 measured {gain:.1f} times as fast as fp32")
+    return bf16
 
-    `build` makes a fresh state to try on. Gives the configuration with its batch size, whether networks run in bfloat16, and
-    whether the network is compiled.
+
+class Choice(NamedTuple):
+    """A network that was measured: images/s in training, steps in the time there is, loss above the floor then."""
+
+    network: UNetConfig
+    speed: float
+    steps: float
+    loss: float
+
+
+def choose_network(auto: AutoUNet, config: TrainingConfig, images: ImageDataset, build: Callable[[UNetConfig], TrainState],
+                   seconds: float | None, runtime: Runtime) -> list[Choice]:  # fmt: skip
+    """Networks of rising width, each measured on this machine, the last but one expected to be the best in `seconds`.
+
+    Only the best and those narrower, and one wider, are measured. Without `seconds` the number of steps is `config.steps`, and
+    the time what the best so far takes for them. Where widths are given there is one.
     """
-    bf16 = config.precision == "bf16"
-    if config.precision == "auto":
-        bf16, gain = bf16_pays(runtime.device)
-        say(f"precision: {'bf16' if bf16 else 'fp32'}, since bf16 measured {gain:.1f} times as fast as fp32")
-    # One process tries, the others wait: it must not communicate.
-    alone = Runtime(runtime.device, bf16)
-    count = runtime.world_size
-    if config.batch == 0:
-        size = find_batch_size(build(), images, config, alone, say)
-        config = replace(config, batch=size * count)
-        say(f"batch {config.batch}{f', {size} per process' if count > 1 else ''}: a larger one is hardly faster")
-    worth_trying = config.minutes is not None and config.minutes >= MIN_MINUTES.get(torch.device(runtime.device).type, 20.0)
-    if config.compile == "off" or (config.compile == "auto" and not worth_trying):
-        return config, bf16, False
-    own = replace(config, batch=max(1, config.batch // count))
-    return config, bf16, compiling_pays(build(), images, own, alone, say)
+    size, batch, found = images.shape[1:], config.batch or 32, list[Choice]()
+    law = law_for(size)
+    for width in WIDTHS if not auto.widths else auto.widths[:1]:
+        network = auto.of_width(width, size)
+        speed = training_speed(build(network), images, config, runtime)
+        time_left = seconds
+        if time_left is None:
+            assert config.steps is not None
+            time_left = config.steps * batch / max(speed, found[-1].speed if found else 0.0)
+        steps = time_left * speed / batch
+        found.append(Choice(network, speed, steps, law.excess_loss(width, steps)))
+        if len(found) > 1 and found[-1].loss > found[-2].loss:
+            break
+    return found
+
+
+def training_speed(state: TrainState, images: ImageDataset, config: TrainingConfig, runtime: Runtime) -> float:
+    """Images per second of forward and backward passes. `state` is not changed."""
+    h, w = images.shape[1:]
+    batch = config.batch or 32
+    size = max(8, min(batch, TIMED_PIXELS // (h * w))) if torch.device(runtime.device).type == "cpu" else batch
+    model = state.model.train()
+    pieces = Batches(images, replace(config, batch=size), model.schedule, runtime)(0)
+
+    def step() -> None:
+        float(compute_gradients(model, pieces, config, runtime, config.micro_batches)[0])  # waits for a GPU
+        model.zero_grad()
+
+    return size / fastest(step, 2)
 
 
 def find_batch_size(state: TrainState, images: ImageDataset, config: TrainingConfig, runtime: Runtime, say: Say) -> int:
@@ -68,6 +103,12 @@ def find_batch_size(state: TrainState, images: ImageDataset, config: TrainingCon
             break
         best, found = speed, size
     return found
+
+
+def compiling_is_tried(config: TrainingConfig, device: str) -> bool:
+    """Whether to measure what compiling brings: as configured or, for auto, where training is long."""
+    worth_trying = config.minutes is not None and config.minutes >= MIN_MINUTES.get(torch.device(device).type, 20.0)
+    return config.compile == "on" or (config.compile == "auto" and worth_trying)
 
 
 def compiling_pays(state: TrainState, images: ImageDataset, config: TrainingConfig, runtime: Runtime, say: Say) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unnoise.data.augment import LABELS, augment
+from unnoise.data.augment import KINDS, augment
 from unnoise.data.dataset import ImageDataset
 from unnoise.diffusion.schedules import Schedule
 from unnoise.diffusion.timesteps import stratified_uniform
@@ -21,7 +21,7 @@ BLOCK = 16  # images that share a stream of noise: a stream each would double th
 
 
 class Batch(NamedTuple):
-    """x and noise (B, C, H, W), t (B,), label (B,) or None, augment_labels (B, 6) or None."""
+    """x and noise (B, C, H, W), t (B,), label (B,) or None, augment_labels (B, 7) or None."""
 
     x: Tensor
     t: Tensor
@@ -87,7 +87,7 @@ class Batches:
         x = self.read(step)
         if self.augment:
             generator = rng.stream(seed, "augment", step)
-            u = rng.uniform(generator, size * LABELS).reshape(-1, LABELS)
+            u = rng.uniform(generator, size * KINDS).reshape(-1, KINDS)
             z = rng.normal(generator, u.shape)
             x, augment_labels = augment(x, u[self.part].to(self.device), z[self.part].to(self.device), self.augment)
         generator = rng.stream(seed, "times", step)

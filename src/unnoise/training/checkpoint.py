@@ -26,7 +26,7 @@ from unnoise.training import distributed
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
 
-FORMAT = 3
+FORMAT = 4
 Tensors = dict[str, Tensor]
 Optimizers = Sequence[torch.optim.Optimizer]
 NEEDED = {"model.safetensors", "average.safetensors", "optimizer.safetensors", "state.json"}

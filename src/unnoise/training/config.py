@@ -13,19 +13,23 @@ from unnoise.utils.errors import UserError, nearest
 
 PRECISIONS = ("auto", "bf16", "fp32")
 COMPILE = ("auto", "on", "off")
+STOP_WHEN = ("never", "plateau")
+MAX_WARMUP = 0.03  # of all steps
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train. Give `epochs`, `steps` or `minutes`; with several, whichever ends first.
+    """How to train. Give `epochs`, `steps` or `minutes`, with several whichever ends first; with none training goes on until it
+    is stopped.
 
     `batch` is the number of images per step, over all processes; 0 measures which size trains fastest. `drop_last` leaves out
     each epoch's last, partial batch; without it a batch spans two epochs. A batch is computed in `micro_batches`, one after the
     other, its gradient the same; `activation_checkpointing` recomputes activations in the backward pass. Both save memory for
     time. `sharded` leaves each of several processes a shard of the weights (FSDP). `compile` is auto, on or off.
 
-    `optimizer` is adam, adamw or muon. The learning rate rises over `warmup` steps; then its `lr_schedule` is `constant`,
-    `trapezoid` (it falls linearly to exactly 0 over the last fraction `decay`) or `cosine` (half a wave from the peak to 0).
+    `optimizer` is adam, adamw or muon; a `learning_rate` of 0 is chosen for the network when a run begins. The learning rate rises over `warmup` steps, at most 3 % of all; then its `lr_schedule` is
+    `constant`, `trapezoid` (it falls linearly to exactly 0 over the last fraction `decay`) or `cosine` (half a wave from the peak
+    to 0).
     `clip` is the largest gradient norm (0: none).
 
     `ema` is the relative width of the average of the weights that is used (0: the weights themselves), `extra_ema` are widths of
@@ -35,8 +39,10 @@ class TrainingConfig:
     each is drawn by itself. `label_dropout` is the fraction of labels hidden, so that the model also learns the images without
     a label (Ho & Salimans 2022).
 
-    A grid of `sample_count` samples is made every `sample_every` seconds (or more rarely, so that it takes at most a tenth of
-    the time), a checkpoint every `save_every` seconds; the newest `keep_last` are kept, and each `keep_every`-th step's.
+    A grid of `sample_count` samples is made every `sample_every` seconds, and the loss on `held_out_count` held-out images is
+    measured (more rarely where both would take more than 4 % of the time), a checkpoint every `save_every` seconds; the newest
+    `keep_last` are kept, and each `keep_every`-th step's. `stop_when` plateau ends the training with a short fall of the rate
+    where the held-out loss has stopped falling; never leaves the end to the budget, or to Ctrl-C.
     """
 
     epochs: int | None = None
@@ -63,6 +69,7 @@ class TrainingConfig:
     seed: int = 0
     sample_count: int = 36
     sample_every: float = 30.0
+    held_out_count: int = 256
     save_every: float = 300.0
     keep_last: int = 2
     keep_every: int = 0
@@ -70,19 +77,20 @@ class TrainingConfig:
     times: TrainingTimes = field(default_factory=LogNormalTimes)
     stratified_times: bool = True
     label_dropout: float = 0.1
+    stop_when: str = "never"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "steps", "minutes"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise UserError(f"training.{name} must be greater than 0, not {value}")
-        for name in ("sample_count", "keep_last", "micro_batches"):
+        for name in ("sample_count", "held_out_count", "keep_last", "micro_batches"):
             if getattr(self, name) < 1:
                 raise UserError(f"training.{name} must be at least 1, not {getattr(self, name)}")
         if self.batch < 0 or self.snapshots < 0:
             raise UserError(f"batch and snapshots must be at least 0, not {min(self.batch, self.snapshots)}")
-        if self.learning_rate <= 0 or not 0 <= self.decay <= 1 or self.warmup < 0:
-            raise UserError("training needs learning_rate > 0, 0 <= decay <= 1 and warmup >= 0")
+        if self.learning_rate < 0 or not 0 <= self.decay <= 1 or self.warmup < 0:
+            raise UserError("training needs learning_rate >= 0 (0: chosen), 0 <= decay <= 1 and warmup >= 0")
         for width in (self.ema, *self.extra_ema):
             if width and not 0 < width < 0.28:
                 raise UserError(f"ema is a relative width between 0 and 0.28 (0: none), not {width}")
@@ -95,6 +103,7 @@ class TrainingConfig:
             "precision": PRECISIONS,
             "compile": COMPILE,
             "lr_schedule": optimizers.LR_SCHEDULES,
+            "stop_when": STOP_WHEN,
         }
         for name, table in tables.items():
             if (value := getattr(self, name)) not in table:
@@ -117,9 +126,17 @@ class TrainingConfig:
         """A data set smaller than one batch drops nothing, else nothing would be left."""
         return self.drop_last and images >= self.batch
 
-    def learning_rate_at(self, step: int, total: int | None) -> float:
-        """The learning rate of step `step` (from 0) of `total` (None: not known yet, so not near the end)."""
-        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+    def learning_rate_at(self, step: int, total: int | None, decay_from: int | None = None) -> float:
+        """The learning rate of step `step` (from 0) of `total` (None: not known yet, so not near the end).
+
+        From step `decay_from` on it falls linearly to 0, whatever the schedule; None leaves that to the schedule.
+        """
+        warmup = min(self.warmup, math.ceil(MAX_WARMUP * total)) if total else self.warmup
+        rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
+        if total is None:
+            return self.learning_rate * rise
         # The last step's rate is just above 0; the rate after it, never applied, is exactly 0.
-        fall = optimizers.LR_SCHEDULES[self.lr_schedule]((total - step) / total, self.decay) if total else 1.0
-        return self.learning_rate * min(rise, fall)
+        left = (total - step) / total
+        if decay_from is None:
+            return self.learning_rate * min(rise, optimizers.LR_SCHEDULES[self.lr_schedule](left, self.decay))
+        return self.learning_rate * min(rise, optimizers.LR_SCHEDULES["trapezoid"](left, 1 - decay_from / total))

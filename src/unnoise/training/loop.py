@@ -22,6 +22,7 @@ from unnoise.diffusion.loss import diffusion_loss
 from unnoise.networks.base import Unit
 from unnoise.networks.layers import Dropout
 from unnoise.training.batches import Batch, Batches, prefetch
+from unnoise.training.budget import Budget
 from unnoise.training.config import TrainingConfig
 from unnoise.training.distributed import Replicated, full_tensor
 from unnoise.training.ema import PowerEMA
@@ -29,13 +30,12 @@ from unnoise.utils import rng
 from unnoise.utils.errors import UserError
 from unnoise.utils.runtime import SINGLE, Runtime
 
-CALIBRATION = 0.1  # fraction of a time budget after which the number of steps is fixed
 MAX_SKIPPED = 5  # steps in a row whose gradient is not finite
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """One step: its number (from 1), of how many (None: still measuring), loss, gradient norm, learning rate, images/s.
+    """One step: its number (from 1), of how many (None: not known), loss, gradient norm, learning rate, images/s.
 
     `micro_batches` is how many the batch was split into to fit in memory; a `skipped` step had no finite gradient and changed
     nothing.
@@ -55,7 +55,8 @@ class TrainingRecord:
 class TrainState:
     """What training changes, and all that a checkpoint holds: the model, the average of its weights for use, the optimizers.
 
-    `extra_averages` are averages of other widths, by width.
+    `extra_averages` are averages of other widths, by width. `total` is the number of steps in all, None while it is open;
+    `decay_from` the step from which the learning rate falls, where it is not the configuration that decides.
     """
 
     model: Denoiser
@@ -63,6 +64,7 @@ class TrainState:
     optimizers: list[torch.optim.Optimizer]
     step: int = 0
     total: int | None = None
+    decay_from: int | None = None
     extra_averages: dict[float, Denoiser] = field(default_factory=dict)
 
     @property
@@ -70,14 +72,21 @@ class TrainState:
         """All models by name."""
         return {"model": self.model, "average": self.average, **{f"average-{w:g}": m for w, m in self.extra_averages.items()}}
 
+    def end_soon(self, fraction: float) -> None:
+        """Let the learning rate fall to 0 from here on, over `fraction` of the steps done."""
+        self.decay_from, self.total = self.step, self.step + max(1, round(fraction * self.step))
+
 
 def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runtime: Runtime = SINGLE,
-          flip: bool = False, augment: float = 0.0) -> Iterator[TrainingRecord]:  # fmt: skip
+          flip: bool = False, augment: float = 0.0, deadline: float | None = None) -> Iterator[TrainingRecord]:  # fmt: skip
     """Train until the budget is spent, changing `state` in place; a record is yielded after each step.
 
-    `flip` and `augment` are as in `Batches`. Stop by leaving the loop: `state` is then complete as of the last
-    record. Raises UserError when the gradient stays infinite, or when not even one image fits in memory.
+    `flip` and `augment` are as in `Batches`. `deadline` is when `config.minutes` are over (`time.perf_counter`), by default that
+    long from now. Without a budget training goes on until `state.end_soon`. Stop by leaving the loop: `state` is then complete as
+    of the last record. Raises UserError when the gradient stays infinite, or when not even one image fits in memory.
     """
+    if not config.learning_rate:
+        raise UserError("training.learning_rate 0 is chosen when a run begins: give one here")
     if config.batch < runtime.world_size:
         raise UserError(f"a batch of {config.batch} can't be shared by {runtime.world_size} processes: raise training.batch")
     model = state.model.train()
@@ -86,16 +95,19 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
     averages += [PowerEMA(model, average, width, fresh) for width, average in state.extra_averages.items()]
     batches = Batches(images, config, model.schedule, runtime, flip, augment)
     count = runtime.sum(torch.tensor(float(len(images)), device=runtime.device)) if images.per_process else len(images)
-    budget = Budget(config, state.step, config.steps_asked(int(count)))
+    max_steps, first, start = config.steps_asked(int(count)), state.step, time.perf_counter()
+    budget = None
     if config.minutes is None and state.total is None:
-        state.total = budget.max_steps
+        state.total = max_steps
+    elif config.minutes is not None and state.total is None:
+        budget = Budget(deadline or start + 60 * config.minutes, first, max_steps)
     wrapped = Replicated(model) if runtime.world_size > 1 and not config.sharded else model
     parameters, buffers = list(model.parameters()), list(model.buffers())
     has_dropout = any(isinstance(m, Dropout) and m.threshold for m in model.modules())
     micro_batches, skipped = config.micro_batches, 0
     with prefetch(batches) as fetch:
         while state.total is None or state.step < state.total:
-            learning_rate = config.learning_rate_at(state.step, state.total)
+            learning_rate = config.learning_rate_at(state.step, state.total, state.decay_from)
             for group in (g for optimizer in state.optimizers for g in optimizer.param_groups):
                 group["lr"] = learning_rate
             before = [b.clone() for b in buffers]  # a forward pass changes batch statistics
@@ -121,10 +133,10 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
             if skipped == MAX_SKIPPED:
                 raise UserError(f"the gradient was not finite in {MAX_SKIPPED} steps up to {step} (loss {float(loss):.3g}): "
                                 "lower training.learning_rate, or train with training.precision fp32")  # fmt: skip
-            if state.total is None:
-                state.total = runtime.on_first(partial(budget.total_steps, step))
-            yield TrainingRecord(step, state.total, float(loss), norm, learning_rate, budget.images_per_second(step),
-                                 micro_batches, skipped > 0)  # fmt: skip
+            if budget is not None and budget.due(step, state.total):
+                state.total = runtime.on_first(partial(budget.total_steps, step, state.total))
+            speed = (step - first) * config.batch / (time.perf_counter() - start)
+            yield TrainingRecord(step, state.total, float(loss), norm, learning_rate, speed, micro_batches, skipped > 0)
 
 
 @contextmanager
@@ -193,32 +205,3 @@ def checkpoint_activations(model: nn.Module) -> None:
 def _is_out_of_memory(error: RuntimeError) -> bool:
     message = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in message or "not enough memory" in message
-
-
-class Budget:
-    """Turns a time budget into a number of steps, at most `max_steps`, by measuring the first of them."""
-
-    def __init__(self, config: TrainingConfig, first: int, max_steps: int | None) -> None:
-        self.config, self.first, self.max_steps = config, first, max_steps
-        self.start = time.perf_counter()
-        self.warm: tuple[int, float] | None = None
-
-    def images_per_second(self, step: int) -> float:
-        """Since the start."""
-        return (step - self.first) * self.config.batch / max(time.perf_counter() - self.start, 1e-9)
-
-    def total_steps(self, step: int) -> int | None:
-        """Once enough of the time has passed, how many steps fit in all of it. The first two are not counted as typical."""
-        assert self.config.minutes is not None
-        now, seconds = time.perf_counter(), self.config.minutes * 60
-        if self.max_steps is not None and step >= self.max_steps:
-            return step
-        if self.warm is None:
-            if step - self.first >= 2:
-                self.warm = step, now
-            return step if now - self.start >= seconds else None
-        if now - self.start < CALIBRATION * seconds:
-            return None
-        left = seconds - (now - self.start)
-        fit = step + max(0, int(left * (step - self.warm[0]) / (now - self.warm[1])))
-        return fit if self.max_steps is None else min(fit, self.max_steps)
