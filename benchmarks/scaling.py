@@ -31,7 +31,7 @@ from unnoise.utils.runtime import Runtime
 VALIDATION = 0.1  # of the images that are not held out
 NOISES = 4  # draws of noise that the loss is a mean of
 AXES = {"width": "32", "blocks": "1", "patch": "0", "levels": "0", "attention": "64", "batch": "32", "rate": "1", "dropout": "0",
-        "augment": "0", "images": "0", "seed": "0", "mean": "nan", "ema": "0.1", "decay": "0.4", "optimizer": "adamw", "tflop": "1"}  # fmt: skip
+        "augment": "0", "images": "0", "seed": "0", "mean": "nan", "ema": "0.1", "decay": "0.4", "optimizer": "muon", "tflop": "1"}  # fmt: skip
 
 
 def read_images(recipe: Recipe, count: int) -> Split:

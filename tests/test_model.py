@@ -1,6 +1,7 @@
 """A trained model: what it loads, how its samples depend on what is asked, and restoration in one call."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,10 @@ def test_what_is_missing_is_named(small_run: Trainer, tmp_path: Path) -> None:
         Model.load(tmp_path)
     shutil.copy(small_run.folder.model, tmp_path)
     model = Model.load(tmp_path)
-    assert model.moments is None and model.guide is None
+    assert model.moments is not None and model.guide is None  # both files are all that sampling needs
+    assert model.sample(1).shape == (1, 8, 8, 1)
     with pytest.raises(UserError, match=r"choose sampling\.start noise"):
-        model.sample(1, sampling=SamplingConfig(start="data"))
+        replace(model, moments=None).sample(1, sampling=SamplingConfig(start="data"))
     with pytest.raises(UserError, match=r"guide\.safetensors"):
         model.sample(1, sampling=SamplingConfig(guidance=AutoGuidance()))
 
@@ -46,10 +48,8 @@ def test_labels_of_samples(small_run: Trainer) -> None:
 
 def test_precision_is_one_wrapper(small_run: Trainer) -> None:
     """A run that was trained in bfloat16 runs in it on the same kind of device, and its bare network is there."""
-    from dataclasses import replace
-
     info = replace(small_run.info, bf16=True)
-    model = Model.of(small_run.state.average, info, small_run.folder)
+    model = Model.of(small_run.state.average, info, moments=small_run.moments)
     assert isinstance(model.denoiser, AutocastDenoiser) and model.network is small_run.state.average.get_submodule("network")
     plain = small_run.model.sample_batch(range(4), label=torch.zeros(4, dtype=torch.long))
     close = model.sample_batch(range(4), label=torch.zeros(4, dtype=torch.long))

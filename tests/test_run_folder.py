@@ -31,11 +31,11 @@ def test_moments_survive_the_disk(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     assert folder.read_moments() is None
     moments = Moments(torch.randn(1, 2, 2), torch.randn(3, 1, 2, 2), torch.tensor(0.3))
-    folder.write_moments(moments)
+    folder.write_model({"network.weight": torch.ones(2)}, moments)
     found = folder.read_moments()
     assert found is not None and all(torch.equal(a, b) for a, b in zip(vars(found).values(), vars(moments).values(), strict=True))
-    folder.moments.write_bytes(folder.moments.read_bytes()[:-3])
-    with pytest.raises(UserError, match=r"moments\.safetensors"):
+    folder.model.write_bytes(folder.model.read_bytes()[:-3])
+    with pytest.raises(UserError, match=r"model\.safetensors"):
         folder.read_moments()
 
 

@@ -42,10 +42,11 @@ class Model:
     denoiser: Denoiser
     info: RunInfo
     folder: RunFolder | None = None
+    moments: Moments | None = None  # the training images' mean and covariance, where they are known
 
     @classmethod
     def load(cls, path: Path | str, device: str | None = None) -> "Model":
-        """From a run folder: needs recipe.json and model.safetensors, and moments.safetensors only to start from data."""
+        """From a run folder: needs recipe.json and model.safetensors alone."""
         folder = RunFolder.open(path)
         info = folder.read_info()
         if not folder.model.is_file():
@@ -53,12 +54,12 @@ class Model:
         device = device or choose_device()
         bf16 = info.bf16 and torch.device(device).type == torch.device(info.device).type
         info = replace(info, device=device, bf16=bf16)
-        return cls(_load_denoiser(folder.model, info), info, folder)
+        return cls(_load_denoiser(folder.model, info), info, folder, folder.read_moments())
 
     @classmethod
-    def of(cls, denoiser: Denoiser, info: RunInfo, folder: RunFolder | None = None) -> "Model":
+    def of(cls, denoiser: Denoiser, info: RunInfo, folder: RunFolder | None = None, moments: Moments | None = None) -> "Model":
         """From a denoiser in float32, such as one that is still being trained."""
-        return cls(_in_precision(denoiser, info), info, folder)
+        return cls(_in_precision(denoiser, info), info, folder, moments)
 
     @property
     def network(self) -> nn.Module:
@@ -72,11 +73,6 @@ class Model:
         if self.folder is None or not self.folder.guide.is_file():
             return None
         return _load_denoiser(self.folder.guide, self.info)
-
-    @cached_property
-    def moments(self) -> Moments | None:
-        """The training images' mean and covariance, if the run folder has them."""
-        return None if self.folder is None else self.folder.read_moments()
 
     def sample(
         self,

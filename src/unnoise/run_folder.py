@@ -1,6 +1,6 @@
 """A run folder: what lies where, and reading it. Nothing here trains or samples.
 
-recipe.json  model.safetensors  guide.safetensors  moments.safetensors
+recipe.json  model.safetensors  guide.safetensors
 metrics.jsonl  held-out.jsonl  samples/  tensorboard/  checkpoints/  snapshots/
 """
 
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
 
 from unnoise.diffusion.gaussian import Moments
 from unnoise.recipe import RunInfo
+from unnoise.training import checkpoint
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
 
@@ -43,17 +44,13 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """The averaged weights, for use."""
+        """The averaged weights, for use, and the training images' mean and covariance."""
         return self.path / "model.safetensors"
 
     @property
     def guide(self) -> Path:
         """An early average of the weights, for autoguidance."""
         return self.path / "guide.safetensors"
-
-    @property
-    def moments(self) -> Path:
-        return self.path / "moments.safetensors"
 
     @property
     def metrics(self) -> Path:
@@ -83,15 +80,19 @@ class RunFolder:
 
     def read_moments(self) -> Moments | None:
         """The training images' mean and covariance, None if there are none. Raises UserError if the file is damaged."""
-        if not self.moments.is_file():
+        if not self.model.is_file():
             return None
         try:
-            return Moments(**load_file(self.moments))
+            with safe_open(self.model, "pt") as file:
+                found = {name: file.get_tensor(name) for name in file.keys() if name.startswith(checkpoint.MOMENTS)}  # noqa: SIM118
+            return Moments(**{k.removeprefix(checkpoint.MOMENTS): v for k, v in found.items()}) if found else None
         except Exception as e:  # safetensors raises its own kinds
-            raise UserError(f"can't read the images' mean and covariance from '{self.moments}' ({e})") from e
+            raise UserError(f"can't read the images' mean and covariance from '{self.model}' ({e})") from e
 
-    def write_moments(self, moments: Moments) -> None:
-        atomic.write(self.moments, lambda p: save_file(dict(vars(moments)), p))
+    def write_model(self, tensors: checkpoint.Tensors, moments: Moments | None) -> None:
+        """Write the averaged weights and, where they are known, the images' mean and covariance, atomically."""
+        own = {} if moments is None else {f"{checkpoint.MOMENTS}{k}": v for k, v in vars(moments).items()}
+        checkpoint.save_tensors(self.model, {**tensors, **own})
 
     def read_losses(self) -> Curve | None:
         """The loss of each step; None before the first."""

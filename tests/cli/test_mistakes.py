@@ -19,7 +19,7 @@ CASES = [  # {names} are those of `places`
     ("train digits --network.width 3", "did you mean 'widths'"),
     ("train digits --steps -3", "greater than 0"),
     ("train digits --minutes 0", "greater than 0"),
-    ("train digits --size 9", "multiples of"),
+    ("train digits --size 9 --network simple-unet", "multiples of"),
     ("train digits --steps 1 --run {tmp}/file/r", "choose another folder"),
     ("train --resume {tmp}/nowhere", "no run folder"),
     ("sample {tmp}/nowhere", "no run folder"),

@@ -32,10 +32,14 @@ def wait_for(metrics: Path) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("sharded", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_one_then_two_then_one(tmp_path: Path, sharded: bool) -> None:
+@pytest.mark.parametrize(
+    ("sharded", "optimizer"),
+    [(False, "muon"), pytest.param(True, "adamw", marks=pytest.mark.slow), pytest.param(True, "muon", marks=pytest.mark.slow)],
+)
+def test_one_then_two_then_one(tmp_path: Path, sharded: bool, optimizer: str) -> None:
     """The same images, times and noise, and so the same losses and weights, whoever computes them."""
-    recipe = small(training__steps=12, training__sharded=sharded, training__extra_ema=[0.05], data__flip=True)
+    recipe = small(training__steps=12, training__sharded=sharded, training__extra_ema=[0.05], data__flip=True,
+                   training__optimizer=optimizer)  # fmt: skip
     whole = begin(tmp_path / "whole", recipe, quiet)
     list(whole.train())
     begin(tmp_path / "broken", recipe, quiet)

@@ -15,8 +15,8 @@ from unnoise.networks.simple_unet import SimpleUnet, SimpleUnetConfig
 from unnoise.presets import PRESETS
 from unnoise.recipe import RunInfo, override
 from unnoise.run_folder import RunFolder
-from unnoise.runs.start import VERSIONS, measure_moments
-from unnoise.training.checkpoint import save_tensors
+from unnoise.runs.settle import measure_moments
+from unnoise.runs.start import VERSIONS
 from unnoise.training.distributed import full_state_dict
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
@@ -54,9 +54,7 @@ def import_notebook(path: Path, run: Path, changes: dict[str, Any] | None = None
     info = RunInfo(recipe, shape, fingerprint=fingerprint, device=choose_device(), versions=VERSIONS,
                    command=" ".join(sys.argv))  # fmt: skip
     with folder.creating():
-        if moments:
-            folder.write_moments(moments)
-        save_tensors(folder.model, full_state_dict(denoiser))
+        folder.write_model(full_state_dict(denoiser), moments)
         info.save(folder.recipe)
     return info
 

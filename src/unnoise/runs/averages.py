@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from unnoise.run_folder import RunFolder
-from unnoise.training.checkpoint import save_tensors
 from unnoise.training.ema import reconstruct
 
 
@@ -20,6 +19,4 @@ def make_average(path: Path, width: float, out: Path, step: int | None = None) -
     recipe = replace(info.recipe, training=replace(info.recipe.training, ema=width))
     with made.creating():
         replace(info, recipe=recipe).save(made.recipe)
-        if (moments := run.read_moments()) is not None:
-            made.write_moments(moments)
-        save_tensors(made.model, tensors)
+        made.write_model(tensors, run.read_moments())

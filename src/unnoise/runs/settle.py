@@ -1,12 +1,17 @@
 """What a recipe leaves open, settled before the first step: by the images, and by measuring the machine."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+import torch
+
 from unnoise.data.dataset import ImageDataset
 from unnoise.data.stats import mean_and_std
 from unnoise.diffusion.denoiser import EDM
+from unnoise.diffusion.gaussian import Moments
 from unnoise.evaluation.held_out import LEVELS
 from unnoise.networks.base import NetworkConfig
 from unnoise.networks.unet import AutoUNet, UNetConfig
@@ -110,3 +115,15 @@ def _fit_previews(config: TrainingConfig, steps: int, speed: float, seconds: flo
     if (count, held_out) != (config.sample_count, config.held_out_count):
         say(f"previews: {count} samples, the held-out loss on {held_out} images, which is what the time allows")
     return replace(config, sample_count=count, held_out_count=held_out)
+
+
+def measure_moments(images: ImageDataset, flip: bool = False, max_images: int = MOMENTS_IMAGES, max_bytes: int = 2**29) -> Moments | None:
+    """Mean and covariance of images on [-1, 1] (and their mirror images); None for fewer than two.
+
+    Of large data sets a fixed part is measured, evenly spaced: at most `max_images` and `max_bytes` as float32.
+    """
+    if len(images) < 2:
+        return None
+    count = min(len(images), max_images, max(2, max_bytes // (4 * math.prod(images.shape))))
+    x = images.tensor(np.linspace(0, len(images) - 1, count).round().astype(int))
+    return Moments.measure(torch.cat([x, x.flip(3)]) if flip else x)

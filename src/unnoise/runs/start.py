@@ -1,6 +1,5 @@
 """Beginning a run and resuming one: what stands before the first step."""
 
-import math
 import signal
 import sys
 import time
@@ -14,11 +13,10 @@ import torch
 
 from unnoise import __version__
 from unnoise.data.dataset import ImageDataset, split
-from unnoise.diffusion.gaussian import Moments
 from unnoise.recipe import Recipe, RunInfo
 from unnoise.registry import check_reopens, source_of
 from unnoise.run_folder import RunFolder
-from unnoise.runs.settle import MOMENTS_IMAGES, settle
+from unnoise.runs.settle import settle
 from unnoise.runs.trainer import Trainer
 from unnoise.training import checkpoint
 from unnoise.utils import atomic
@@ -56,7 +54,7 @@ def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = Fal
 
     info = replace(runtime.on_first(choose), device=runtime.device)
     trainer = Trainer(folder, info, parts, runtime, say, started)
-    runtime.on_first(lambda: _create(folder, info, images, parts.train))
+    runtime.on_first(lambda: _create(folder, info, images))
     _describe(trainer, images)
     trainer.start()
     return trainer
@@ -105,18 +103,6 @@ def load_images(recipe: Recipe, cache: Path | None, runtime: Runtime) -> tuple[I
     return images, fingerprints[0]
 
 
-def measure_moments(images: ImageDataset, flip: bool = False, max_images: int = MOMENTS_IMAGES, max_bytes: int = 2**29) -> Moments | None:
-    """Mean and covariance of images on [-1, 1] (and their mirror images); None for fewer than two.
-
-    Of large data sets a fixed part is measured, evenly spaced: at most `max_images` and `max_bytes` as float32.
-    """
-    if len(images) < 2:
-        return None
-    count = min(len(images), max_images, max(2, max_bytes // (4 * math.prod(images.shape))))
-    x = images.tensor(np.linspace(0, len(images) - 1, count).round().astype(int))
-    return Moments.measure(torch.cat([x, x.flip(3)]) if flip else x)
-
-
 class Interrupt:
     """Inside it, the first Ctrl-C or SIGTERM only sets `signal`; a second one ends at once."""
 
@@ -139,12 +125,10 @@ def _silent(_: str) -> None:
     pass
 
 
-def _create(folder: RunFolder, info: RunInfo, images: ImageDataset, training_images: ImageDataset) -> None:
+def _create(folder: RunFolder, info: RunInfo, images: ImageDataset) -> None:
     """Write what a run folder holds before the first step."""
     with folder.creating():
         info.save(folder.recipe)
-        if (moments := measure_moments(training_images, info.recipe.data.flip)) is not None:
-            folder.write_moments(moments)
         if images.skipped:
             (folder.path / "skipped.txt").write_text("\n".join(images.skipped) + "\n", encoding="utf-8")
 

@@ -16,11 +16,13 @@ from unnoise import figures
 from unnoise.data.dataset import Split
 from unnoise.data.pixels import to_uint8
 from unnoise.diffusion.denoiser import NetworkDenoiser
+from unnoise.diffusion.gaussian import Moments
 from unnoise.evaluation.held_out import held_out_loss
 from unnoise.model import Model
 from unnoise.recipe import RunInfo
 from unnoise.run_folder import RunFolder
 from unnoise.runs.loggers import LOGGERS, Logger
+from unnoise.runs.settle import measure_moments
 from unnoise.training import checkpoint
 from unnoise.training.distributed import full_state_dict
 from unnoise.training.ema import snapshot_name
@@ -52,11 +54,14 @@ class Trainer:
         self.sharded = self.config.sharded and runtime.world_size > 1
         self.state = info.recipe.build_state(info.shape, len(info.classes), info.device, self.sharded)
         self.loggers: list[Logger] = []
+        self.moments: Moments | None = None  # of the training images, or of those of the first process
         self._micro_batches, self._guide_stored, self._expected = self.config.micro_batches, False, 0
         self._held_out: list[float] = []  # losses measured since the start of this process
 
     def start(self) -> None:
         """Called once the state is as it should be before the first step of this process."""
+        flip = self.info.recipe.data.flip
+        self.moments = self.runtime.on_first(lambda: measure_moments(self.split.train, flip))
         made: list[Logger] = []
         self.runtime.on_first(lambda: made.extend(logger(self.folder, self.state.step) for logger in LOGGERS))
         self.loggers = made  # of the first process alone
@@ -66,7 +71,7 @@ class Trainer:
     @property
     def model(self) -> Model:
         """The averaged weights as they are now, for use."""
-        return Model.of(self.state.average, self.info, self.folder)
+        return Model.of(self.state.average, self.info, self.folder, self.moments)
 
     def train(self, stop: Callable[[], object] = lambda: False) -> Generator[TrainingRecord, None, None]:
         """Train, logging each step, sampling and saving now and then; saved whenever the loop ends or is left.
@@ -242,7 +247,7 @@ class Trainer:
             try:
                 numbers = {"step": state.step, "total": state.total, "decay_from": state.decay_from}
                 checkpoint.save(self.folder.checkpoints, contents, numbers, config.keep_last, config.keep_every)
-                checkpoint.save_tensors(self.folder.model, contents.models["average"])
+                self.folder.write_model(contents.models["average"], self.moments)
                 return
             except OSError as e:
                 if not left:

@@ -27,6 +27,7 @@ from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
 
 FORMAT = 4
+MOMENTS = "moments."  # the images' mean and covariance stand under these names beside the weights for use
 Tensors = dict[str, Tensor]
 Optimizers = Sequence[torch.optim.Optimizer]
 NEEDED = {"model.safetensors", "average.safetensors", "optimizer.safetensors", "state.json"}
@@ -60,7 +61,8 @@ def load_model(path: Path, model: nn.Module) -> None:
     if not path.is_file():
         raise UserError(f"no model at '{path}': give the folder of a run that has begun to train")
     try:
-        distributed.load_state_dict(model, load_file(path))
+        tensors = {name: value for name, value in load_file(path).items() if not name.startswith(MOMENTS)}
+        distributed.load_state_dict(model, tensors)
     except Exception as e:  # safetensors and torch each raise their own kinds
         first = str(e).strip().splitlines()[0]
         raise UserError(f"'{path}' does not fit the network of its recipe or is damaged ({first})") from e

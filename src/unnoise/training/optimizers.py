@@ -54,7 +54,7 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for weights (out, ...), whose further dimensions are taken as one."""
+    """Muon for weights (out, ...), whose further dimensions are taken as one. Weights of one shape are updated together."""
 
     def __init__(self, parameters: list[nn.Parameter], lr: float, weight_decay: float = 0.0) -> None:
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
@@ -62,29 +62,33 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            of_shape: dict[torch.Size, list[Tensor]] = {}
             for p in group["params"]:
                 if p.grad is not None:
-                    self._update(p, p.grad, group["lr"], group["weight_decay"])
+                    of_shape.setdefault(p.shape, []).append(p)
+            for weights in of_shape.values():
+                self._update(weights, group["lr"], group["weight_decay"])
 
-    def _update(self, p: Tensor, g: Tensor, lr: float, weight_decay: float) -> None:
-        state = self.state[p]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(p)
-        momentum = state["momentum"]
-        momentum.lerp_(g, 1 - MOMENTUM)
-        update = orthogonalize(g.lerp(momentum, MOMENTUM))
-        p.mul_(1 - lr * weight_decay)
-        p.add_(update, alpha=-0.2 * max(p.shape[0], p[0].numel()) ** 0.5 * lr)
+    def _update(self, weights: list[Tensor], lr: float, weight_decay: float) -> None:
+        """A step for weights of one shape."""
+        for p in weights:
+            if "momentum" not in self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        gradients, momenta = [p.grad for p in weights], [self.state[p]["momentum"] for p in weights]
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        updates = orthogonalize(torch.stack([u.flatten(1) for u in torch._foreach_lerp(gradients, momenta, MOMENTUM)]))
+        scale = -0.2 * max(updates.shape[1:]) ** 0.5 * lr
+        torch._foreach_mul_(weights, 1 - lr * weight_decay)
+        torch._foreach_add_(weights, [u.reshape(p.shape).to(p) for p, u in zip(weights, updates, strict=True)], alpha=scale)
 
 
 def orthogonalize(g: Tensor) -> Tensor:
-    """The orthogonal matrix nearest to g (out, ...), approximately, by Newton-Schulz iterations."""
-    x = g.flatten(1).to(torch.bfloat16 if g.is_cuda else torch.float32)
-    tall = x.shape[0] > x.shape[1]
-    x = (x.T if tall else x) / (x.norm() + 1e-7)
+    """The orthogonal matrices nearest to g (..., out, in), approximately, by Newton-Schulz iterations."""
+    x = g.to(torch.bfloat16 if g.is_cuda else torch.float32)
+    tall = x.shape[-2] > x.shape[-1]
+    x = (x.mT if tall else x) / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     a, b, c = NEWTON_SCHULZ
     for _ in range(ITERATIONS):
-        s = x @ x.T
+        s = x @ x.mT
         x = a * x + (b * s + c * s @ s) @ x
-    nearest: Tensor = (x.T if tall else x).reshape(g.shape).to(g)
-    return nearest
+    return (x.mT if tall else x).to(g)
