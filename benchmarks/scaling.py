@@ -1,10 +1,12 @@
-"""Held-out loss of the U-Net over its size, compute and number of images: the measurements behind `network auto`.
+"""The law of scaling, behind `network auto`: the loss of the U-Net over its width, its training and other choices.
 
-    python benchmarks/scaling.py DATA --to trials.jsonl --widths 16,32,64 --tflop 0.5,2,8
+    python benchmarks/scaling.py train DATA trials.jsonl --width 16,32,64 --tflop 0.5,2,8
+    python benchmarks/scaling.py fit benchmarks/scaling-trials.jsonl --out docs/scaling.png
 
-trains a network for each combination of the values given, and appends a line for each to a file; a line that is there is not
+`train` trains a network for each combination of the values given, and appends a line for each to a file; what is there is not
 measured again. Compute is that of forward and backward passes, in TFLOP, so that it means the same on every machine. The loss is
-that of validation images, a tenth of all: neither trained on, nor those that a run holds out, which stay unseen by this choice.
+that of validation images, a tenth of all: neither trained on, nor those that a run holds out, which stay unseen by any choice.
+`fit` prints the constants of `unnoise.training.scaling`, the error of each trial under them, and what the other choices gave.
 """
 
 import argparse
@@ -12,7 +14,9 @@ import itertools
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,121 +24,193 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unnoise.data.dataset import ImageDataset, Split, split
 from unnoise.evaluation.held_out import held_out_loss
-from unnoise.presets import find_preset, preset_for
+from unnoise.networks.unet import AutoUNet
+from unnoise.presets import recipe_for
 from unnoise.recipe import Recipe, override
 from unnoise.registry import source_of
-from unnoise.training.loop import TrainState, compute_gradients, train
-from unnoise.training.batches import Batches
+from unnoise.runs.settle import fit_to_images
+from unnoise.training import scaling
+from unnoise.training.loop import train
 from unnoise.utils.precision import bf16_pays
 from unnoise.utils.runtime import Runtime
 
-VALIDATION = 0.1  # of the images that are not held out
+VALIDATION, MAX_VALIDATION = 0.1, 1024  # of the images that are not held out: a fraction, and at most so many
+LAW_RATE = 0.5  # of the learning rate, which was found to be better twice as high when the law stood
 NOISES = 4  # draws of noise that the loss is a mean of
-AXES = {"width": "32", "blocks": "1", "patch": "0", "levels": "0", "attention": "64", "batch": "32", "rate": "1", "dropout": "0",
-        "augment": "0", "images": "0", "seed": "0", "mean": "nan", "ema": "0.1", "decay": "0.4", "optimizer": "muon", "tflop": "1"}  # fmt: skip
+AXES: dict[str, Any] = {"width": 32, "blocks": 1, "patch": 0, "attention": 64, "batch": 32, "rate": 1.0, "dropout": 0.0,
+                        "augment": 0.0, "decay": 0.4, "optimizer": "muon", "images": 0, "seed": 0, "tflop": 1.0}  # fmt: skip
+Trial = dict[str, Any]
 
 
 def read_images(recipe: Recipe, count: int) -> Split:
     """Images to train on, at most `count` (0: all), and those for validation."""
     images = split(recipe.data.load(), recipe.data.held_out).train
     chosen = np.random.default_rng(0).permutation(len(images))
-    validation = chosen[: max(1, min(1024, int(len(images) * VALIDATION)))]
-    mask = np.zeros(len(images), dtype=bool)
-    mask[validation] = True
-    mask |= np.isin(images.hashes, images.hashes[mask])
-    rest = [k for k in chosen if not mask[k]][: count or None]
-    train_mask = np.zeros(len(images), dtype=bool)
-    train_mask[rest] = True
-    return Split(images.subset(train_mask), images.subset(mask))
+    validation = np.zeros(len(images), dtype=bool)
+    validation[chosen[: max(1, min(MAX_VALIDATION, int(len(images) * VALIDATION)))]] = True
+    validation |= np.isin(images.hashes, images.hashes[validation])  # copies too
+    to_train = np.zeros(len(images), dtype=bool)
+    to_train[[k for k in chosen if not validation[k]][: count or None]] = True
+    return Split(images.subset(to_train), images.subset(validation))
 
 
-def recipe_of(trial: dict, base: Recipe) -> Recipe:
-    side = max(base.data.size or (28, 28)) if base.data.size else trial["side"]
-    patch = trial["patch"] or (1 if side <= 16 else 2 if side <= 64 else 4)
-    levels = trial["levels"] or (2 if side // patch <= 16 else 3)
-    widths = [trial["width"] * k for k in (1, 2, 3, 4)[:levels]]
-    rate = 2e-3 * (32 / trial["width"]) ** 0.5 * trial["rate"]
-    changes = {"network.widths": widths, "network.blocks": trial["blocks"], "network.patch": patch,
-               "network.attention_tokens": trial["attention"], "network.style.dropout": trial["dropout"],
-               "training.batch": trial["batch"], "training.learning_rate": rate, "training.seed": trial["seed"],
-               "training.ema": trial["ema"], "training.decay": trial["decay"], "training.optimizer": trial["optimizer"],
-               "data.augment": trial["augment"]}  # fmt: skip
-    if not math.isnan(trial["mean"]):
-        changes["training.times.mean"] = trial["mean"]
+def recipe_of(trial: Trial, base: Recipe, size: tuple[int, int]) -> Recipe:
+    """`rate` is a factor to the learning rate that the law gives."""
+    network = AutoUNet(blocks=trial["blocks"], patch=trial["patch"], attention_tokens=trial["attention"])
+    rate = trial["rate"] * scaling.learning_rate(trial["width"], trial["optimizer"])
+    changes = {"network": network.of_width(trial["width"], size), "network.style.dropout": trial["dropout"],
+               "training.minutes": None, "training.steps": 1, "training.learning_rate": rate, "data.augment": trial["augment"],
+               **{f"training.{name}": trial[name] for name in ("batch", "seed", "decay", "optimizer")}}  # fmt: skip
     return override(base, changes)
 
 
-def forward_flops(state: TrainState, recipe: Recipe, images: ImageDataset) -> float:
+def forward_flops(recipe: Recipe, images: ImageDataset) -> float:
     """Of one image, in the forward pass."""
+    denoiser = recipe.build_denoiser(images.shape, len(images.classes))
+    label = None if images.labels is None else torch.zeros(1, dtype=torch.long)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        x = images.tensor(slice(0, 1))
-        label = None if images.labels is None else torch.zeros(1, dtype=torch.long)
-        state.model(x, torch.full((1,), 0.5), label)
+        denoiser(images.tensor(slice(0, 1)), torch.full((1,), 0.5), label)
     return float(counter.get_total_flops())
 
 
-def measure(trial: dict, base: Recipe, parts: Split, bf16: bool) -> dict:
-    recipe = recipe_of(trial, base)
-    images, runtime = parts.train, Runtime("cpu", bf16)
-    state = recipe.build_state(images.shape, len(images.classes))
-    flops = forward_flops(state, recipe, images)
+def measure(trial: Trial, base: Recipe, parts: Split, runtime: Runtime) -> Trial:
+    images = parts.train
+    recipe = fit_to_images(recipe_of(trial, base, images.shape[1:]), images, print)
+    flops = forward_flops(recipe, images)
     steps = max(1, round(trial["tflop"] * 1e12 / (3 * flops * trial["batch"])))
-    config = override(recipe, {"training.steps": steps, "training.minutes": None,
-                               "training.warmup": min(100, math.ceil(0.03 * steps))}).training  # fmt: skip
-    start, losses = time.perf_counter(), []
-    for record in train(state, images, config, runtime, recipe.data.flip, recipe.data.augment):
-        losses.append(record.loss)
-    seconds = time.perf_counter() - start
-    levels = np.mean([held_out_loss(state.average, parts.held_out, config.loss, config.times, seed, runtime, 1024)
-                      for seed in range(NOISES)], axis=0)  # fmt: skip
-    seen = steps * trial["batch"]
-    return {"loss": round(float(levels.mean()), 6), "train_loss": round(float(np.mean(losses[-max(1, steps // 10) :])), 6),
-            "levels": [round(float(v), 6) for v in levels], "parameters": sum(p.numel() for p in state.model.parameters()),
-            "flops": flops, "steps": steps, "seen": seen, "epochs": round(seen / len(images), 3), "train_images": len(images),
-            "learning_rate": config.learning_rate, "seconds": round(seconds, 1), "bf16": bf16}  # fmt: skip
+    config = override(recipe, {"training.steps": steps}).training
+    state = recipe.build_state(images.shape, len(images.classes))
+    begun = time.perf_counter()
+    losses = [record.loss for record in train(state, images, config, runtime, recipe.data.flip, recipe.data.augment)]
+    seconds = time.perf_counter() - begun
+    found = [held_out_loss(state.average, parts.held_out, config.loss, config.times, seed, runtime, MAX_VALIDATION)
+             for seed in range(NOISES)]  # fmt: skip
+    return {"loss": float(np.mean(found)), "train_loss": float(np.mean(losses[-max(1, steps // 10) :])), "steps": steps,
+            "learning_rate": config.learning_rate, "epochs": steps * trial["batch"] / len(images), "flops": flops,
+            "parameters": sum(p.numel() for p in state.model.parameters()), "seconds": seconds, "bf16": runtime.bf16}  # fmt: skip
+
+
+def run_trials(options: argparse.Namespace) -> None:
+    _, base = recipe_for(source_of(options.data), None, options.size)
+    base = override(base, {"data.source.root": options.root} if options.root else {})
+    bf16 = bf16_pays("cpu")[0] if options.precision == "auto" else options.precision == "bf16"
+    done = [json.loads(line)["trial"] for line in options.file.read_text().splitlines()] if options.file.exists() else []
+    axes = [[type(default)(v) for v in getattr(options, name).split(",")] for name, default in AXES.items()]
+    for values in itertools.product(*axes):
+        trial = {"data": options.name or Path(options.data).stem, **dict(zip(AXES, values, strict=True))}
+        parts = read_images(base, trial["images"])
+        trial["side"] = max(parts.train.shape[1:])
+        if trial in done:
+            continue
+        found = {"trial": trial, **measure(trial, base, parts, Runtime("cpu", bf16))}
+        with options.file.open("a") as file:
+            file.write(json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in found.items()}) + "\n")
+        print(
+            {k: v for k, v in trial.items() if v != AXES.get(k)}, {k: found[k] for k in ("loss", "steps", "seconds")}, flush=True
+        )
+
+
+def fit(options: argparse.Namespace) -> None:
+    """Least squares of the logarithm of the loss; exponents are shared, E and B are each data set's own."""
+    from scipy.optimize import least_squares
+
+    rows = [json.loads(line) for line in options.file.read_text().splitlines()]
+    plain = [r for r in rows if is_plain(r["trial"])]
+    names = list(dict.fromkeys(r["trial"]["data"] for r in plain))
+    sides = {r["trial"]["data"]: r["trial"]["side"] for r in plain}
+    loss = np.array([r["loss"] for r in plain])
+
+    def predicted(p: np.ndarray) -> np.ndarray:
+        """p: log E and log B of each set, then R, q, a, b."""
+        found = []
+        for r in plain:
+            k, trial = names.index(r["trial"]["data"]), r["trial"]
+            ratio = p[-4] * (trial["side"] / 8) ** p[-3] * (trial["width"] / 32) ** -p[-2]
+            found.append(math.exp(p[2 * k]) + math.exp(p[2 * k + 1]) * (ratio + (r["steps"] / 1000) ** -p[-1]))
+        return np.array(found)
+
+    begin = np.array([-2.0, -3.0] * len(names) + [0.5, 0.5, 0.8, 0.7])
+    p = least_squares(lambda p: np.log(predicted(p) / loss), begin, loss="soft_l1", f_scale=0.02).x
+    print("R {:.2f}, q {:.2f}, a {:.2f}, b {:.2f}".format(*p[-4:]))
+    for k, name in enumerate(names):
+        print(f"{name}: E {math.exp(p[2 * k]):.3f}, B {math.exp(p[2 * k + 1]):.4f}")
+    errors = predicted(p) / loss - 1
+    print("\n| data | width | compute, TFLOP | steps | validation loss | of the law |\n|---|---|---|---|---|---|")
+    for r, error in zip(plain, errors, strict=True):
+        t = r["trial"]
+        print(f"| {t['data']} | {t['width']} | {t['tflop']:g} | {r['steps']} | {r['loss']:.4f} | {100 * error:+.1f} % |")
+    print(f"\nerror: {100 * np.abs(errors).mean():.1f} % in the mean, {100 * np.abs(errors).max():.1f} % at most\n")
+    print("| data | TFLOP | what is other | steps | validation loss | without it | steps |\n|---|---|---|---|---|---|---|")
+    for r in rows:
+        print_beside(r, rows)
+    if options.out:
+        plot(plain, names, sides, lambda width, steps, name: curve(p, names.index(name), sides[name], width, steps), options.out)
+
+
+def is_plain(trial: Trial) -> bool:
+    """Whether only width and compute differ from the defaults, and the rate is the one that the law was measured at."""
+    return all(trial[name] == value for name, value in (AXES | {"rate": LAW_RATE}).items() if name not in ("width", "tflop"))
+
+
+def print_beside(row: Trial, rows: list[Trial]) -> None:
+    """A trial in which something else was changed, beside the same without it."""
+    trial = row["trial"]
+    if is_plain(trial):
+        return
+    same = [r for r in rows if is_plain(r["trial"]) and all(r["trial"][k] == trial[k] for k in ("data", "width", "tflop"))]
+    other = ", ".join(
+        f"{k} {trial[k]}" for k, v in (AXES | {"rate": LAW_RATE}).items() if k not in ("width", "tflop") and trial[k] != v
+    )
+    beside = f"{same[0]['loss']:.4f} | {same[0]['steps']}" if same else "| "
+    print(
+        f"| {trial['data']} | {trial['tflop']:g} | width {trial['width']}, {other} | {row['steps']} | {row['loss']:.4f} | {beside} |"
+    )
+
+
+def curve(p: np.ndarray, k: int, side: int, width: int, steps: np.ndarray) -> np.ndarray:
+    ratio = p[-4] * (side / 8) ** p[-3] * (width / 32) ** -p[-2]
+    found: np.ndarray = np.exp(p[2 * k]) + np.exp(p[2 * k + 1]) * (ratio + (steps / 1000) ** -p[-1])
+    return found
+
+
+def plot(rows: list[Trial], names: list[str], sides: dict[str, int], law: Callable[[int, np.ndarray, str], np.ndarray],
+         path: Path) -> None:  # fmt: skip
+    """The loss over compute, a curve a width: where they cross the larger network becomes the better one."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * len(names), 3.8), layout="constrained")
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
+        mine = [r for r in rows if r["trial"]["data"] == name]
+        for width in sorted({r["trial"]["width"] for r in mine}):
+            points = sorted((r["trial"]["tflop"], r["loss"], r["steps"]) for r in mine if r["trial"]["width"] == width)
+            x = np.geomspace(min(p[0] for p in points) / 1.5, max(p[0] for p in points) * 1.5, 50)
+            (line,) = axes.plot(x, law(width, x * points[0][2] / points[0][0], name), linewidth=1)
+            axes.plot([p[0] for p in points], [p[1] for p in points], "o", color=line.get_color(), label=f"width {width}")
+        axes.set(title=f"{name}, {sides[name]}x{sides[name]}", xlabel="compute, TFLOP", xscale="log", yscale="log")
+        axes.legend(frameon=False, fontsize=8)
+    figure.axes[0].set_ylabel("validation loss")
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data")
-    parser.add_argument("--to", type=Path, required=True)
-    parser.add_argument("--size", default=None)
-    parser.add_argument("--name", default=None)
-    parser.add_argument("--precision", default="auto")
+    verbs = parser.add_subparsers(required=True)
+    trials = verbs.add_parser("train")
+    trials.set_defaults(call=run_trials)
+    trials.add_argument("data")
+    trials.add_argument("file", type=Path)
+    trials.add_argument("--size", type=int)
+    trials.add_argument("--root", help="of a published data set")
+    trials.add_argument("--name")
+    trials.add_argument("--precision", default="auto")
     for axis, value in AXES.items():
-        parser.add_argument(f"--{axis}", default=value)
+        trials.add_argument(f"--{axis}", default=str(value))
+    fitting = verbs.add_parser("fit")
+    fitting.set_defaults(call=fit)
+    fitting.add_argument("file", type=Path)
+    fitting.add_argument("--out", type=Path)
     options = parser.parse_args()
-    source = source_of(options.data)
-    changes = {"data.source": source}
-    if options.size:
-        size = [int(v) for v in options.size.split(",")]
-        changes["data.size"] = size * 2 if len(size) == 1 else size
-    base = find_preset(preset_for(source))
-    base = override(base, changes)
-    bf16 = options.precision == "bf16" or (options.precision == "auto" and bf16_pays("cpu")[0])
-    done = {}
-    if options.to.exists():
-        done = {json.dumps(r["trial"], sort_keys=True) for r in map(json.loads, options.to.read_text().splitlines())}
-    kinds = {"width": int, "blocks": int, "patch": int, "levels": int, "attention": int, "batch": int, "images": int, "seed": int,
-             "optimizer": str}  # fmt: skip
-    axes = [[kinds.get(a, float)(v) for v in getattr(options, a).split(",")] for a in AXES]
-    name = options.name or Path(options.data).stem
-    read: dict[int, Split] = {}
-    for values in itertools.product(*axes):
-        trial = {"data": name, **dict(zip(AXES, values, strict=True))}
-        if trial["images"] not in read:
-            read[trial["images"]] = read_images(base, trial["images"])
-        parts = read[trial["images"]]
-        h, w = parts.train.shape[1:]
-        trial |= {"side": max(h, w)}
-        if math.isnan(trial["mean"]):
-            trial["mean"] = base.training.times.mean
-        if json.dumps(trial, sort_keys=True) in done:
-            continue
-        found = {"trial": trial, **measure(trial, base, parts, bf16)}
-        with options.to.open("a") as file:
-            file.write(json.dumps(found) + "\n")
-        print({k: v for k, v in trial.items() if str(v) != AXES.get(k)}, {k: found[k] for k in ("loss", "train_loss", "steps", "epochs", "seconds", "parameters")}, flush=True)
+    options.call(options)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ Appends a line of JSON for each to OUT/results.jsonl; what is there is not measu
 
 import argparse
 import json
-import math
 import shlex
 import subprocess
 import sys
@@ -155,7 +154,12 @@ def run_other(name: str, images: ImageDataset, seconds: float, seed: int, n: int
     trained = time.perf_counter()
     with torch.no_grad():
         parts = [sample(min(125, n - k)).clamp(-1, 1) for k in range(0, n, 125)]
-    return {"steps": count, "seconds": trained - begun, "sampling": time.perf_counter() - trained, "images": to_uint8(torch.cat(parts))}
+    return {
+        "steps": count,
+        "seconds": trained - begun,
+        "sampling": time.perf_counter() - trained,
+        "images": to_uint8(torch.cat(parts)),
+    }
 
 
 def run_ours(data: Path, folder: Path, seconds: float, seed: int, n: int, precision: str, options: list[str]) -> dict:
@@ -174,10 +178,14 @@ def run_ours(data: Path, folder: Path, seconds: float, seed: int, n: int, precis
             "widths": info["recipe"]["network"]["widths"]}  # fmt: skip
 
 
-def measure(options: argparse.Namespace, name: str, seed: int, parts: Split, features: Callable[[np.ndarray], np.ndarray]) -> dict:
+def measure(
+    options: argparse.Namespace, name: str, seed: int, parts: Split, features: Callable[[np.ndarray], np.ndarray]
+) -> dict:
     where = options.out / f"{name}-{options.seconds:g}-{options.precision}-{seed}"
     if name == "ours":
-        found = run_ours(options.train_data, where, options.seconds, seed, options.n, options.precision, shlex.split(options.ours))
+        found = run_ours(
+            options.train_data, where, options.seconds, seed, options.n, options.precision, shlex.split(options.ours)
+        )
     else:
         found = run_other(name, parts.train, options.seconds, seed, options.n, options.max_calls)
     pixels = found.pop("images")
@@ -201,8 +209,10 @@ def table(rows: list[dict]) -> None:
         distances = sorted(r["fd"] for r in mine)
         judged = [r["judge"] for r in mine if "judge" in r]
         said = f"{np.median([j['fd'] for j in judged]):.2f} / {np.median([j['c2st'] for j in judged]):.3f}" if judged else ""
-        print(f"| {key[0]} | {key[1]:g} | {key[2]} | {np.median([r['steps'] for r in mine]):.0f} | {np.median(distances):.2f} "
-              f"({', '.join(f'{d:.2f}' for d in distances)}) | {said} | {np.median([r['sampling'] for r in mine]):.1f} |")
+        print(
+            f"| {key[0]} | {key[1]:g} | {key[2]} | {np.median([r['steps'] for r in mine]):.0f} | {np.median(distances):.2f} "
+            f"({', '.join(f'{d:.2f}' for d in distances)}) | {said} | {np.median([r['sampling'] for r in mine]):.1f} |"
+        )
 
 
 def plot(rows: list[dict], path: Path) -> None:
@@ -250,7 +260,12 @@ def main() -> None:
     rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     for seed in range(options.seeds):
         for name in options.only.split(","):
-            about = {"name": name, "asked": options.seconds, "precision": options.precision if name == "ours" else "fp32", "seed": seed}
+            about = {
+                "name": name,
+                "asked": options.seconds,
+                "precision": options.precision if name == "ours" else "fp32",
+                "seed": seed,
+            }
             if any(about.items() <= row.items() for row in rows):
                 continue
             rows.append(about | measure(options, name, seed, parts, features))

@@ -18,7 +18,9 @@ from tests.conftest import SMALL
 from unnoise.data.pixels import to_uint8
 from unnoise.registry import TABLES
 
-TINY: dict[str, Any] = {k: v for k, v in SMALL.items() if k not in ("training.minutes", "target")} | {"training.label_dropout": 0.1}
+TINY: dict[str, Any] = {k: v for k, v in SMALL.items() if k not in ("training.minutes", "target")} | {
+    "training.label_dropout": 0.1
+}
 
 
 def test_names_are_lazy() -> None:
@@ -116,7 +118,7 @@ def test_the_same_images_given_in_other_ways_train_the_same(photos: Path) -> Non
 
 def test_images_in_memory_keep_their_size(photos: Path) -> None:
     run = un.train(np.zeros((20, 12, 8), np.uint8), steps=1, out="runs/a", progress=False, **TINY)
-    assert run.info.shape == (1, *run.info.recipe.data.size) == (1, 12, 8)
+    assert run.info.shape == (1, 12, 8) and run.info.recipe.data.size == (12, 8)
 
 
 def test_sampling_from_python(digits_run: Any) -> None:

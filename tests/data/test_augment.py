@@ -87,7 +87,7 @@ def test_small_images_are_shifted_by_whole_pixels() -> None:
     assert (pixels != 0).any()
     for k in range(64):
         assert torch.cdist(shifted[k].reshape(-1, 1), x[k].reshape(-1, 1)).amin(1).max() < 1e-5
-    large, labels = augment(torch.rand(64, 1, 40, 40), u, z, 0.5)
+    _, labels = augment(torch.rand(64, 1, 40, 40), u, z, 0.5)
     pixels = labels[:, 5:] * 40
     assert (pixels - pixels.round()).abs().max() > 0.1
 

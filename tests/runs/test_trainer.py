@@ -79,7 +79,9 @@ def test_an_open_training_goes_on_until_it_is_asked_to_end(tmp_path: Path) -> No
         if record.step == 105:
             break
     assert {r.learning_rate for r in records[40:100]} == {1e-3} and records[104].learning_rate == pytest.approx(0.6e-3)
-    assert (tmp_path / "guide.safetensors").exists() and len(list((tmp_path / "snapshots").iterdir())) == 6  # 64, 76, 90; two widths
+    assert (tmp_path / "guide.safetensors").exists() and len(
+        list((tmp_path / "snapshots").iterdir())
+    ) == 6  # 64, 76, 90; two widths
     again = list(resume(tmp_path, quiet).train())
     assert [r.step for r in again] == [*range(106, 111)] and again[-1].learning_rate == pytest.approx(0.1e-3)
 

@@ -9,7 +9,6 @@ import torch
 from tests.conftest import quiet, small
 from tests.training.stumbling import Stumbling
 from unnoise.data.sources import DataConfig
-from unnoise.presets import PRESETS
 from unnoise.recipe import override
 from unnoise.runs.start import begin, resume
 from unnoise.training import autotune

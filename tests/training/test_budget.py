@@ -16,11 +16,12 @@ class Clock:
         return self.now
 
 
-def run(monkeypatch: pytest.MonkeyPatch, seconds: float, cost: Callable[[int], float], **options: int) -> tuple[list[int], float]:
-    """Steps that take `cost(k)` seconds within a budget: the numbers of steps that were aimed at, and the seconds that it took."""
+def run(patch: pytest.MonkeyPatch, seconds: float, cost: Callable[[int], float], **options: int) -> tuple[list[int], float]:
+    """Steps that take `cost(k)` seconds within a budget: the numbers of steps aimed at, and the seconds that it took."""
     clock = Clock()
-    monkeypatch.setattr(budget, "time", clock)
-    found, total, step, totals = Budget(100.0 + seconds, **options), None, options.get("first", 0), []
+    patch.setattr(budget, "time", clock)
+    totals: list[int] = []
+    found, total, step = Budget(100.0 + seconds, **options), None, options.get("first", 0)
     while total is None or step < total:
         clock.now += cost(step)
         step += 1
@@ -53,6 +54,7 @@ def test_work_between_steps_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_steps_may_end_it_first_and_one_is_always_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run(monkeypatch, 60.0, lambda k: 0.1, max_steps=40) == ([40], pytest.approx(4.0))
+    totals, took = run(monkeypatch, 60.0, lambda k: 0.1, max_steps=40)
+    assert totals == [40] and took == pytest.approx(4.0)
     totals, _ = run(monkeypatch, 1.0, lambda k: 30.0)
     assert totals == [1]

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 
 def train(
-    what: Annotated[Positional[str | None], arg(help="images (a folder, an .npz, a data set's name), or a preset: digits, "
-                                                     "fashion-mnist, images, notebook")] = None,
+    what: Annotated[
+        Positional[str | None],
+        arg(help="images (a folder, an .npz, a data set's name), or a preset: digits, fashion-mnist, images, notebook"),
+    ] = None,
     data: Annotated[str | None, arg(help="images for a preset: a folder, an .npz, or a data set's name")] = None,
     root: Annotated[str | None, arg(help="the folder that holds a published data set, e.g. fgvc-aircraft-2013b")] = None,
     download: Annotated[bool, arg(help="fetch a published data set if it is not there")] = False,
@@ -106,7 +108,9 @@ def _run(recipe: "Recipe | None", folder: Path, strict: bool = False, cache: Pat
 
     runtime = Runtime.join()
     with runtime.guard():
-        trainer = resume(folder, say, cache, runtime) if recipe is None else begin(folder, recipe, say, strict, cache, runtime, STARTED)
+        trainer = (
+            resume(folder, say, cache, runtime) if recipe is None else begin(folder, recipe, say, strict, cache, runtime, STARTED)
+        )
         if signal := follow(trainer):
             return 128 + signal
         runtime.leave()

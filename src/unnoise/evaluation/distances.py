@@ -17,7 +17,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Between features a (N, D) and b (M, D), N and M at least 2; around 0, below it as often as above, for equal distributions."""
+    """Between features a (N, D) and b (M, D), both of 2 or more: around 0 for equal distributions, also below."""
     n, m = len(a), len(b)
 
     def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -21,6 +21,8 @@ recipe = Recipe(
     schedule=Karras(sigma_max=15.0),
     target=EDM(sigma_data=0.0),
     network=AutoUNet(),
-    training=TrainingConfig(minutes=1.0, batch=32, optimizer="muon", learning_rate=0.0, times=LogNormalTimes(mean=-0.4), sample_every=15.0),
+    training=TrainingConfig(
+        minutes=1.0, batch=0, optimizer="muon", learning_rate=0.0, times=LogNormalTimes(mean=-0.4), sample_every=15.0
+    ),
     sampling=SamplingConfig(DPMpp2M(), LogSnrSteps(), steps=10, start="data"),
 )

@@ -20,6 +20,14 @@ recipe = Recipe(
     schedule=Karras(sigma_max=80.0),
     target=EDM(sigma_data=0.0),
     network=AutoUNet(),
-    training=TrainingConfig(batch=32, optimizer="muon", learning_rate=0.0, times=LogNormalTimes(mean=-1.2), sample_every=120.0),
+    training=TrainingConfig(
+        batch=0,
+        optimizer="muon",
+        learning_rate=0.0,
+        times=LogNormalTimes(mean=-1.2),
+        sample_every=120.0,
+        snapshots=16,
+        extra_ema=(0.05,),
+    ),
     sampling=SamplingConfig(DPMpp2M(), LogSnrSteps(), steps=10, start="data"),
 )

@@ -13,13 +13,13 @@ from unnoise.data.stats import mean_and_std
 from unnoise.diffusion.denoiser import EDM
 from unnoise.diffusion.gaussian import Moments
 from unnoise.evaluation.held_out import LEVELS
-from unnoise.networks.base import NetworkConfig
 from unnoise.networks.unet import AutoUNet, UNetConfig
 from unnoise.recipe import Recipe
 from unnoise.training import scaling
 from unnoise.training.autotune import (
-    choose_network,
+    Choice,
     choose_precision,
+    compare_networks,
     compiling_is_tried,
     compiling_pays,
     find_batch_size,
@@ -31,7 +31,8 @@ from unnoise.utils.runtime import Runtime
 
 MOMENTS_IMAGES = 2000  # at most, of which statistics are measured
 MIN_STD = 0.05  # of images that are all one colour
-OPEN_SECONDS = 3600.0  # for which a network is chosen where the end of the training is open
+OPEN_SECONDS = 1200.0  # for which a network is chosen where the end of the training is open
+TRIED_BATCH = 128  # on a GPU, while networks are compared
 PLAIN_RATE = 1e-3  # the learning rate of networks of which nothing is known
 PREVIEW = 0.007  # of a budget of time, that a grid and a held-out loss may each take
 MIN_SAMPLES = 4
@@ -45,31 +46,34 @@ def settle(recipe: Recipe, images: ImageDataset, runtime: Runtime, say: Say, sta
     """
     recipe = fit_to_images(recipe, images, say)
     minutes = recipe.training.minutes
-    end = None if minutes is None else started + 60 * minutes
-    bf16 = choose_precision(recipe.training, runtime, say, 1.0 if minutes is None else min(1.0, 0.6 * minutes))
+    bf16 = choose_precision(recipe.training, runtime, say, 1.0 if minutes is None else min(1.0, 0.3 * minutes))
     alone, count = Runtime(runtime.device, bf16), runtime.world_size  # one process tries, the others wait
 
-    def build(network: NetworkConfig) -> TrainState:
-        return replace(recipe, network=network).build_state(images.shape, len(images.classes), runtime.device)
+    def build(recipe: Recipe) -> TrainState:
+        return recipe.build_state(images.shape, len(images.classes), runtime.device)
 
     speed = None
     if isinstance(recipe.network, AutoUNet):
-        network, speed = _choose_network(recipe, images, build, alone, say, end)
-        recipe = replace(recipe, network=network)
+        recipe, speed = choose_network(recipe, images, build, alone, say, None if minutes is None else started + 60 * minutes)
     config = recipe.training
     if config.batch == 0:
-        size = find_batch_size(build(recipe.network), images, config, alone, say)
+        size = find_batch_size(build(recipe), images, config, alone, say)
         config = replace(config, batch=size * count)
         say(f"batch {config.batch}{f', {size} per process' if count > 1 else ''}: a larger one is hardly faster")
     if config.learning_rate == 0:
-        known = isinstance(recipe.network, UNetConfig)
-        config = replace(config, learning_rate=scaling.learning_rate(recipe.network.widths[0]) if known else PLAIN_RATE)
+        config = replace(config, learning_rate=PLAIN_RATE)
+        say(f"learning rate {PLAIN_RATE:g}: what is best for this network was never measured")
+    recipe = replace(recipe, training=config)
     if minutes is not None:
-        speed = speed or training_speed(build(recipe.network), images, config, alone)
-        config = _fit_previews(config, recipe.sampling.steps, speed, 60 * minutes, say)
+        speed = speed or training_speed(build(recipe), images, config, alone)
+    if speed is not None:
+        steps = config.steps_asked(len(images))
+        seconds = 60 * minutes if minutes is not None else steps * config.batch / speed if steps else OPEN_SECONDS
+        config = _fit_previews(config, recipe.sampling.steps, speed, seconds, say)
+        recipe = replace(recipe, training=config)
     compiled = compiling_is_tried(config, runtime.device) and compiling_pays(
-        build(recipe.network), images, replace(config, batch=max(1, config.batch // count)), alone, say)
-    return replace(recipe, training=config), bf16, compiled
+        build(recipe), images, replace(config, batch=max(1, config.batch // count)), alone, say)  # fmt: skip
+    return recipe, bf16, compiled
 
 
 def fit_to_images(recipe: Recipe, images: ImageDataset, say: Say) -> Recipe:
@@ -83,28 +87,46 @@ def fit_to_images(recipe: Recipe, images: ImageDataset, say: Say) -> Recipe:
     return recipe
 
 
-def _choose_network(recipe: Recipe, images: ImageDataset, build: Callable[[NetworkConfig], TrainState], runtime: Runtime,
-                    say: Say, end: float | None) -> tuple[UNetConfig, float]:  # fmt: skip
-    """The network that is expected to learn most in the time there is, and its images/s."""
-    auto, config = recipe.network, recipe.training
+def choose_network(recipe: Recipe, images: ImageDataset, build: Callable[[Recipe], TrainState], runtime: Runtime,
+                   say: Say, end: float | None) -> tuple[Recipe, float]:  # fmt: skip
+    """The recipe with the network, batch size and learning rate that are expected to learn most, and its images/s.
+
+    `end` is when the time is over, None where that is open.
+    """
+    auto, config, (h, w) = recipe.network, recipe.training, images.shape[1:]
     assert isinstance(auto, AutoUNet)
+    on_cpu = torch.device(runtime.device).type == "cpu"
+    batch = config.batch or (scaling.batch_size(max(h, w)) if on_cpu else TRIED_BATCH)
+
+    def settled(network: UNetConfig, batch: int) -> Recipe:
+        rate = config.learning_rate or scaling.learning_rate(network.widths[0], config.optimizer)
+        return replace(recipe, network=network, training=replace(config, batch=batch, learning_rate=rate))
+
+    def measure(network: UNetConfig) -> float:
+        tried = settled(network, batch)
+        return training_speed(build(tried), images, tried.training, runtime)
+
+    steps = config.steps_asked(len(images)) if end is None and config.batch else config.steps if end is None else None
     seconds = OPEN_SECONDS if end is None else end - time.perf_counter()
-    found = choose_network(auto, config, images, build, None if end is None and config.steps else seconds, runtime)
-    best = min(found, key=lambda c: c.loss)
-    others = ", ".join(f"{c.network.widths[0]}: {c.speed:.0f} images/s" for c in found)
-    steps = f"about {best.steps:.0f} steps in the time left" if config.steps is None or end is not None else f"{config.steps} steps"
-    if end is None and config.steps is None:
-        steps = f"about {best.steps:.0f} steps an hour"
-    why = "as given" if auto.widths else f"expected to learn most (first width, measured here: {others})"
-    say(f"network: widths {', '.join(map(str, best.network.widths))}, patch size {best.network.patch}, {why}; {steps}")
-    if (least := scaling.MIN_STEPS) > best.steps:
-        seconds_needed = least * (config.batch or scaling.BATCH) / best.speed
-        say(f"that is too little to learn anything: {least} steps of this network, which take {seconds_needed / 60:.1f} minutes "
-            "here, are the least that works")  # fmt: skip
-    if not scaling.was_measured(images.shape[1:]):
-        say(f"images of {images.shape[1]}x{images.shape[2]} are outside of what the choice was measured on (8x8 to 64x64): "
-            "network.widths and training.learning_rate may do better by hand")  # fmt: skip
-    return best.network, best.speed
+    found = compare_networks(auto, (h, w), measure, batch, None if steps else seconds, steps)
+    best = min(found, key=lambda choice: choice.loss)
+    _say_choice(best, found, bool(auto.widths), batch, None if end is None and not steps else best.steps, say)
+    if not scaling.was_measured((h, w)):
+        say(f"images of {h}x{w} lie outside of what the choice was measured on (8x8 to 64x64): try other network.widths too")
+    return settled(best.network, batch if on_cpu else config.batch), best.speed
+
+
+def _say_choice(best: Choice, found: list[Choice], given: bool, batch: int, steps: float | None, say: Say) -> None:
+    """What was chosen, why, and what to expect; `steps` is None where the end is open."""
+    tried = ", ".join(f"{c.network.widths[0]} {c.speed:.0f}" for c in found)
+    why = "as given" if given else f"the best expected here (images/s by first width: {tried})"
+    widths = ", ".join(map(str, best.network.widths))
+    expected = f"{best.speed / batch * 3600:.0f} steps an hour" if steps is None else f"about {steps:.0f} steps"
+    say(f"network: widths {widths}, patch size {best.network.patch}, {why}; batch {batch}, {expected}")
+    if steps is not None and steps < scaling.MIN_STEPS:
+        minutes = scaling.MIN_STEPS * batch / found[0].speed / 60
+        say(f"that is too little to learn from: {scaling.MIN_STEPS} steps, {minutes:.1f} minutes here, are the least that shows "
+            "anything")  # fmt: skip
 
 
 def _fit_previews(config: TrainingConfig, steps: int, speed: float, seconds: float, say: Say) -> TrainingConfig:
@@ -117,7 +139,9 @@ def _fit_previews(config: TrainingConfig, steps: int, speed: float, seconds: flo
     return replace(config, sample_count=count, held_out_count=held_out)
 
 
-def measure_moments(images: ImageDataset, flip: bool = False, max_images: int = MOMENTS_IMAGES, max_bytes: int = 2**29) -> Moments | None:
+def measure_moments(
+    images: ImageDataset, flip: bool = False, max_images: int = MOMENTS_IMAGES, max_bytes: int = 2**29
+) -> Moments | None:
     """Mean and covariance of images on [-1, 1] (and their mirror images); None for fewer than two.
 
     Of large data sets a fixed part is measured, evenly spaced: at most `max_images` and `max_bytes` as float32.

@@ -48,7 +48,7 @@ class Trainer:
 
     def __init__(self, folder: RunFolder, info: RunInfo, split: Split, runtime: Runtime, say: Say,
                  started: float | None = None) -> None:  # fmt: skip
-        """`started` is when the clock of `minutes` began to run, a time of `time.perf_counter`; by default when training begins."""
+        """`started` is when the clock of `minutes` began to run (`time.perf_counter`); by default when training begins."""
         self.folder, self.info, self.split, self.say, self.started = folder, info, split, say, started
         self.config, self.runtime = info.recipe.training, replace(runtime, bf16=info.bf16)
         self.sharded = self.config.sharded and runtime.world_size > 1

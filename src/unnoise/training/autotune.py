@@ -15,7 +15,7 @@ from unnoise.networks.unet import AutoUNet, UNetConfig
 from unnoise.training.batches import Batch, Batches
 from unnoise.training.config import TrainingConfig
 from unnoise.training.loop import TrainState, compute_gradients
-from unnoise.training.scaling import WIDTHS, law_for
+from unnoise.training.scaling import WIDTHS, excess_loss
 from unnoise.utils.precision import bf16_pays
 from unnoise.utils.runtime import Runtime
 
@@ -37,7 +37,7 @@ def choose_precision(config: TrainingConfig, runtime: Runtime, say: Say, seconds
 
 
 class Choice(NamedTuple):
-    """A network that was measured: images/s in training, steps in the time there is, loss above the floor then."""
+    """A network that was measured: images/s in training, steps in the time there is, loss above what can't be known then."""
 
     network: UNetConfig
     speed: float
@@ -45,42 +45,43 @@ class Choice(NamedTuple):
     loss: float
 
 
-def choose_network(auto: AutoUNet, config: TrainingConfig, images: ImageDataset, build: Callable[[UNetConfig], TrainState],
-                   seconds: float | None, runtime: Runtime) -> list[Choice]:  # fmt: skip
-    """Networks of rising width, each measured on this machine, the last but one expected to be the best in `seconds`.
+def compare_networks(auto: AutoUNet, size: tuple[int, int], measure: Callable[[UNetConfig], float], batch: int,
+                     seconds: float | None, steps: int | None) -> list[Choice]:  # fmt: skip
+    """Networks of rising width for images of `size`, each measured, until one is expected to be worse than the one before.
 
-    Only the best and those narrower, and one wider, are measured. Without `seconds` the number of steps is `config.steps`, and
-    the time what the best so far takes for them. Where widths are given there is one.
+    `measure` gives images/s in training. What counts is the loss after `seconds` or, without them, after the time that the best
+    one so far takes for `steps`. Where widths are given there is one network.
     """
-    size, batch, found = images.shape[1:], config.batch or 32, list[Choice]()
-    law = law_for(size)
-    for width in WIDTHS if not auto.widths else auto.widths[:1]:
+    found: list[Choice] = []
+    for width in auto.widths[:1] or WIDTHS:
         network = auto.of_width(width, size)
-        speed = training_speed(build(network), images, config, runtime)
-        time_left = seconds
-        if time_left is None:
-            assert config.steps is not None
-            time_left = config.steps * batch / max(speed, found[-1].speed if found else 0.0)
-        steps = time_left * speed / batch
-        found.append(Choice(network, speed, steps, law.excess_loss(width, steps)))
+        speed = measure(network)
+        time_left = seconds if seconds is not None else (steps or 0) * batch / (found[-1].speed if found else speed)
+        done = time_left * speed / batch
+        found.append(Choice(network, speed, done, excess_loss(width, done, batch, max(size))))
         if len(found) > 1 and found[-1].loss > found[-2].loss:
             break
     return found
 
 
 def training_speed(state: TrainState, images: ImageDataset, config: TrainingConfig, runtime: Runtime) -> float:
-    """Images per second of forward and backward passes. `state` is not changed."""
+    """Images per second in training: forward and backward passes, and the optimizers' step. Changes `state`."""
     h, w = images.shape[1:]
-    batch = config.batch or 32
-    size = max(8, min(batch, TIMED_PIXELS // (h * w))) if torch.device(runtime.device).type == "cpu" else batch
+    on_cpu = torch.device(runtime.device).type == "cpu"
+    size = max(8, min(config.batch, TIMED_PIXELS // (h * w))) if on_cpu else config.batch
     model = state.model.train()
-    pieces = Batches(images, replace(config, batch=size), model.schedule, runtime)(0)
+    batch = Batches(images, replace(config, batch=size), model.schedule, runtime)(0)
 
-    def step() -> None:
-        float(compute_gradients(model, pieces, config, runtime, config.micro_batches)[0])  # waits for a GPU
-        model.zero_grad()
+    def compute() -> None:
+        float(compute_gradients(model, batch, config, runtime, config.micro_batches)[0])  # waits for a GPU
 
-    return size / fastest(step, 2)
+    def update() -> None:
+        for optimizer in state.optimizers:
+            optimizer.step()
+        next(model.parameters()).flatten()[0].item()  # waits for a GPU
+
+    per_image = fastest(compute, 2) / size
+    return 1 / (per_image + fastest(update, 2) / config.batch)
 
 
 def find_batch_size(state: TrainState, images: ImageDataset, config: TrainingConfig, runtime: Runtime, say: Say) -> int:

@@ -22,14 +22,14 @@ class TrainingConfig:
     """How to train. Give `epochs`, `steps` or `minutes`, with several whichever ends first; with none training goes on until it
     is stopped.
 
-    `batch` is the number of images per step, over all processes; 0 measures which size trains fastest. `drop_last` leaves out
+    `batch` is the number of images per step, over all processes. `drop_last` leaves out
     each epoch's last, partial batch; without it a batch spans two epochs. A batch is computed in `micro_batches`, one after the
     other, its gradient the same; `activation_checkpointing` recomputes activations in the backward pass. Both save memory for
     time. `sharded` leaves each of several processes a shard of the weights (FSDP). `compile` is auto, on or off.
 
-    `optimizer` is adam, adamw or muon; a `learning_rate` of 0 is chosen for the network when a run begins. The learning rate rises over `warmup` steps, at most 3 % of all; then its `lr_schedule` is
-    `constant`, `trapezoid` (it falls linearly to exactly 0 over the last fraction `decay`) or `cosine` (half a wave from the peak
-    to 0).
+    `optimizer` is adam, adamw or muon. A `batch` or `learning_rate` of 0 is chosen for network and machine when a run begins. The
+    learning rate rises over `warmup` steps, at most 3 % of all; then its `lr_schedule` is `constant`, `trapezoid` (it falls
+    linearly to exactly 0 over the last fraction `decay`) or `cosine` (half a wave from the peak to 0).
     `clip` is the largest gradient norm (0: none).
 
     `ema` is the relative width of the average of the weights that is used (0: the weights themselves), `extra_ema` are widths of

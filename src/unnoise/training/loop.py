@@ -85,8 +85,8 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
     long from now. Without a budget training goes on until `state.end_soon`. Stop by leaving the loop: `state` is then complete as
     of the last record. Raises UserError when the gradient stays infinite, or when not even one image fits in memory.
     """
-    if not config.learning_rate:
-        raise UserError("training.learning_rate 0 is chosen when a run begins: give one here")
+    if not config.learning_rate or not config.batch:
+        raise UserError("training.learning_rate 0 and training.batch 0 are chosen when a run begins: give numbers here")
     if config.batch < runtime.world_size:
         raise UserError(f"a batch of {config.batch} can't be shared by {runtime.world_size} processes: raise training.batch")
     model = state.model.train()

@@ -74,7 +74,7 @@ class Muon(torch.optim.Optimizer):
         for p in weights:
             if "momentum" not in self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
-        gradients, momenta = [p.grad for p in weights], [self.state[p]["momentum"] for p in weights]
+        gradients, momenta = [p.grad for p in weights if p.grad is not None], [self.state[p]["momentum"] for p in weights]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         updates = orthogonalize(torch.stack([u.flatten(1) for u in torch._foreach_lerp(gradients, momenta, MOMENTUM)]))
         scale = -0.2 * max(updates.shape[1:]) ** 0.5 * lr
@@ -91,4 +91,5 @@ def orthogonalize(g: Tensor) -> Tensor:
     for _ in range(ITERATIONS):
         s = x @ x.mT
         x = a * x + (b * s + c * s @ s) @ x
-    return (x.mT if tall else x).to(g)
+    nearest: Tensor = (x.mT if tall else x).to(g)
+    return nearest

@@ -1,46 +1,41 @@
-r"""The law of scaling: the loss that a U-Net of some width reaches after some steps, as measured (docs/scaling.md).
+r"""The law of scaling: how good a U-Net of some width gets in some steps, as measured (docs/scaling.md).
 
-    loss = floor + A width^-a + B steps^-b
+    loss = E + B [ r(side) (width / 32)^-a + (steps / 1000)^-b ],        r(side) = R (side / 8)^q
 
-fitted to `benchmarks/scaling.py`. The floor, what no network can know, depends on the images and says nothing about which network
-to take. Widths are those of the first level of `unnoise.networks.unet.AutoUNet`, steps are of `BATCH` images.
+E, what no network can know, and B depend on the images, and say nothing about which network to take; a, b, R and q are fitted to
+`benchmarks/scaling-trials.jsonl`: digits 8x8, Fashion-MNIST 28x28 and photographs 64x64. Width is that of the first level of
+`unnoise.networks.unet.AutoUNet`; a step of n images counts as sqrt(n / 32) steps, which lies between what few steps (1) and many
+(n / 32) showed.
 """
 
-from dataclasses import dataclass
+import math
 
-BATCH = 32
 WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256)
-
-
-@dataclass(frozen=True)
-class Law:
-    """The constants for images of one kind."""
-
-    A: float
-    a: float
-    B: float
-    b: float
-
-    def excess_loss(self, width: int, steps: float) -> float:
-        """The loss above its floor."""
-        return float(self.A * width**-self.a + self.B * max(1.0, steps) ** -self.b)
-
-
-def learning_rate(width: int) -> float:
-    """That of AdamW which learns most: within a factor 2 of it the loss changes by less than 1 % (measured)."""
-    return 2e-3 * (32 / width) ** 0.5
-
-
+WIDTH_EXPONENT = 0.72  # a
+STEPS_EXPONENT = 0.71  # b
+RATIO, RATIO_EXPONENT = 0.37, 0.76  # R, q
+MEASURED_SIDES = 8, 64
 MIN_STEPS = 100  # with fewer no network has learned what images look like
-SIDES = 8, 64  # of the images that the law was measured on
-LAWS = {16: Law(A=0.3, a=0.3, B=1.18, b=0.5), 32: Law(A=0.3, a=0.3, B=1.18, b=0.5), 64: Law(A=0.3, a=0.3, B=1.18, b=0.5)}
+BASE_RATES = {"muon": 4e-3, "adamw": 2e-3, "adam": 2e-3}  # at width 32
 
 
-def law_for(size: tuple[int, int]) -> Law:
-    """The law of the images measured whose sides are nearest to (height, width)."""
-    return next((law for side, law in LAWS.items() if max(size) <= side), LAWS[64])
+def excess_loss(width: int, steps: float, batch: int, side: int) -> float:
+    """The loss above E, in units of B."""
+    ratio = RATIO * math.pow(side / 8, RATIO_EXPONENT)
+    counted = max(1.0, steps) * math.sqrt(batch / 32)
+    return ratio * math.pow(width / 32, -WIDTH_EXPONENT) + math.pow(counted / 1000, -STEPS_EXPONENT)
+
+
+def learning_rate(width: int, optimizer: str) -> float:
+    """The rate that learns most: half and twice of it are no better by more than 1 % of the loss, where steps are not few."""
+    return BASE_RATES[optimizer] * math.sqrt(32 / width)
+
+
+def batch_size(side: int) -> int:
+    """Images per step on a CPU: of large ones few, since steps are what is short there."""
+    return 32 if side <= 32 else 16
 
 
 def was_measured(size: tuple[int, int]) -> bool:
     """Whether images of (height, width) lie within the sizes measured."""
-    return SIDES[0] <= min(size) and max(size) <= SIDES[1]
+    return MEASURED_SIDES[0] <= min(size) and max(size) <= MEASURED_SIDES[1]
