@@ -1,7 +1,7 @@
-"""Your own images: a folder or an .npz, at 64x64 unless --size says otherwise.
+"""Your own images: a folder or an .npz, at their own size, but 64 at most unless --size says otherwise.
 
-Command: unnoise train images --data DIR --minutes 60
-Hardware: two CPU cores or better; the longer the better.
+Command: unnoise train DIR [--minutes 60]
+Hardware: any; the network is sized for it. The longer the better; without --minutes until Ctrl-C.
 """
 
 from unnoise.data.folder import ImageFolder
