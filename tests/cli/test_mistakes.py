@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 CASES = [  # {names} are those of `places`
-    ("train digts", "did you mean 'digits'"),
+    ("train digts", "neither images nor a preset: did you mean 'digits'"),
+    ("train image", "did you mean 'images'"),
+    ("train digits --stop-when platau", "did you mean 'plateau'"),
     ("train --data digts", "did you mean 'digits'"),
     ("train --data {tmp}/missing", "check the path"),
     ("train --data {empty}", "no images in"),

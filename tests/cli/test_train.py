@@ -112,6 +112,51 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     assert not [p for p in list_checkpoints(tmp_path / "r" / "checkpoints") if not (p / "manifest.json").exists()]
 
 
+def test_an_open_training_ends_with_a_short_fall(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a budget the first Ctrl-C lets the rate fall and ends; the second one stops, and resuming finishes."""
+    np.savez(tmp_path / "mine.npz", images=np.random.default_rng(0).integers(0, 255, (40, 40, 40, 3), np.uint8))
+    words = ["train", tmp_path / "mine.npz", *SMALL_NETWORK, "--batch", 4, "--training.sample-count", 4]
+    update = TrainingProgress.update
+
+    def interrupt_at(*steps: int) -> None:
+        def shown(self: TrainingProgress, record: TrainingRecord) -> None:
+            update(self, record)
+            if record.step in steps:
+                signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(TrainingProgress, "update", shown)
+
+    interrupt_at(20)
+    assert command(*words, "--run", tmp_path / "r") == 0
+    out = capsys.readouterr().out
+    assert "images of 40x40, colour" in out and "training until Ctrl-C" in out
+    assert "the learning rate falls to 0 over 2 more steps" in out and "trained 22 steps" in out
+    interrupt_at(20, 21)
+    assert command(*words, "--run", tmp_path / "twice") == 130
+    assert "stopped at step 21" in capsys.readouterr().out
+    interrupt_at()
+    assert command("train", "--resume", tmp_path / "twice") == 0 and "trained 22 steps" in capsys.readouterr().out
+    assert RunFolder(tmp_path / "r").read_losses() == RunFolder(tmp_path / "twice").read_losses()
+
+
+def test_what_to_train_is_a_preset_or_images(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Folders with the name of a preset, too."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("images", "digits", "mine"):
+        Path(name).mkdir()
+        for k in range(6):
+            Image.fromarray(np.full((12, 12, 3), 40 * k, np.uint8)).save(f"{name}/{k}.png")
+    for words, shown in ((["images"], "12x12, colour"), (["mine"], "12x12, colour"), (["digits"], "8x8, grey"),
+                         (["digits", "--data", "./digits"], "12x12, colour")):  # fmt: skip
+        assert command("train", *words, "--run", f"r{len(words)}-{words[0]}", *QUICK, "--steps", 1, "--data.held-out", 0) == 0
+        out = capsys.readouterr().out
+        assert shown in out and ("is the preset, not the folder" in out) == (words == ["digits"])
+
+
 MYNET = """
 from torch import nn
 

@@ -15,7 +15,7 @@ from unnoise.runs.start import begin, resume
 FAST = {"training.precision": "fp32", "sampling.steps": 2, "training.sample_count": 4}
 
 
-def settled(folder: Path, name: str = "digits", **changes: object) -> tuple[Recipe, list[str]]:
+def settled(folder: Path, name: str = "digits", /, **changes: object) -> tuple[Recipe, list[str]]:
     said: list[str] = []
     asked = FAST | {k.replace("__", "."): v for k, v in changes.items()}
     return begin(folder, override(PRESETS[name], asked), said.append).info.recipe, said

@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from unnoise.model import Model
 
 Changes = dict[str, Any]
-
-STARTED = time.perf_counter()  # when the command did, nearly: this module is among the first that it imports
 OWN = {"training.steps": "--steps", "training.minutes": "--minutes", "training.epochs": "--training.epochs",
        "training.batch": "--batch", "training.seed": "--seed", "data.size": "--size", "data.source.root": "--root",
        "data.source.download": "--download"}  # fmt: skip

@@ -1,13 +1,14 @@
 """`unnoise train`."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tyro.conf import Positional, arg
 
-from unnoise.cli.options import STARTED, Changes, data_changes, say, whole_number
-from unnoise.utils.errors import UserError
+from unnoise.cli.options import Changes, data_changes, say, whole_number
+from unnoise.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from unnoise.recipe import Recipe
@@ -52,8 +53,9 @@ def train(
     from unnoise.data.folder import ImageFolder
     from unnoise.recipe import override
 
+    started = time.perf_counter()  # before anything heavy is imported
     if resume is not None:
-        return _run(None, resume, cache=cache)
+        return _run(None, resume, started, cache=cache)
     chosen, name, recipe = _recipe(what, data, root, download, size)
     batch_size = 0 if batch == "auto" else None if batch is None else whole_number(batch, "--batch is auto or a number")
     numbers = {"training.steps": steps, "training.minutes": minutes, "training.batch": batch_size, "training.seed": seed,
@@ -72,19 +74,28 @@ def train(
         raise UserError(f"the preset '{chosen}' needs images: give --data FOLDER")
     if what != chosen:
         say(f"the preset '{chosen}' ('unnoise info {chosen}' shows it)")
-    return _run(recipe, run or Path("runs") / name, strict, cache)
+    return _run(recipe, run or Path("runs") / name, started, strict, cache)
 
 
 def _recipe(what: str | None, data: str | None, root: str | None, download: bool,
             size: str | None) -> "tuple[str, str, Recipe]":  # fmt: skip
     """The preset's name, a name for the run, and the recipe, from what to train (images or a preset) and where the images are."""
+    from unnoise.data.folder import ImageFolder
+    from unnoise.data.sources import names
     from unnoise.presets import PRESETS, find_preset, recipe_for
     from unnoise.recipe import override
 
     if what is not None and what not in PRESETS:
         if data is not None:
             find_preset(what)  # refuses it
+        if not (what in names() or Path(what).exists() or set(what) & set("/\\:{*.")):  # nor a path or hf:NAME
+            raise UserError(f"'{what}' is neither images nor a preset: {nearest(what, {*PRESETS, *names()})}")
         what, data = None, what
+    elif what is not None and data is None and Path(what).is_dir():
+        if find_preset(what).data.source == ImageFolder():
+            data = what  # a folder that is called `images`
+        else:
+            say(f"'{what}' is the preset, not the folder: --data ./{what} takes the images in it")
     given = data_changes(data, root, download, size)
     source = given.pop("data.source", None)
     if source is None:
@@ -97,20 +108,21 @@ def _recipe(what: str | None, data: str | None, root: str | None, download: bool
 
 def begin_run(folder: Path, recipe: "Recipe") -> int:
     """Train a new run to the end, or until it is stopped; gives the exit code."""
-    return _run(recipe, folder)
+    return _run(recipe, folder, time.perf_counter())
 
 
-def _run(recipe: "Recipe | None", folder: Path, strict: bool = False, cache: Path | None = None) -> int:
-    """Without a recipe the run is resumed."""
+def _run(recipe: "Recipe | None", folder: Path, started: float, strict: bool = False, cache: Path | None = None) -> int:
+    """Without a recipe the run is resumed; the clock of a new one runs since `started`."""
     from unnoise.runs.progress import follow
     from unnoise.runs.start import begin, resume
     from unnoise.utils.runtime import Runtime
 
     runtime = Runtime.join()
     with runtime.guard():
-        trainer = (
-            resume(folder, say, cache, runtime) if recipe is None else begin(folder, recipe, say, strict, cache, runtime, STARTED)
-        )
+        if recipe is None:
+            trainer = resume(folder, say, cache, runtime)
+        else:
+            trainer = begin(folder, recipe, say, strict, cache, runtime, started)
         if signal := follow(trainer):
             return 128 + signal
         runtime.leave()

@@ -89,12 +89,17 @@ def as_source(data: Any) -> Source:
     return InMemory(data)
 
 
+def names() -> list[str]:
+    """The sources that a name alone says all about."""
+    return [name for name, source in SOURCES.items() if source not in NOT_BY_NAME]
+
+
 def find_source(text: str) -> Source:
     """The source of this name, the folder or file at this path, or `hf:` and a data set of the hub.
 
     Raises UserError naming what comes nearest.
     """
-    if text in SOURCES and SOURCES[text] not in NOT_BY_NAME:
+    if text in names():
         return SOURCES[text]()
     if text.startswith("hf:"):
         return Hub(text.removeprefix("hf:"))
@@ -109,7 +114,5 @@ def find_source(text: str) -> Source:
         return Idx(text)
     if path.exists():
         raise UserError(f"'{text}' is no folder, .npz, .npy, .tar nor idx file: give the folder that holds your images")
-    hint = (
-        "check the path" if "/" in text or path.suffix else nearest(text, [n for n, s in SOURCES.items() if s not in NOT_BY_NAME])
-    )
+    hint = "check the path" if "/" in text or path.suffix else nearest(text, names())
     raise UserError(f"no data at '{text}' (neither a known data set nor a path): {hint}")

@@ -1,7 +1,7 @@
 """Fashion-MNIST, 28x28, with labels.
 
 Command: unnoise train fashion-mnist --root DIR [--download]
-Hardware: two CPU cores with bf16 instructions. Time: 5 minutes.
+Hardware: any; the network is sized for it. Time: 5 minutes.
 """
 
 from unnoise.data.sources import DataConfig

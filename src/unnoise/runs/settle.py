@@ -54,7 +54,8 @@ def settle(recipe: Recipe, images: ImageDataset, runtime: Runtime, say: Say, sta
 
     speed = None
     if isinstance(recipe.network, AutoUNet):
-        recipe, speed = choose_network(recipe, images, build, alone, say, None if minutes is None else started + 60 * minutes)
+        end = None if minutes is None else started + 60 * minutes
+        recipe, speed = choose_network(recipe, images, build, alone, count, end, say)
     config = recipe.training
     if config.batch == 0:
         size = find_batch_size(build(recipe), images, config, alone, say)
@@ -65,7 +66,7 @@ def settle(recipe: Recipe, images: ImageDataset, runtime: Runtime, say: Say, sta
         say(f"learning rate {PLAIN_RATE:g}: what is best for this network was never measured")
     recipe = replace(recipe, training=config)
     if minutes is not None:
-        speed = speed or training_speed(build(recipe), images, config, alone)
+        speed = speed or count * training_speed(build(recipe), images, config, alone)
     if speed is not None:
         steps = config.steps_asked(len(images))
         seconds = 60 * minutes if minutes is not None else steps * config.batch / speed if steps else OPEN_SECONDS
@@ -88,32 +89,36 @@ def fit_to_images(recipe: Recipe, images: ImageDataset, say: Say) -> Recipe:
 
 
 def choose_network(recipe: Recipe, images: ImageDataset, build: Callable[[Recipe], TrainState], runtime: Runtime,
-                   say: Say, end: float | None) -> tuple[Recipe, float]:  # fmt: skip
+                   processes: int, end: float | None, say: Say) -> tuple[Recipe, float]:  # fmt: skip
     """The recipe with the network, batch size and learning rate that are expected to learn most, and its images/s.
 
-    `end` is when the time is over, None where that is open.
+    `runtime` is that of one process, of which there are `processes`; `end` is when the time is over, None where that is open.
+    On a GPU the batch size is left open: it is measured for the network that was chosen.
     """
-    auto, config, (h, w) = recipe.network, recipe.training, images.shape[1:]
+    auto, (h, w) = recipe.network, images.shape[1:]
     assert isinstance(auto, AutoUNet)
     on_cpu = torch.device(runtime.device).type == "cpu"
-    batch = config.batch or (scaling.batch_size(max(h, w)) if on_cpu else TRIED_BATCH)
+    batch = recipe.training.batch or (max(scaling.batch_size(max(h, w)), processes) if on_cpu else TRIED_BATCH * processes)
+    config = replace(recipe.training, batch=batch)
 
-    def settled(network: UNetConfig, batch: int) -> Recipe:
+    def settled(network: UNetConfig) -> Recipe:
         rate = config.learning_rate or scaling.learning_rate(network.widths[0], config.optimizer)
-        return replace(recipe, network=network, training=replace(config, batch=batch, learning_rate=rate))
+        return replace(recipe, network=network, training=replace(config, learning_rate=rate))
 
     def measure(network: UNetConfig) -> float:
-        tried = settled(network, batch)
-        return training_speed(build(tried), images, tried.training, runtime)
+        tried = settled(network)
+        return processes * training_speed(build(tried), images, tried.training, runtime)
 
-    steps = config.steps_asked(len(images)) if end is None and config.batch else config.steps if end is None else None
+    steps = config.steps_asked(len(images)) if end is None else None
     seconds = OPEN_SECONDS if end is None else end - time.perf_counter()
     found = compare_networks(auto, (h, w), measure, batch, None if steps else seconds, steps)
     best = min(found, key=lambda choice: choice.loss)
     _say_choice(best, found, bool(auto.widths), batch, None if end is None and not steps else best.steps, say)
     if not scaling.was_measured((h, w)):
         say(f"images of {h}x{w} lie outside of what the choice was measured on (8x8 to 64x64): try other network.widths too")
-    return settled(best.network, batch if on_cpu else config.batch), best.speed
+    chosen = settled(best.network)
+    left_open = not on_cpu and not recipe.training.batch
+    return replace(chosen, training=replace(chosen.training, batch=0)) if left_open else chosen, best.speed
 
 
 def _say_choice(best: Choice, found: list[Choice], given: bool, batch: int, steps: float | None, say: Say) -> None:

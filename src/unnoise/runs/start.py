@@ -148,5 +148,8 @@ def _describe(trainer: Trainer, images: ImageDataset) -> None:
         f"{sum(p.numel() for p in trainer.state.model.parameters()):,} parameters; batch {config.batch}; "
         f"{f'{runtime.world_size} processes, ' if runtime.world_size > 1 else ''}{runtime.device}, "
         f"{torch.get_num_threads()} threads, {'bf16' if runtime.bf16 else 'fp32'}")  # fmt: skip
+    if trainer.is_open:
+        say("training until Ctrl-C, which ends it with a short fall of the learning rate"
+            + (", or until the held-out loss has stopped falling" if config.stop_when == "plateau" else ""))  # fmt: skip
     if config.drop_last and not config.drops_last(count):
         say(f"{count} images are fewer than a batch of {config.batch}: no batch is dropped, they span epochs")

@@ -141,7 +141,8 @@ class Trainer:
     @property
     def is_open(self) -> bool:
         """Whether it is open when the training ends."""
-        return self.state.total is None and self.config.minutes is None
+        config = self.config
+        return self.state.total is None and config.minutes is config.steps is config.epochs is None
 
     def end_soon(self) -> int:
         """Let the learning rate fall to 0 soon, where the end is open; gives how many steps that takes."""
