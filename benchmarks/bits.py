@@ -23,7 +23,8 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-QUIET = ["--training.precision", "fp32", "--training.sample-every", "1e9"]
+QUIET = ["--training.precision", "fp32", "--training.sample-every", "1e9", "--network.widths", "64,128", "--batch", "32",
+         "--training.learning-rate", "1e-3"]  # fmt: skip
 TASKS = {
     "denoise": ["--sigma", "25"],
     "denoise-blind": [],

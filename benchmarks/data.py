@@ -96,7 +96,8 @@ def measure_memory(gigabytes: float) -> None:
             array[k : k + 8192] = rng.integers(0, 256, array[k : k + 8192].shape, dtype=np.uint8)
         del array
         images = ImageDataset(OnDisk(path), known_hashes=np.arange(n, dtype=np.uint64))
-        recipe = override(PRESETS["images"], {"network.widths": [16, 32], "training.steps": 300, "training.minutes": None})
+        recipe = override(PRESETS["images"], {"network.widths": [16, 32], "training.steps": 300, "training.batch": 32,
+                                               "training.learning_rate": 1e-3, "target.sigma_data": 0.5})  # fmt: skip
         peak, done = [0], threading.Event()
 
         def watch() -> None:

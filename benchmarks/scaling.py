@@ -158,13 +158,10 @@ def print_beside(row: Trial, rows: list[Trial]) -> None:
     if is_plain(trial):
         return
     same = [r for r in rows if is_plain(r["trial"]) and all(r["trial"][k] == trial[k] for k in ("data", "width", "tflop"))]
-    other = ", ".join(
-        f"{k} {trial[k]}" for k, v in (AXES | {"rate": LAW_RATE}).items() if k not in ("width", "tflop") and trial[k] != v
-    )
+    changed = [k for k, v in (AXES | {"rate": LAW_RATE}).items() if k not in ("width", "tflop") and trial[k] != v]
+    other = ", ".join(f"{k} {trial[k]}" for k in ("width", *changed))
     beside = f"{same[0]['loss']:.4f} | {same[0]['steps']}" if same else "| "
-    print(
-        f"| {trial['data']} | {trial['tflop']:g} | width {trial['width']}, {other} | {row['steps']} | {row['loss']:.4f} | {beside} |"
-    )
+    print(f"| {trial['data']} | {trial['tflop']:g} | {other} | {row['steps']} | {row['loss']:.4f} | {beside} |")
 
 
 def curve(p: np.ndarray, k: int, side: int, width: int, steps: np.ndarray) -> np.ndarray:

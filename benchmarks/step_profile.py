@@ -21,6 +21,7 @@ from unnoise.data.dataset import ImageDataset
 from unnoise.diffusion.loss import diffusion_loss
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
+from unnoise.runs.settle import settle
 from unnoise.training.batches import Batches
 from unnoise.training.loop import train
 from unnoise.utils.precision import bf16_pays
@@ -47,9 +48,10 @@ def main() -> None:
     limit = matrix_speed(torch.bfloat16 if bf16 else torch.float32)
     print(json.dumps({"precision": "bf16" if bf16 else "fp32", "limit GFLOP/s": round(limit)}))
     for name, size, channels in (("digits", 8, 1), ("fashion-mnist", 28, 1), ("images", 64, 3)):
-        recipe = override(PRESETS[name], {"training.minutes": None, "training.steps": 10**6, "data.labels": False})
         shape = (256, size, size, channels)
         images = ImageDataset(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+        recipe = override(PRESETS[name], {"training.minutes": None, "training.steps": 2000, "data.labels": False})
+        recipe, *_ = settle(recipe, images, Runtime(), print, time.perf_counter())
         state = recipe.build_state(images.shape, 0)
         batch = Batches(images, recipe.training, state.model.schedule)(0)
         with FlopCounterMode(display=False) as count:

@@ -5,8 +5,8 @@
 
 Each contender is a training loop around a network, everything that the loop does in a step included (average, clipping,
 learning rate), its images in memory. Theirs are written as their own trainers do it, around their own default networks and
-around our default one (the `images` preset's); theirs in float32, which is their default, and ours in its default precision. All
-take turns in one process, so that other load on the machine affects all; the fastest round of each counts, and ratios are what
+around ours of one size (widths 64, 128, 192, patches of 2); theirs in float32, which is their default, and ours in its default
+precision. All take turns in one process, so that other load on the machine affects all; the fastest round of each counts, and ratios are what
 matters. Peak memory is that of a process of each contender's own. Overhead is the fraction of a step that is neither forward
 pass, backward pass nor optimizer.
 """
@@ -27,13 +27,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unnoise.data.dataset import ImageDataset
+from unnoise.networks.unet import UNetConfig
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
+from unnoise.runs.settle import settle
 from unnoise.training import loop
 from unnoise.utils.precision import bf16_pays
 from unnoise.utils.runtime import Runtime
 
 Steps = Iterator[float]
+OURS = UNetConfig((64, 128, 192), blocks=1, patch=2)
 
 
 def make_images(size: int) -> ImageDataset:
@@ -41,7 +44,7 @@ def make_images(size: int) -> ImageDataset:
 
 
 def our_network(size: int) -> nn.Module:
-    return PRESETS["images"].network.build(3, (size, size), 0)
+    return OURS.build(3, (size, size), 0)
 
 
 class AsLucidrains(nn.Module):
@@ -113,7 +116,8 @@ def diffusers(images: ImageDataset, batch: int, network: nn.Module | None = None
 
 
 def ours(images: ImageDataset, batch: int) -> Steps:
-    recipe = override(PRESETS["images"], {"training.batch": batch, "training.minutes": None, "training.steps": 10**6})
+    recipe = override(PRESETS["images"], {"network": OURS, "training.batch": batch, "training.steps": 10**6,
+                                          "training.learning_rate": 1e-3, "target.sigma_data": 0.5})  # fmt: skip
     state = recipe.build_state(images.shape, 0)
     for record in loop.train(state, images, recipe.training, Runtime(bf16=bf16_pays("cpu", 0.3)[0]), flip=True):
         yield record.loss
@@ -134,8 +138,9 @@ def contenders(size: int, batch: int) -> dict[str, Callable[[], Steps]]:
 
 def overhead(images: ImageDataset, batch: int, preset: str, steps: int) -> float:
     """The fraction of a step that is neither forward pass, backward pass nor optimizer."""
-    recipe = override(PRESETS[preset], {"training.batch": batch, "training.minutes": None, "training.steps": 10**6,
+    recipe = override(PRESETS[preset], {"training.batch": batch, "training.minutes": None, "training.steps": 2000,
                                         "data.labels": False})  # fmt: skip
+    recipe, *_ = settle(recipe, images, Runtime(), print, time.perf_counter())
     state = recipe.build_state(images.shape, 0)
     inside = 0.0
 

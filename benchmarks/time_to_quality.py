@@ -253,9 +253,9 @@ def main() -> None:
     np.savez(options.train_data, images=parts.train.pixels, **labels)
     features = classifier_features(parts.train)
     real = parts.held_out.pixels[: options.n]
-    print(f"unnoise {__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads; {len(parts.train)} images to train "
-          f"on; {len(real)} held-out images have a Frechet distance of "
-          f"{frechet_distance(features(real), features(parts.train.pixels)):.2f}", flush=True)  # fmt: skip
+    floor = frechet_distance(features(real), features(parts.train.pixels))
+    print(f"unnoise {__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads; {len(parts.train)} images to "
+          f"train on; {len(real)} held-out images have a Frechet distance of {floor:.2f}", flush=True)  # fmt: skip
     results = options.out / "results.jsonl"
     rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     for seed in range(options.seeds):
