@@ -6,9 +6,9 @@
 Each contender is a training loop around a network, everything that the loop does in a step included (average, clipping,
 learning rate), its images in memory. Theirs are written as their own trainers do it, around their own default networks and
 around ours of one size (widths 64, 128, 192, patches of 2); theirs in float32, which is their default, and ours in its default
-precision. All take turns in one process, so that other load on the machine affects all; the fastest round of each counts, and ratios are what
-matters. Peak memory is that of a process of each contender's own. Overhead is the fraction of a step that is neither forward
-pass, backward pass nor optimizer.
+precision. All take turns in one process, so that other load on the machine affects all; the fastest round of each counts, and
+ratios are what matters. Peak memory is that of a process of each contender's own. Overhead is the fraction of a step that is
+neither forward pass, backward pass nor optimizer.
 """
 
 import argparse

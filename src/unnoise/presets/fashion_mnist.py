@@ -7,7 +7,7 @@ Hardware: any; the network is sized for it. Time: 5 minutes.
 from unnoise.data.sources import DataConfig
 from unnoise.data.torchvision_sets import FashionMnist
 from unnoise.diffusion.denoiser import EDM
-from unnoise.diffusion.samplers import DPMpp2M
+from unnoise.diffusion.samplers import DPMpp2MSDE
 from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.diffusion.schedules import Karras
 from unnoise.diffusion.timesteps import LogNormalTimes, LogSnrSteps
@@ -23,5 +23,5 @@ recipe = Recipe(
     training=TrainingConfig(
         minutes=5.0, batch=0, optimizer="muon", learning_rate=0.0, times=LogNormalTimes(mean=-0.4), sample_every=60.0
     ),
-    sampling=SamplingConfig(DPMpp2M(), LogSnrSteps(), steps=10, start="data"),
+    sampling=SamplingConfig(DPMpp2MSDE(), LogSnrSteps(), steps=15, start="data"),
 )

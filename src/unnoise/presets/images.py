@@ -7,7 +7,7 @@ Hardware: any; the network is sized for it. The longer the better; without --min
 from unnoise.data.folder import ImageFolder
 from unnoise.data.sources import DataConfig
 from unnoise.diffusion.denoiser import EDM
-from unnoise.diffusion.samplers import DPMpp2M
+from unnoise.diffusion.samplers import DPMpp2MSDE
 from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.diffusion.schedules import Karras
 from unnoise.diffusion.timesteps import LogNormalTimes, LogSnrSteps
@@ -29,5 +29,5 @@ recipe = Recipe(
         snapshots=16,
         extra_ema=(0.05,),
     ),
-    sampling=SamplingConfig(DPMpp2M(), LogSnrSteps(), steps=10, start="data"),
+    sampling=SamplingConfig(DPMpp2MSDE(), LogSnrSteps(), steps=15, start="data"),
 )
