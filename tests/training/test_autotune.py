@@ -35,14 +35,15 @@ def test_activation_checkpointing_keeps_the_gradient(network: str) -> None:
         assert torch.equal(one, other) if one is not None and other is not None else one is other
 
 
-def test_the_batch_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batch_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """By speed: 32 is hardly faster than 16. By memory: 64 does not fit."""
     seconds = iter([1.0, 1.2, 2.3, 99.0])
     monkeypatch.setattr(autotune, "fastest", lambda call, times: next(seconds))
     said: list[str] = []
-    run = begin(tmp_path, small(training__steps=1, training__batch=0), said.append)
-    assert run.info.recipe.training.batch == 16 and any("batch 16: 13 images/s" in s for s in said)
-    assert len(list(run.train())) == 1
+    digits = small().data.load()
+    state = small().build_state(digits.shape, 10, "cpu")
+    assert autotune.find_batch_size(state, digits, small().training, SINGLE, said.append) == 16
+    assert "batch 16: 13 images/s" in said
 
     monkeypatch.setattr(autotune, "fastest", lambda call, times: 1.0)
     few = Stumbling(max_images=32)

@@ -28,7 +28,7 @@ def train(
     steps: Annotated[int | None, arg(help="train for this many steps")] = None,
     minutes: Annotated[float | None, arg(help="be done, last samples included, after this long")] = None,
     stop_when: Annotated[str | None, arg(help="plateau: end when the held-out loss has stopped falling")] = None,
-    batch: Annotated[str | None, arg(help="images per step; auto: the size that trains fastest, measured before")] = None,
+    batch: Annotated[str | None, arg(help="images per step; auto: chosen for images and machine")] = None,
     seed: Annotated[int | None, arg(help="of all random numbers")] = None,
     labels: Annotated[str | None, arg(help="folder: the first sub-folder is the class; none: train without")] = None,
     strict: Annotated[bool, arg(help="stop if a file can't be read, instead of leaving it out")] = False,

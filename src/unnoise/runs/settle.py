@@ -57,6 +57,8 @@ def settle(recipe: Recipe, images: ImageDataset, runtime: Runtime, say: Say, sta
         end = None if minutes is None else started + 60 * minutes
         recipe, speed = choose_network(recipe, images, build, alone, count, end, say)
     config = recipe.training
+    if config.batch == 0 and torch.device(runtime.device).type == "cpu":
+        config = replace(config, batch=max(count, scaling.batch_size(max(images.shape[1:]))))
     if config.batch == 0:
         size = find_batch_size(build(recipe), images, config, alone, say)
         config = replace(config, batch=size * count)
