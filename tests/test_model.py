@@ -11,7 +11,7 @@ import torch
 from tests.diffusion.oracles import psnr
 from unnoise.data.labels import labels_for
 from unnoise.diffusion.denoiser import AutocastDenoiser
-from unnoise.diffusion.guidance import AutoGuidance
+from unnoise.diffusion.guidance import AutoGuidance, ClassGuidance
 from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.model import Model
 from unnoise.restoration.noise import GaussianNoise, PoissonNoise
@@ -101,3 +101,11 @@ def test_images_are_read_as_the_run_needs_them(small_run: Trainer, tmp_path: Pat
     with pytest.raises(UserError, match="is colour and this run was trained on grey"):
         model.read_image(tmp_path / "colour.png")
     assert model.read_image(tmp_path / "colour.png", any_channels=True).shape == (1, 3, 10, 12)
+
+
+def test_class_guidance_needs_a_network_that_was_trained_without_labels_too(small_run: Trainer) -> None:
+    config, info = SamplingConfig(guidance=ClassGuidance(2.0)), small_run.info
+    always = replace(info, recipe=replace(info.recipe, training=replace(info.recipe.training, label_dropout=0.0)))
+    with pytest.raises(UserError, match="always saw them"):
+        Model.of(small_run.state.average, always).sample(1, sampling=config)
+    assert Model.of(small_run.state.average, info).sample(1, sampling=config).shape == (1, 8, 8, 1)

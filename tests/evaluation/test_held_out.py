@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from tests.conftest import small
-from unnoise.data.dataset import split
+from unnoise.data.dataset import ImageDataset, split
 from unnoise.evaluation.held_out import LEVELS, held_out_loss
 from unnoise.evaluation.ood import ood_score
 from unnoise.runs.trainer import Trainer
@@ -41,3 +41,25 @@ def test_unlike_images_score_higher(digits_run: Trainer) -> None:
     own, noise = score(held_out.tensor()), score(torch.rand(16, 1, 8, 8) * 2 - 1)
     assert own is not None and noise is not None and 0.7 < own < 1.3 and noise > 2
     assert score(torch.zeros(1, 1, 7, 9)) is None
+
+
+def test_few_images_are_spread_over_all(small_run: Trainer) -> None:
+    """Images sorted by class, as folders are: a few of them still hold every class."""
+    seen: list[torch.Tensor] = []
+
+    class Watched(torch.nn.Module):
+        schedule = small_run.state.average.schedule
+
+        def forward(self, x_t: torch.Tensor, t: torch.Tensor, label: torch.Tensor | None = None) -> torch.Tensor:
+            assert label is not None
+            seen.append(label)
+            return x_t
+
+        def output_scale(self, t: torch.Tensor) -> torch.Tensor:
+            return torch.ones_like(t)
+
+    labels = np.repeat(np.arange(5), 40)
+    images = ImageDataset(np.zeros((200, 8, 8, 1), np.uint8), labels, tuple("abcde"))
+    config = small_run.config
+    held_out_loss(Watched(), images, config.loss, config.times, max_images=10)  # type: ignore[arg-type]
+    assert seen[0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
