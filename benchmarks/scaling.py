@@ -2,19 +2,24 @@
 
     python benchmarks/scaling.py train DATA trials.jsonl --width 16,32,64 --tflop 0.5,2,8
     python benchmarks/scaling.py fit benchmarks/scaling-trials.jsonl --out docs/scaling.png
+    python benchmarks/scaling.py check DATA check.jsonl --size 48,64 --seconds 60
 
 `train` trains a network for each combination of the values given, and appends a line for each to a file; what is there is not
 measured again. Compute is that of forward and backward passes, in TFLOP, so that it means the same on every machine. The loss is
 that of validation images, a tenth of all: neither trained on, nor those that a run holds out, which stay unseen by any choice.
 `fit` prints the constants of `unnoise.training.scaling`, the error of each trial under them, and what the other choices gave.
+`check` trains runs of the same seconds, with the network that auto chooses and with eight picked by hand, and gives the loss of
+each on images held out.
 """
 
 import argparse
 import itertools
 import json
 import math
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +27,15 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from unnoise.data.arrays import InMemory
 from unnoise.data.dataset import ImageDataset, Split, split
 from unnoise.evaluation.held_out import held_out_loss
-from unnoise.networks.unet import AutoUNet
+from unnoise.networks.unet import AutoUNet, UNetConfig
 from unnoise.presets import recipe_for
 from unnoise.recipe import Recipe, override
 from unnoise.registry import source_of
 from unnoise.runs.settle import fit_to_images
+from unnoise.runs.start import begin
 from unnoise.training import scaling
 from unnoise.training.loop import train
 from unnoise.utils.precision import bf16_pays
@@ -108,6 +115,59 @@ def run_trials(options: argparse.Namespace) -> None:
         print(
             {k: v for k, v in trial.items() if v != AXES.get(k)}, {k: found[k] for k in ("loss", "steps", "seconds")}, flush=True
         )
+
+
+def hand_picked(auto: AutoUNet, size: tuple[int, int]) -> dict[str, AutoUNet]:
+    """Eight networks of given widths, by what they are."""
+
+    def fix(width: int, **changes: int) -> AutoUNet:
+        changed = replace(auto, **changes)
+        return replace(changed, widths=changed.of_width(width, size).widths)
+
+    patch = auto.of_width(32, size).patch
+    return {f"width {width}": fix(width) for width in (16, 32, 48, 64, 96)} | {
+        "width 32, 2 blocks": fix(32, blocks=2),
+        "width 32, twice the patch": fix(32, patch=2 * patch),
+        "width 32, 2 blocks, twice the patch": fix(32, blocks=2, patch=2 * patch),
+    }
+
+
+def check(options: argparse.Namespace) -> None:
+    """A line of JSON for each network: the loss on all images held out after the same seconds, start included."""
+    source = source_of(options.data)
+    base = recipe_for(source, None, options.size)[1]
+    base = override(base, {"data.source.root": options.root} if options.root else {})
+    if options.images:
+        base = replace(base, data=replace(base.data, source=InMemory(few(base, options.images))))
+    changes = {"training.minutes": options.seconds / 60, "training.precision": options.precision, "training.sample_every": 1e6}
+    base = override(base, changes)
+    _, *size = base.data.load().shape
+    assert isinstance(base.network, AutoUNet)
+    for name, network in {"auto": base.network, **hand_picked(base.network, (size[0], size[1]))}.items():
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = begin(Path(folder) / "run", replace(base, network=network))
+            for _ in trainer.train():
+                pass
+            config, state = trainer.config, trainer.state
+            found = [held_out_loss(state.average, trainer.split.held_out, config.loss, config.times, seed, trainer.runtime,
+                                   MAX_VALIDATION) for seed in range(NOISES)]  # fmt: skip
+        chosen = trainer.info.recipe.network
+        assert isinstance(chosen, UNetConfig)
+        line = {"data": options.name or Path(options.data).stem, "size": size, "images": len(trainer.split.train),
+                "seconds": options.seconds, "precision": options.precision, "threads": torch.get_num_threads(),
+                "network": name, "widths": chosen.widths, "patch": chosen.patch, "steps": state.step,
+                "loss": round(float(np.mean(found)), 5)}  # fmt: skip
+        with options.file.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(line, flush=True)
+
+
+def few(recipe: Recipe, count: int) -> ImageDataset:
+    """Of the images that the recipe trains on `count`, and those that it holds out."""
+    parts = split(recipe.data.load(), recipe.data.held_out)
+    chosen = np.linspace(0, len(parts.train) - 1, count).round().astype(int)
+    pixels = np.concatenate([parts.train.read(chosen), parts.held_out.pixels])
+    return ImageDataset(pixels, test=np.arange(len(pixels)) >= count)
 
 
 def fit(options: argparse.Namespace) -> None:
@@ -202,6 +262,16 @@ def main() -> None:
     trials.add_argument("--precision", default="auto")
     for axis, value in AXES.items():
         trials.add_argument(f"--{axis}", default=str(value))
+    checking = verbs.add_parser("check")
+    checking.set_defaults(call=check)
+    checking.add_argument("data")
+    checking.add_argument("file", type=Path)
+    checking.add_argument("--size", type=lambda text: tuple(map(int, text.split(",")))[:2])
+    checking.add_argument("--root", help="of a published data set")
+    checking.add_argument("--name")
+    checking.add_argument("--images", type=int, help="train on this many")
+    checking.add_argument("--seconds", type=float, default=60.0)
+    checking.add_argument("--precision", default="auto")
     fitting = verbs.add_parser("fit")
     fitting.set_defaults(call=fit)
     fitting.add_argument("file", type=Path)
