@@ -24,7 +24,8 @@ import torch
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
 from unnoise.run_folder import RunFolder
-from unnoise.runs.start import begin, resume
+from unnoise.runs.resume import resume
+from unnoise.runs.start import begin
 from unnoise.training import checkpoint
 from unnoise.utils import atomic
 

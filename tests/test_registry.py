@@ -20,7 +20,8 @@ from unnoise.networks.base import ModuleConfig, NetworkConfig
 from unnoise.presets import PRESETS
 from unnoise.recipe import Recipe, override
 from unnoise.registry import TABLES, find_part, from_json, kind_of, path_of, register, to_json
-from unnoise.runs.start import begin, resume
+from unnoise.runs.resume import resume
+from unnoise.runs.start import begin
 from unnoise.utils.errors import UserError
 
 PARTS = '''

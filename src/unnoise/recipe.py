@@ -3,12 +3,13 @@
 import copy
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unnoise.data.sources import DataConfig
 from unnoise.diffusion.denoiser import EDM, NetworkDenoiser, Target
@@ -54,9 +55,14 @@ class Recipe:
             network = self.network.build(shape[0], shape[1:], classes)
         return NetworkDenoiser(network, self.schedule, self.target).to(memory_format=torch.channels_last)
 
-    def build_state(self, shape: tuple[int, int, int], classes: int, device: str = "cpu", sharded: bool = False) -> TrainState:
-        """A model, its averages and its optimizers, before the first step; `sharded` over the processes of this launch."""
+    def build_state(self, shape: tuple[int, int, int], classes: int, device: str = "cpu", sharded: bool = False,
+                    weights: Mapping[str, Tensor] | None = None) -> TrainState:  # fmt: skip
+        """A model, its averages and its optimizers, before the first step; `sharded` over the processes of this launch.
+
+        `weights` are some or all to begin with, by name; the others are random.
+        """
         config, model = self.training, self.build_denoiser(shape, classes).to(device)
+        model.load_state_dict(dict(weights or {}), strict=False)
         average, *extra = (copy.deepcopy(model).eval() for _ in (config.ema, *config.extra_ema))
         if config.activation_checkpointing:
             checkpoint_activations(model)
@@ -127,7 +133,11 @@ def _read(kind: Any, value: Any, fields: dict[str, Any], path: str) -> tuple[Any
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What `recipe.json` of a run folder holds: the recipe, what the data turned out to be, what was chosen on the machine."""
+    """What `recipe.json` of a run folder holds: the recipe, what the data turned out to be, what was chosen on the machine.
+
+    `extended_at` is the step at which the training was last given another end, `rise_from` that from which its learning rate then
+    rose. `data_path` leads from the run folder to the data, `from_run` names the run whose weights this one began with.
+    """
 
     recipe: Recipe
     shape: tuple[int, int, int]
@@ -139,6 +149,10 @@ class RunInfo:
     total_steps: int | None = None
     versions: str = ""
     command: str = ""
+    extended_at: int = 0
+    rise_from: int = 0
+    data_path: str = ""
+    from_run: str = ""
 
     def save(self, path: Path) -> None:
         """Write it as JSON, atomically."""
@@ -148,7 +162,7 @@ class RunInfo:
     def load(cls, path: Path) -> "RunInfo":
         """Raises UserError for what is no recipe."""
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
         except (OSError, ValueError) as e:
             raise UserError(f"'{path}' is not readable JSON ({e}): restore it from a copy") from e
         try:

@@ -5,6 +5,7 @@ metrics.jsonl  held-out.jsonl  samples/  tensorboard/  checkpoints/  snapshots/
 """
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,6 +62,11 @@ class RunFolder:
     def held_out(self) -> Path:
         """A line of JSON per measurement of the held-out loss."""
         return self.path / "held-out.jsonl"
+
+    @property
+    def strip(self) -> Path:
+        """A trajectory, written when the training has ended."""
+        return self.path / "strip.png"
 
     @property
     def checkpoints(self) -> Path:
@@ -124,7 +130,7 @@ class RunFolder:
 
 
 def _read_curve(path: Path) -> Curve | None:
-    records = atomic.read_records(path)
+    records = [r for r in atomic.read_records(path) if math.isfinite(r["loss"])]  # a skipped step may have none
     return ([r["step"] for r in records], [r["loss"] for r in records]) if records else None
 
 
@@ -146,8 +152,9 @@ def list_runs(root: Path) -> list[RunSummary]:
     for recipe in sorted(root.glob("*/recipe.json"), key=lambda p: -p.stat().st_mtime):
         folder = RunFolder(recipe.parent)
         info, records, held_out = folder.read_info(), atomic.read_records(folder.metrics), folder.read_held_out_losses()
+        losses = [r["loss"] for r in records[-50:] if math.isfinite(r["loss"])]
         step = records[-1]["step"] if records else 0
         state = "done" if step and step == info.total_steps else "unfinished" if records else "no steps"
-        loss = float(np.mean([r["loss"] for r in records[-50:]])) if records else None
+        loss = float(np.mean(losses)) if losses else None
         found.append(RunSummary(folder.path, state, step, info.total_steps, loss, min(held_out[1]) if held_out else None))
     return found

@@ -44,6 +44,21 @@ CASES = [  # {names} are those of `places`
     ("data inspect fgvc-aircraft --data.source.level famly", "did you mean 'family'"),
     ("train notebook --root {empty}", "give --root, the folder that holds it, or set --download"),
     ("train images", "give --data"),
+    ("train digits --lr 3", "--lr is --training.learning-rate here"),
+    ("train digits --epochs 3", "--epochs is --training.epochs here"),
+    ("train digits --batch-size 3", "--batch-size is --batch here"),
+    ("train digits --stepps 3", "did you mean 'steps'"),
+    ("train in/plain", "check the path"),
+    ("sample {trained} --clamp-estimate true", "is --sampling.clamp-estimate here"),
+    ("sample {trained} --lr 3", "unknown option --lr"),
+    ("train --resume {trained} --batch 3", "so it can't take --batch"),
+    ("train digits --resume {trained}", "so it can't take 'what'"),
+    ("train --resume {trained} --network.widths 16", "so it can't take --network.widths"),
+    ("train --resume {trained} --steps 1", "steps already: --steps is the number in all"),
+    ("train --resume {trained} --data fashion-mnist", "give --root"),
+    ("train digits --from-run {empty}", "no recipe.json"),
+    ("train {colours} --from-run {trained} --steps 1 --size 8", "was trained on grey images, and these are colour"),
+    ("train digits --from-run {trained} --steps 1 --network.widths 16,48", "don't fit the network"),
     ("figure revers {trained}", "did you mean 'reverse'"),
     ("figure reverse", "unnoise figure reverse RUN"),
     ("figure schedules --schedule.timesteps 300", "takes --out alone"),
@@ -122,9 +137,11 @@ CASES = [  # {names} are those of `places`
 def places(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders and files that the cases name."""
     tmp = tmp_path_factory.mktemp("mistakes")
-    found = {name: tmp / name for name in ("empty", "texts", "no_model", "wrong", "here")}
+    found = {name: tmp / name for name in ("empty", "texts", "no_model", "wrong", "here", "colours")}
     for folder in found.values():
         folder.mkdir()
+    for k in range(4):
+        Image.new("RGB", (8, 8), (k, 99, 200)).save(found["colours"] / f"{k}.png")
     (found["texts"] / "a.txt").write_text("hello")
     (found["texts"] / "b.jpg").write_text("not an image")
     recipe = (trained / "recipe.json").read_text()

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import math
 import re
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from PIL import Image
 from tests.cli.conftest import QUICK, SMALL_NETWORK, Command, call
 from unnoise.run_folder import RunFolder
 from unnoise.runs.progress import TrainingProgress
+from unnoise.runs.trainer import Trainer
 from unnoise.training.checkpoint import list_checkpoints
 from unnoise.training.loop import TrainingRecord
 
@@ -50,6 +52,14 @@ def test_lines_where_there_is_no_terminal(finished: Finished) -> None:
     step = r"step 1 of 2: loss \d\.\d{4}, \d+ images/s, \d+\.\d minutes left"
     assert any(re.fullmatch(step, line) for line in finished.lines), finished.lines
     assert re.search(r"trained 2 steps, loss \d\.\d{4}, \d+ images/s: ", finished.lines[-1])
+
+
+def test_skipped_steps_are_counted_and_the_mean_stays_finite(small_run: Trainer) -> None:
+    shown = TrainingProgress(small_run, shown=False)
+    for step, loss in enumerate((math.nan, 0.5, math.inf, 0.5), 1):
+        shown.update(TrainingRecord(step, 4, loss, 1.0, 1e-3, 100.0, skipped=not math.isfinite(loss)))
+        assert ("nan" in shown.facts) == (step == 1)
+    assert shown.facts == "loss 0.5000, 100 images/s, 2 steps skipped"
 
 
 def test_a_folder_with_a_broken_image(

@@ -11,7 +11,7 @@ from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.export.notebook import export_notebook, import_notebook, read_state_dict
 from unnoise.model import Model
 from unnoise.networks.simple_unet import SimpleUnetConfig
-from unnoise.runs.start import resume
+from unnoise.runs.resume import resume
 from unnoise.runs.trainer import Trainer
 from unnoise.utils.errors import UserError
 

@@ -77,12 +77,30 @@ def test_what_was_generated_is_kept(model: Model, tmp_path: Path, name: str, mon
     if name == "out":
         list(generate(model, generation(model, count=12), tmp_path / name))  # more of the same: the batch that grew
         assert made == [0, 1, 2, 2] and len(list((tmp_path / name).glob("*.png"))) == 12
-        list(generate(model, generation(model, seed=4), tmp_path / name))
+        list(generate(model, generation(model, seed=4), tmp_path / name, overwrite=True))
         assert made[4:] == [0, 1, 2] and len(list((tmp_path / name).glob("*.png"))) == 10
     else:
         found = np.load(tmp_path / name)["images"]
         assert np.array_equal(found, model.sample(10, 3, batch=4))
         assert not (tmp_path / "out.npz.parts").exists()
+
+
+@pytest.mark.parametrize("there", ["another generation", "another's images", "an array"])
+def test_nothing_is_written_over_unasked(model: Model, tmp_path: Path, there: str) -> None:
+    out = tmp_path / ("out.npz" if there == "an array" else "out")
+    if there == "another generation":
+        list(generate(model, generation(model, weights="0" * 16, count=3), out))
+    elif there == "an array":
+        np.savez(out, images=np.zeros((2, 8, 8), np.uint8))
+    else:
+        out.mkdir()
+        (out / "000001.png").write_bytes(b"a user's own")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with pytest.raises(UserError, match=r"is there already.*choose another `out`, or `overwrite` it"):
+        list(generate(model, generation(model), out))
+    assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    list(generate(model, generation(model), out, overwrite=True))
+    assert len(np.load(out)["images"] if there == "an array" else list(out.glob("*.png"))) == 10
 
 
 def test_labels(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ from unnoise.data.arrays import InMemory
 from unnoise.networks.unet import AutoUNet, UNetConfig
 from unnoise.presets import PRESETS, fit_size, recipe_for
 from unnoise.recipe import Recipe, override
-from unnoise.runs.start import begin, resume
+from unnoise.runs.resume import resume
+from unnoise.runs.start import begin
 
 FAST = {"training.precision": "fp32", "sampling.steps": 2, "training.sample_count": 4}
 

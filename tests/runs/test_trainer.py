@@ -12,7 +12,8 @@ from tests.conftest import quiet, small
 from unnoise.model import Model
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
-from unnoise.runs.start import begin, resume
+from unnoise.runs.resume import resume
+from unnoise.runs.start import begin
 from unnoise.runs.trainer import snapshot_due, stopped_falling
 from unnoise.training import checkpoint
 from unnoise.training.optimizers import NAMES

@@ -10,7 +10,8 @@ from tests.conftest import quiet, small
 from tests.training.stumbling import Stumbling
 from unnoise.data.sources import DataConfig
 from unnoise.recipe import override
-from unnoise.runs.start import begin, resume
+from unnoise.runs.resume import resume
+from unnoise.runs.start import begin
 from unnoise.training import autotune
 from unnoise.training.batches import Batches
 from unnoise.training.config import TrainingConfig

@@ -12,7 +12,8 @@ from torch import nn
 
 from tests.conftest import quiet, small
 from unnoise.networks.unet import UNetConfig
-from unnoise.runs.start import begin, resume
+from unnoise.runs.resume import resume
+from unnoise.runs.start import begin
 from unnoise.training import checkpoint
 from unnoise.training.distributed import full_state_dict
 from unnoise.utils import atomic

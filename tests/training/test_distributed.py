@@ -17,7 +17,8 @@ from tests.conftest import quiet, small
 from tests.launch import finish, launch
 from tests.training.worker import train_until
 from unnoise.run_folder import RunFolder
-from unnoise.runs.start import begin, resume
+from unnoise.runs.resume import resume
+from unnoise.runs.start import begin
 from unnoise.training.checkpoint import list_checkpoints
 from unnoise.training.loop import train
 from unnoise.utils.errors import UserError

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from unnoise.runs.start import resume
+from unnoise.runs.resume import resume
 from unnoise.utils.runtime import Runtime
 
 

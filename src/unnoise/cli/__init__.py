@@ -5,8 +5,10 @@ Nothing heavy is imported before a verb has understood its options.
 
 import functools
 import inspect
+import io
 import os
 import sys
+import warnings
 from collections.abc import Callable
 
 import tyro
@@ -20,12 +22,12 @@ from unnoise.cli.figure import figure
 from unnoise.cli.import_weights import import_
 from unnoise.cli.info import info
 from unnoise.cli.interpolate import interpolate
-from unnoise.cli.options import as_options, refuse_renamed, say, split_dotted
+from unnoise.cli.options import as_options, refuse_renamed, refuse_unknown, say, split_dotted
 from unnoise.cli.restore import restore
 from unnoise.cli.runs import runs
 from unnoise.cli.sample import sample
 from unnoise.cli.train import train
-from unnoise.utils.errors import UserError, nearest
+from unnoise.utils.errors import SystemLimit, UserError, nearest
 
 _VERBS = (demo, train, sample, interpolate, restore, figure, data, runs, info, average, import_, export, doctor)
 VERBS: dict[str, Callable[..., int]] = {verb.__name__.rstrip("_"): verb for verb in _VERBS}
@@ -52,14 +54,24 @@ def _dispatch(arguments: list[str]) -> int:
     if dotted and "changes" not in own:
         raise UserError(f"'{arguments[0]}' takes no recipe fields, but got --{next(iter(dotted))}")
     refuse_renamed(plain, own)
+    refuse_unknown(plain, own, ("training", "data", "network") if verb is train else ("sampling",) * ("changes" in own))
     sys.path.append(os.getcwd())  # noqa: PTH109  (a network or schedule of the user's own may lie here)
     call = functools.partial(verb, changes=dotted) if dotted else verb
     status: int = tyro.cli(call, args=plain, prog=f"unnoise {arguments[0]}", config=(tyro.conf.FlagCreatePairsOff,))
     return status
 
 
+def _format_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    ours = issubclass(category, SystemLimit)
+    return f"unnoise: {message}\n" if ours else f"{filename}:{lineno}: {category.__name__}: {message}\n"
+
+
 def main() -> None:
     """Run the command and exit: 0 done, 2 something the user can mend, 128 + signal when stopped."""
+    warnings.formatwarning = _format_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name may hold what the terminal can't show
     try:
         sys.exit(_dispatch(sys.argv[1:]))
     except UserError as e:

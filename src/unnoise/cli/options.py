@@ -2,12 +2,12 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from unnoise.utils.errors import UserError, renamed_to
+from unnoise.utils.errors import UserError, nearest, renamed_to
 from unnoise.utils.names import PARTS
 
 if TYPE_CHECKING:
@@ -18,6 +18,15 @@ Changes = dict[str, Any]
 OWN = {"training.steps": "--steps", "training.minutes": "--minutes", "training.epochs": "--training.epochs",
        "training.batch": "--batch", "training.seed": "--seed", "data.size": "--size", "data.source.root": "--root",
        "data.source.download": "--download"}  # fmt: skip
+CALLED = {
+    "lr": "learning_rate",
+    "batch_size": "batch",
+    "num_epochs": "epochs",
+    "max_steps": "steps",
+    "num_steps": "steps",
+    "image_size": "size",
+    "resolution": "size",
+}  # what other programs call fields
 FIELD = re.compile(r"(?<![\w./'-])(?:data|schedule|target|network|training|sampling)(?:\.[a-z_0-9]+)+\b")
 ARGUMENT = re.compile(r"`([a-z_]+)`")
 PART = re.compile(r"\bchoose (?:[a-z]+ )*?(schedule|target|network|loss|sampler) (?=[a-z0-9+-]+)")
@@ -40,6 +49,27 @@ def refuse_renamed(plain: list[str], own: Mapping[str, object]) -> None:
         name = word.partition("=")[0]
         if name.startswith("--") and (renamed := renamed_to(name[2:], own)) is not None:
             raise UserError(f"{name} is now --{renamed}")
+
+
+def refuse_unknown(plain: list[str], own: Iterable[str], parts: Iterable[str]) -> None:
+    """Raises UserError for an option that there is not, naming the field of these parts of a recipe, or the nearest option."""
+    known = {name.rstrip("_").replace("_", "-") for name in own if name != "changes"}
+    for word in plain:
+        name = word.partition("=")[0].removeprefix("--")
+        if not word.startswith("--") or name in known | {"", "help"}:
+            continue
+        if field := _field_called(name.replace("-", "_"), parts):
+            raise UserError(f"--{name} is {as_options(field)} here")
+        raise UserError(f"unknown option --{name}: {nearest(name, known)}")
+
+
+def _field_called(name: str, parts: Iterable[str]) -> str | None:
+    """The field, by its dotted name, that ends so or that others call so."""
+    from unnoise.recipe import Recipe
+    from unnoise.registry import to_json
+
+    recipe, field = to_json(Recipe()), CALLED.get(name, name)
+    return next((f"{part}.{field}" for part in parts if field in recipe[part]), None)
 
 
 def _value(text: str) -> Any:

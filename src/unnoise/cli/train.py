@@ -11,7 +11,11 @@ from unnoise.cli.options import Changes, data_changes, say, whole_number
 from unnoise.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from unnoise.recipe import Recipe
+    from unnoise.runs.trainer import Trainer
+    from unnoise.utils.runtime import Runtime
 
 
 def train(
@@ -24,8 +28,9 @@ def train(
     download: Annotated[bool, arg(help="fetch a published data set if it is not there")] = False,
     size: Annotated[str | None, arg(help="height and width: 64 or 48,64; the images' own by default, 64 at most")] = None,
     run: Annotated[Path | None, arg(help="folder to write to; runs/NAME by default")] = None,
-    resume: Annotated[Path | None, arg(help="go on with this run; takes no other option")] = None,
-    steps: Annotated[int | None, arg(help="train for this many steps")] = None,
+    resume: Annotated[Path | None, arg(help="go on with this run; with --steps or --minutes also beyond its end")] = None,
+    from_run: Annotated[Path | None, arg(help="begin with the weights and the recipe of this run, on other images, say")] = None,
+    steps: Annotated[int | None, arg(help="train for this many steps in all")] = None,
     minutes: Annotated[float | None, arg(help="be done, last samples included, after this long")] = None,
     stop_when: Annotated[str | None, arg(help="plateau: end when the held-out loss has stopped falling")] = None,
     batch: Annotated[str | None, arg(help="images per step; auto: chosen for images and machine")] = None,
@@ -49,14 +54,18 @@ def train(
               unnoise train my/photos --size 64 --minutes 60
               unnoise train digits --schedule cosine --target velocity --sampling.steps 30
               unnoise train --resume runs/photos
+              unnoise train --resume runs/photos --minutes 30
+              unnoise train other/photos --from-run runs/photos
     """
+    given = {name for name, value in locals().items() if value not in (None, False)}
+    started = time.perf_counter()  # before anything heavy is imported
     from unnoise.data.folder import ImageFolder
     from unnoise.recipe import override
 
-    started = time.perf_counter()  # before anything heavy is imported
     if resume is not None:
-        return _run(None, resume, started, cache=cache)
-    chosen, name, recipe = _recipe(what, data, root, download, size)
+        _refuse_with_resume(resume, given, changes or {})
+        return _go_on(resume, started, cache, data or root, steps, minutes)
+    chosen, name, recipe = _recipe(what, data, root, download, size, from_run)
     batch_size = 0 if batch == "auto" else None if batch is None else whole_number(batch, "--batch is auto or a number")
     numbers = {"training.steps": steps, "training.minutes": minutes, "training.batch": batch_size, "training.seed": seed,
                "training.stop_when": stop_when}  # fmt: skip
@@ -74,36 +83,61 @@ def train(
         raise UserError(f"the preset '{chosen}' needs images: give --data FOLDER")
     if what != chosen:
         say(f"the preset '{chosen}' ('unnoise info {chosen}' shows it)")
-    return _run(recipe, run or Path("runs") / name, started, strict, cache)
+    return _run(recipe, run or Path("runs") / name, started, strict, cache, from_run)
 
 
-def _recipe(what: str | None, data: str | None, root: str | None, download: bool,
-            size: str | None) -> "tuple[str, str, Recipe]":  # fmt: skip
+WITH_RESUME = {"resume", "steps", "minutes", "data", "root", "cache", "changes"}  # options that go with --resume
+
+
+def _refuse_with_resume(run: Path, given: set[str], changes: Changes) -> None:
+    """Raises UserError for what a run that goes on can't change any more."""
+    other = [*sorted(given - WITH_RESUME), *changes]
+    if other:
+        name = f"'{other[0]}'" if other[0] == "what" else f"--{other[0].replace('_', '-')}"
+        raise UserError(f"--resume goes on with the recipe of '{run}', so it can't take {name}, only --steps, --minutes, --data "
+                        f"and --cache: a new run with its weights can, 'unnoise train --from-run {run}'")  # fmt: skip
+
+
+def _recipe(what: str | None, data: str | None, root: str | None, download: bool, size: str | None,
+            from_run: Path | None) -> "tuple[str, str, Recipe]":  # fmt: skip
     """The preset's name, a name for the run, and the recipe, from what to train (images or a preset) and where the images are."""
+    from unnoise.presets import find_preset, recipe_for
+    from unnoise.recipe import override
+    from unnoise.runs.places import run_name
+    from unnoise.runs.warm_start import recipe_from
+
+    what, data = _what_and_data(what, data)
+    given = data_changes(data, root, download, size)
+    source, asked = given.pop("data.source", None), given.get("data.size")
+    fitted = tuple(asked) if asked else None
+    name = what or "digits" if source is None else run_name(str(data))
+    if from_run is not None:
+        source = find_preset(what).data.source if source is None and what is not None else source
+        recipe = recipe_from(from_run, source, fitted)
+        return what or "", name if source is not None else run_name(str(from_run)) + "-more", override(recipe, given)
+    if source is None:
+        return name, name, override(find_preset(name), given)
+    chosen, recipe = recipe_for(source, what, fitted)
+    return chosen, name, override(recipe, given)
+
+
+def _what_and_data(what: str | None, data: str | None) -> tuple[str | None, str | None]:
+    """A preset, and images, from the positional argument and --data."""
     from unnoise.data.folder import ImageFolder
     from unnoise.data.sources import names
-    from unnoise.presets import PRESETS, find_preset, recipe_for
-    from unnoise.recipe import override
+    from unnoise.presets import PRESETS, find_preset
 
     if what is not None and what not in PRESETS:
         if data is not None:
             find_preset(what)  # refuses it
         if not (what in names() or Path(what).exists() or set(what) & set("/\\:{*.")):  # nor a path or hf:NAME
             raise UserError(f"'{what}' is neither images nor a preset: {nearest(what, {*PRESETS, *names()})}")
-        what, data = None, what
-    elif what is not None and data is None and Path(what).is_dir():
+        return None, what
+    if what is not None and data is None and Path(what).is_dir():
         if find_preset(what).data.source == ImageFolder():
-            data = what  # a folder that is called `images`
-        else:
-            say(f"'{what}' is the preset, not the folder: --data ./{what} takes the images in it")
-    given = data_changes(data, root, download, size)
-    source = given.pop("data.source", None)
-    if source is None:
-        chosen = what or "digits"
-        return chosen, chosen, override(find_preset(chosen), given)
-    asked = given.get("data.size")
-    chosen, recipe = recipe_for(source, what, tuple(asked) if asked else None)
-    return chosen, Path(str(data)).stem or "images", override(recipe, given)
+            return what, what  # a folder that is called `images`
+        say(f"'{what}' is the preset, not the folder: --data ./{what} takes the images in it")
+    return what, data
 
 
 def begin_run(folder: Path, recipe: "Recipe") -> int:
@@ -111,19 +145,29 @@ def begin_run(folder: Path, recipe: "Recipe") -> int:
     return _run(recipe, folder, time.perf_counter())
 
 
-def _run(recipe: "Recipe | None", folder: Path, started: float, strict: bool = False, cache: Path | None = None) -> int:
-    """Without a recipe the run is resumed; the clock of a new one runs since `started`."""
+def _run(recipe: "Recipe", folder: Path, started: float, strict: bool = False, cache: Path | None = None,
+         from_run: Path | None = None) -> int:  # fmt: skip
+    """A new run, whose clock runs since `started`."""
+    from unnoise.runs.start import begin
+
+    return _train(lambda runtime: begin(folder, recipe, say, strict, cache, runtime, started, from_run))
+
+
+def _go_on(folder: Path, started: float, cache: Path | None, data: str | None, steps: int | None, minutes: float | None) -> int:
+    """A run that is resumed."""
+    from unnoise.runs.resume import resume
+
+    return _train(lambda runtime: resume(folder, say, cache, runtime, data, steps, minutes, started))
+
+
+def _train(make: "Callable[[Runtime], Trainer]") -> int:
+    """Train to the end, or until it is stopped; gives the exit code."""
     from unnoise.runs.progress import follow
-    from unnoise.runs.start import begin, resume
     from unnoise.utils.runtime import Runtime
 
     runtime = Runtime.join()
     with runtime.guard():
-        if recipe is None:
-            trainer = resume(folder, say, cache, runtime)
-        else:
-            trainer = begin(folder, recipe, say, strict, cache, runtime, started)
-        if signal := follow(trainer):
+        if signal := follow(make(runtime)):
             return 128 + signal
         runtime.leave()
     return 0

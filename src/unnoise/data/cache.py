@@ -115,9 +115,9 @@ def _build(listing: Listing, fit: Fit, folder: Path) -> None:
              "bytes": n * math.prod(shape), "fit": repr(fit), "made": time.time(),
              "skipped": [*listing.skipped, *(broken[k] for k in sorted(broken))], "notes": _notes(good)}  # fmt: skip
     atomic.write_json(work / "about.json", about)
-    atomic.flush(work)
+    atomic.flush_folder(work)
     work.rename(folder)
-    atomic.flush(folder.parent)
+    atomic.flush_folder(folder.parent)
 
 
 def _decode_all(

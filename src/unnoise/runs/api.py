@@ -14,10 +14,12 @@ from unnoise.model import Model
 from unnoise.presets import recipe_for
 from unnoise.recipe import Recipe, override
 from unnoise.registry import source_of
+from unnoise.runs.places import run_name
 from unnoise.runs.progress import follow
+from unnoise.runs.resume import resume as resume_run
 from unnoise.runs.start import begin
-from unnoise.runs.start import resume as resume_run
 from unnoise.runs.trainer import Trainer
+from unnoise.runs.warm_start import recipe_from
 from unnoise.utils.errors import UserError, nearest
 from unnoise.utils.names import PARTS
 from unnoise.utils.runtime import Runtime
@@ -33,6 +35,7 @@ def train(
     steps: int | None = None,
     out: Path | str | None = None,
     preset: str | None = None,
+    from_run: Path | str | None = None,
     progress: bool = True,
     **parts: Any,
 ) -> Trainer:
@@ -41,28 +44,33 @@ def train(
     `data` is a folder or other path, the name of a published data set, a uint8 array (N, H, W) or (N, H, W, C), a source, or a
     torch Dataset; `size` is a side or (height, width), by default the images' own, but 64 at most. Give `minutes` or `steps`,
     else the preset's budget is taken; that for images of your own has none and goes on until Ctrl-C. `out` is runs/NAME by
-    default. Further keywords change the recipe: a part (`schedule`, `target`, `network`, `loss`, `sampler`,
-    `guidance`, `resize`) or a few numbers (`batch`, `seed`, `labels`) by their names, any other field by its dotted name, as in
-    `**{"network.widths": [32, 64]}`. A value is a name, a plain value, or a part of your own.
+    default. `from_run` is a run whose weights and recipe this one begins with. Further keywords change the recipe: a part
+    (`schedule`, `target`, `network`, `loss`, `sampler`, `guidance`, `resize`) or a few numbers (`batch`, `seed`, `labels`) by
+    their names, any other field by its dotted name, as in `**{"network.widths": [32, 64]}`. A value is a name, a plain value, or
+    a part of your own.
 
     Ctrl-C ends training and keeps everything. Gives the run, whose `model` samples. Raises UserError for whatever can't be.
     """
     started = time.perf_counter()
     runtime = Runtime.join()
     source = source_of(data)
-    recipe = _recipe(source, preset, size, minutes, steps, parts)
-    run = Path(out) if out is not None else Path("runs") / (Path(data).stem if isinstance(data, str | Path) else "images")
+    recipe = _recipe(source, preset, size, from_run, _changes(minutes, steps, parts))
+    run = Path(out) if out is not None else Path("runs") / (run_name(data) if isinstance(data, str | Path) else "images")
     with runtime.guard():
-        trainer = begin(run, recipe, runtime=runtime, started=started)
+        trainer = begin(run, recipe, runtime=runtime, started=started, from_run=from_run)
         follow(trainer, progress)
     return trainer
 
 
-def resume(run: Path | str, *, data: Any = None, progress: bool = True) -> Trainer:
-    """Go on with a run that stopped, as `unnoise train --resume` does; `data` gives images again that Python gave before."""
-    runtime = Runtime.join()
+def resume(run: Path | str, *, steps: int | None = None, minutes: float | None = None, data: Any = None,
+           progress: bool = True) -> Trainer:  # fmt: skip
+    """Go on with a run that stopped, as `unnoise train --resume` does, or train it on, to `steps` in all or for `minutes`.
+
+    `data` says where the images are now, or gives again those that Python gave.
+    """
+    started, runtime = time.perf_counter(), Runtime.join()
     with runtime.guard():
-        trainer = resume_run(run, runtime=runtime, data=data)
+        trainer = resume_run(run, runtime=runtime, data=data, steps=steps, minutes=minutes, started=started)
         follow(trainer, progress)
     return trainer
 
@@ -86,8 +94,17 @@ def write_image(x: Tensor, path: Path | str) -> None:
     figures.save(to_pil(to_uint8(x)[0]), Path(path))
 
 
-def _recipe(source: Any, preset: str | None, size: int | tuple[int, int] | None, minutes: float | None, steps: int | None,
-            parts: dict[str, Any]) -> Recipe:  # fmt: skip
+def _recipe(source: Any, preset: str | None, size: int | tuple[int, int] | None, from_run: Path | str | None,
+            changes: dict[str, Any]) -> Recipe:  # fmt: skip
+    if from_run is None:
+        return override(recipe_for(source, preset, size)[1], changes)
+    if preset is not None:
+        raise UserError(f"`preset` and `from_run` both give a recipe: leave out one of '{preset}' and '{from_run}'")
+    return override(recipe_from(from_run, source, size), changes)
+
+
+def _changes(minutes: float | None, steps: int | None, parts: dict[str, Any]) -> dict[str, Any]:
+    """What keywords change of a recipe, by dotted names."""
     changes: dict[str, Any] = {}
     if steps is not None or minutes is not None:
         changes = {"training.steps": steps, "training.minutes": minutes}
@@ -95,4 +112,4 @@ def _recipe(source: Any, preset: str | None, size: int | tuple[int, int] | None,
         if "." not in name and name not in KEYWORDS:
             raise UserError(f"unknown keyword '{name}': {nearest(name, KEYWORDS)} Any other field goes by its dotted name.")
         changes[KEYWORDS.get(name, name)] = list(value) if isinstance(value, tuple) else value
-    return override(recipe_for(source, preset, size)[1], changes)
+    return changes

@@ -70,16 +70,17 @@ class Generation:
         return to_uint8(model.sample_batch(self.indices(k), self.seed, self.config, self.labels(model, k)))
 
 
-def generate(model: Model, generation: Generation, out: Path, runtime: Runtime = SINGLE) -> Iterator[int]:
+def generate(model: Model, generation: Generation, out: Path, runtime: Runtime = SINGLE,
+             overwrite: bool = False) -> Iterator[int]:  # fmt: skip
     """Generate into the folder `out` or the file `out`.npz; yields how many images are done, by batches.
 
-    Batches that an earlier call with the same settings finished are kept; others are made anew. Of several processes each
-    makes its own batches. Raises UserError where nothing can be written.
+    Batches that an earlier call with the same settings finished are kept. Of several processes each makes its own batches. Raises
+    UserError where nothing can be written and, unless `overwrite`, where `out` holds anything else of the same names.
     """
     arrays = out.suffix == ".npz"
     parts = out.with_name(f"{out.name}.parts") if arrays else out
     try:
-        runtime.on_first(lambda: _prepare(parts, generation))
+        runtime.on_first(lambda: _prepare(parts, out, generation, overwrite))
         for k in generation.batches[runtime.rank :: runtime.world_size]:
             if not _is_done(parts, generation, k, arrays):
                 _write(parts, generation, k, generation.run(model, k), arrays)
@@ -121,16 +122,21 @@ def _name(index: int) -> str:
     return f"{index:06d}.png"
 
 
-def _prepare(parts: Path, generation: Generation) -> None:
-    """Remove what another generation left there."""
+def _prepare(parts: Path, out: Path, generation: Generation, overwrite: bool) -> None:
+    """Refuse to write over anything or, with `overwrite`, remove what another generation left there."""
     path = parts / "generation.json"
     own = json.loads(json.dumps(asdict(generation)))
-    if path.is_file():
-        before = json.loads(path.read_text())
-        if before | {"count": 0} != own | {"count": 0}:
-            for index in range(before["count"]):
-                (parts / _name(index)).unlink(missing_ok=True)
-                (parts / f"{index:06d}.npy").unlink(missing_ok=True)
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    goes_on = before | {"count": 0} == own | {"count": 0}
+    count = max(generation.count, before.get("count", 0))
+    mine = [parts / _name(k) for k in range(count)] if parts == out else [out, *(parts / f"{k:06d}.npy" for k in range(count))]
+    there = [p for p in mine if p.exists()]
+    if there and not goes_on and not overwrite:
+        raise UserError(f"'{there[0]}' is there already, and was not generated with these settings and weights: "
+                        "choose another `out`, or `overwrite` it")  # fmt: skip
+    if not goes_on:
+        for p in there:
+            p.unlink()
     parts.mkdir(parents=True, exist_ok=True)
     atomic.write_json(path, own)
 

@@ -1,5 +1,6 @@
 """Training shown while it goes: a bar in a terminal or a notebook; elsewhere, such as in a file, a line now and then."""
 
+import math
 import signal
 import threading
 import time
@@ -42,9 +43,12 @@ def follow(trainer: Trainer, progress: bool = True) -> int:
         trainer.say(f"stopped at step {trainer.state.step}; all is kept. Go on with: "
                     f"unnoise train --resume {trainer.folder.path}")  # fmt: skip
         return stopped or signal.SIGTERM
-    trainer.finish()
-    facts = f", {shown.facts}" if shown.facts else ""
-    trainer.say(f"trained {trainer.state.step} steps{facts}: {trainer.folder.path}")
+    if shown.records or not trainer.folder.strip.exists():
+        trainer.finish()
+        facts = f", {shown.facts}" if shown.facts else ""
+        trainer.say(f"trained {trainer.state.step} steps{facts}: {trainer.folder.path}")
+    else:
+        trainer.say(f"the training had ended: 'unnoise train --resume {trainer.folder.path} --minutes 10' goes on beyond its end")
     return 0
 
 
@@ -58,7 +62,8 @@ class TrainingProgress:
         columns = (TextColumn("step {task.completed}"), BarColumn(), TextColumn("{task.fields[facts]}"),
                    TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
         console, shown = Console(), shown and trainer.runtime.is_first
-        self.trainer, self.mean, self.facts, self.shown = trainer, 0.0, "", shown
+        self.trainer, self.shown = trainer, shown
+        self.mean, self.records, self.skipped, self.facts = math.nan, 0, 0, ""
         self.notebook = NotebookLine() if shown and console.is_jupyter else None
         self.bar = shown and console.is_terminal and not console.is_jupyter
         self._progress = Progress(*columns, console=console, disable=not self.bar)
@@ -75,8 +80,11 @@ class TrainingProgress:
 
     def update(self, r: TrainingRecord) -> None:
         """Show one more step."""
-        self.mean = r.loss if not self.facts else 0.98 * self.mean + 0.02 * r.loss
-        self.facts = f"loss {self.mean:.4f}, {r.images_per_second:.0f} images/s"
+        self.records, self.skipped = self.records + 1, self.skipped + r.skipped
+        if math.isfinite(r.loss):
+            self.mean = r.loss if math.isnan(self.mean) else 0.98 * self.mean + 0.02 * r.loss
+        skipped = f", {self.skipped} step{'s' * (self.skipped > 1)} skipped" if self.skipped else ""
+        self.facts = f"loss {self.mean:.4f}, {r.images_per_second:.0f} images/s{skipped}"
         now = time.perf_counter()
         if self.bar:
             self._progress.update(self._task, completed=r.step, total=r.total, facts=self.facts)

@@ -1,4 +1,4 @@
-"""Beginning a run and resuming one: what stands before the first step."""
+"""Beginning a run: what stands before the first step."""
 
 import signal
 import sys
@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +13,12 @@ import torch
 from unnoise import __version__
 from unnoise.data.dataset import ImageDataset, split
 from unnoise.recipe import Recipe, RunInfo
-from unnoise.registry import check_reopens, source_of
+from unnoise.registry import check_reopens
 from unnoise.run_folder import RunFolder
+from unnoise.runs.places import relation
 from unnoise.runs.settle import settle
 from unnoise.runs.trainer import Trainer
-from unnoise.training import checkpoint
-from unnoise.utils import atomic
+from unnoise.runs.warm_start import read_weights
 from unnoise.utils.errors import UserError
 from unnoise.utils.runtime import SINGLE, Runtime
 
@@ -28,14 +27,14 @@ Say = Callable[[str], None]
 
 
 def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = False, cache: Path | None = None,
-          runtime: Runtime = SINGLE, started: float | None = None) -> Trainer:  # fmt: skip
+          runtime: Runtime = SINGLE, started: float | None = None, from_run: Path | str | None = None) -> Trainer:  # fmt: skip
     """Read the data, decide what is left to decide, and write the recipe down. Nothing is written on an error.
 
     `strict` refuses data with unreadable files; `cache` is where decoded images are kept. The clock of `minutes` runs from
-    `started`, a time of `time.perf_counter`, by default from now.
+    `started`, a time of `time.perf_counter`, by default from now. The weights are those of the run `from_run`, else random.
     """
     started = time.perf_counter() if started is None else started
-    say, folder = say if runtime.is_first else _silent, RunFolder(Path(path))
+    say, folder = say if runtime.is_first else silent, RunFolder(Path(path))
     runtime.on_first(folder.refuse_existing)
     check_reopens(recipe)
     if recipe.data.labels and not recipe.network.takes_labels:
@@ -49,41 +48,15 @@ def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = Fal
 
     def choose() -> RunInfo:
         settled, bf16, compiled = settle(recipe, parts.train, runtime, say, started)
-        return RunInfo(settled, images.shape, images.classes, fingerprint, runtime.device, bf16, compiled,
-                       versions=VERSIONS, command=" ".join(sys.argv))  # fmt: skip
+        return RunInfo(settled, images.shape, images.classes, fingerprint, runtime.device, bf16, compiled, versions=VERSIONS,
+                       command=" ".join(sys.argv), data_path=relation(recipe.data.source, folder.path),
+                       from_run=str(from_run or ""))  # fmt: skip
 
     info = replace(runtime.on_first(choose), device=runtime.device)
-    trainer = Trainer(folder, info, parts, runtime, say, started)
-    runtime.on_first(lambda: _create(folder, info, images))
+    weights = None if from_run is None else read_weights(from_run, info.recipe, info.shape, info.classes, say)
+    trainer = Trainer(folder, info, parts, runtime, say, started, weights)
+    runtime.on_first(lambda: _create(trainer, images))
     _describe(trainer, images)
-    trainer.start()
-    return trainer
-
-
-def resume(path: Path | str, say: Say = print, cache: Path | None = None, runtime: Runtime = SINGLE, data: Any = None) -> Trainer:
-    """Go on from the newest checkpoint, with as many processes as there are now.
-
-    `data` gives images again that were given from Python. Raises UserError where the data is not what the run was trained on.
-    """
-    say, folder = say if runtime.is_first else _silent, RunFolder.open(path)
-    info = folder.read_info()
-    if not checkpoint.list_checkpoints(folder.checkpoints) and folder.model.exists():
-        raise UserError(f"'{path}' holds weights but no checkpoint to go on from: begin a new run in another folder")
-    recipe = info.recipe if data is None else replace(info.recipe, data=replace(info.recipe.data, source=source_of(data)))
-    images, fingerprint = load_images(recipe, cache, runtime)
-    if images.shape != info.shape or (info.fingerprint and fingerprint != info.fingerprint):
-        per_process = images.per_process or "-" in info.fingerprint
-        hint = "; data read per process also needs as many processes as before" if per_process else ""
-        raise UserError(f"the data {recipe.data.source} is not what '{path}' was trained on: restore it, "
-                        f"or begin a new run{hint}")  # fmt: skip
-    info = replace(info, device=runtime.device)
-    trainer = Trainer(folder, info, split(images, info.recipe.data.held_out), runtime, say)
-    state = trainer.state
-    saved = checkpoint.load_newest(folder.checkpoints, state.models, state.optimizers, say)
-    if saved is not None:
-        state.step, state.total, state.decay_from = saved["step"], saved["total"], saved["decay_from"]
-    runtime.on_first(lambda: atomic.sweep(folder.path))
-    say(f"going on from step {state.step}" + (f" of {state.total}" if state.total else ""))
     trainer.start()
     return trainer
 
@@ -121,14 +94,17 @@ class Interrupt:
             signal.signal(number, handler)
 
 
-def _silent(_: str) -> None:
+def silent(_: str) -> None:
     pass
 
 
-def _create(folder: RunFolder, info: RunInfo, images: ImageDataset) -> None:
+def _create(trainer: Trainer, images: ImageDataset) -> None:
     """Write what a run folder holds before the first step."""
+    folder = trainer.folder
     with folder.creating():
-        info.save(folder.recipe)
+        trainer.lock.acquire()
+        folder.refuse_existing()  # another may have begun one meanwhile
+        trainer.info.save(folder.recipe)
         if images.skipped:
             (folder.path / "skipped.txt").write_text("\n".join(images.skipped) + "\n", encoding="utf-8")
 

@@ -21,6 +21,7 @@ from unnoise.evaluation.held_out import held_out_loss
 from unnoise.model import Model
 from unnoise.recipe import RunInfo
 from unnoise.run_folder import RunFolder
+from unnoise.runs.lock import RunLock
 from unnoise.runs.loggers import LOGGERS, Logger
 from unnoise.runs.settle import measure_moments
 from unnoise.training import checkpoint
@@ -41,19 +42,20 @@ Say = Callable[[str], None]
 
 
 class Trainer:
-    """Trains a run and keeps its folder up to date. Made by `begin` or `resume` (`unnoise.runs.start`).
+    """Trains a run and keeps its folder up to date. Made by `begin` or `resume` (`unnoise.runs`).
 
     Of several processes that train one model each has a Trainer, and all call the same methods; only the first one writes.
     """
 
     def __init__(self, folder: RunFolder, info: RunInfo, split: Split, runtime: Runtime, say: Say,
-                 started: float | None = None) -> None:  # fmt: skip
-        """`started` is when the clock of `minutes` began to run (`time.perf_counter`); by default when training begins."""
+                 started: float | None = None, weights: checkpoint.Tensors | None = None) -> None:  # fmt: skip
+        """`started` is when the clock of `minutes` began to run (`time.perf_counter`), by default when training begins;
+        `weights` are some or all to begin with."""
         self.folder, self.info, self.split, self.say, self.started = folder, info, split, say, started
         self.config, self.runtime = info.recipe.training, replace(runtime, bf16=info.bf16)
         self.sharded = self.config.sharded and runtime.world_size > 1
-        self.state = info.recipe.build_state(info.shape, len(info.classes), info.device, self.sharded)
-        self.loggers: list[Logger] = []
+        self.state = info.recipe.build_state(info.shape, len(info.classes), info.device, self.sharded, weights)
+        self.lock, self.loggers = RunLock(folder.path), list[Logger]()
         self.moments: Moments | None = None  # of the training images, or of those of the first process
         self._micro_batches, self._guide_stored, self._expected = self.config.micro_batches, False, 0
         self._held_out: list[float] = []  # losses measured since the start of this process
@@ -81,7 +83,8 @@ class Trainer:
         data = self.info.recipe.data
         try:
             with self.runtime.guard():
-                took = self._begin() if self.state.step == 0 else 0.0
+                self.runtime.on_first(self.lock.acquire)
+                took = self._begin() if self.state.step == 0 or self.started is not None else 0.0
                 records = train(self.state, self.split.train, self.config, self.runtime, data.flip, data.augment,
                                 self._deadline(took))  # fmt: skip
                 yield from self._follow(records, stop)
@@ -92,6 +95,7 @@ class Trainer:
             raise
         finally:
             self._close_loggers()
+            self.lock.release()
 
     def save(self) -> None:
         """Write a checkpoint, and the averaged weights for use, trying several times.
@@ -134,7 +138,7 @@ class Trainer:
             return
         model = Model.load(self.folder.path) if self.sharded else self.model
         records = figures.select_steps(model.trajectory([0], self.config.seed))
-        figures.reverse_strip(records, recipe.schedule, self.folder.path / "strip.png")
+        figures.reverse_strip(records, recipe.schedule, self.folder.strip)
         if curve := self.folder.read_losses():
             figures.loss_curve(*curve, self.folder.path / "loss.png", self.folder.read_held_out_losses())
 
@@ -152,7 +156,7 @@ class Trainer:
         return self.state.total - self.state.step
 
     def _begin(self) -> float:
-        """The grid and the loss before the first step; gives the seconds that they took."""
+        """The grid and the loss before training; gives the seconds that they took."""
         begun = time.perf_counter()
         self._evaluate()
         return time.perf_counter() - begun
@@ -246,7 +250,7 @@ class Trainer:
             return
         for left in reversed(range(SAVE_ATTEMPTS)):
             try:
-                numbers = {"step": state.step, "total": state.total, "decay_from": state.decay_from}
+                numbers = {name: getattr(state, name) for name in ("step", "total", "decay_from", "rise_from")}
                 checkpoint.save(self.folder.checkpoints, contents, numbers, config.keep_last, config.keep_every)
                 self.folder.write_model(contents.models["average"], self.moments)
                 return

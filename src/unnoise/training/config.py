@@ -126,12 +126,16 @@ class TrainingConfig:
         """A data set smaller than one batch drops nothing, else nothing would be left."""
         return self.drop_last and images >= self.batch
 
+    def warmup_steps(self, total: int | None) -> int:
+        """Over which the learning rate rises."""
+        return min(self.warmup, math.ceil(MAX_WARMUP * total)) if total else self.warmup
+
     def learning_rate_at(self, step: int, total: int | None, decay_from: int | None = None) -> float:
         """The learning rate of step `step` (from 0) of `total` (None: not known yet, so not near the end).
 
         From step `decay_from` on it falls linearly to 0, whatever the schedule; None leaves that to the schedule.
         """
-        warmup = min(self.warmup, math.ceil(MAX_WARMUP * total)) if total else self.warmup
+        warmup = self.warmup_steps(total)
         rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
         if total is None:
             return self.learning_rate * rise

@@ -56,7 +56,8 @@ class TrainState:
     """What training changes, and all that a checkpoint holds: the model, the average of its weights for use, the optimizers.
 
     `extra_averages` are averages of other widths, by width. `total` is the number of steps in all, None while it is open;
-    `decay_from` the step from which the learning rate falls, where it is not the configuration that decides.
+    `decay_from` the step from which the learning rate falls, where it is not the configuration that decides; `rise_from` the step
+    from which it rises: not 0 where a training that had ended goes on.
     """
 
     model: Denoiser
@@ -65,12 +66,34 @@ class TrainState:
     step: int = 0
     total: int | None = None
     decay_from: int | None = None
+    rise_from: int = 0
     extra_averages: dict[float, Denoiser] = field(default_factory=dict)
 
     @property
     def models(self) -> dict[str, nn.Module]:
         """All models by name."""
         return {"model": self.model, "average": self.average, **{f"average-{w:g}": m for w, m in self.extra_averages.items()}}
+
+    def learning_rate(self, config: TrainingConfig, step: int) -> float:
+        """That of step `step`, from 0."""
+        total, decay_from = (None if n is None else n - self.rise_from for n in (self.total, self.decay_from))
+        return config.learning_rate_at(step - self.rise_from, total, decay_from)
+
+    def open_end(self, config: TrainingConfig) -> bool:
+        """Forget where the end is, to train on to another; gives whether the learning rate had begun to fall, and rises again."""
+        done = self.step - self.rise_from
+        risen = self.total is not None and done > config.warmup_steps(self.total - self.rise_from)
+        fallen = risen and self.learning_rate(config, self.step - 1) < config.learning_rate
+        self.rise_from = self.step if fallen else self.rise_from
+        self.total = self.decay_from = None
+        return fallen
+
+    def end_at(self, total: int | None, config: TrainingConfig, first: int) -> None:
+        """End after `total` steps; where the rate should have fallen from before step `first`, it does from there."""
+        self.total = total
+        if total is not None and first > self.rise_from and config.lr_schedule == "trapezoid":
+            planned = total - config.decay * (total - self.rise_from)
+            self.decay_from = first if first > planned else self.decay_from
 
     def end_soon(self, fraction: float) -> None:
         """Let the learning rate fall to 0 from here on, over `fraction` of the steps done."""
@@ -98,7 +121,7 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
     max_steps, first, start = config.steps_asked(int(count)), state.step, time.perf_counter()
     budget = None
     if config.minutes is None and state.total is None:
-        state.total = max_steps
+        state.end_at(max_steps, config, first)
     elif config.minutes is not None and state.total is None:
         budget = Budget(deadline or start + 60 * config.minutes, first, max_steps)
     wrapped = Replicated(model) if runtime.world_size > 1 and not config.sharded else model
@@ -107,7 +130,7 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
     micro_batches, skipped = config.micro_batches, 0
     with prefetch(batches) as fetch:
         while state.total is None or state.step < state.total:
-            learning_rate = config.learning_rate_at(state.step, state.total, state.decay_from)
+            learning_rate = state.learning_rate(config, state.step)
             for group in (g for optimizer in state.optimizers for g in optimizer.param_groups):
                 group["lr"] = learning_rate
             before = [b.clone() for b in buffers]  # a forward pass changes batch statistics
@@ -134,7 +157,7 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
                 raise UserError(f"the gradient was not finite in {MAX_SKIPPED} steps up to {step} (loss {float(loss):.3g}): "
                                 "lower training.learning_rate, or train with training.precision fp32")  # fmt: skip
             if budget is not None and budget.due(step, state.total):
-                state.total = runtime.on_first(partial(budget.total_steps, step, state.total))
+                state.end_at(runtime.on_first(partial(budget.total_steps, step, state.total)), config, first)
             speed = (step - first) * config.batch / (time.perf_counter() - start)
             yield TrainingRecord(step, state.total, float(loss), norm, learning_rate, speed, micro_batches, skipped > 0)
 

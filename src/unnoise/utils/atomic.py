@@ -1,11 +1,20 @@
 """Writing so that a reader sees the old file or the new one, never half of it."""
 
+import errno
 import json
 import os
 import shutil
+import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from unnoise.utils.errors import SystemLimit
+
+UNFLUSHED = SystemLimit("this system can't flush folders to the disk: after a power failure the newest files may be missing")
+UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.ENOSYS}  # what disks say that can't flush a folder
+WAITS = (0.1, 0.3, 1.0) if os.name == "nt" else ()  # seconds before a refused rename is tried again
 
 
 def write(path: Path, fill: Callable[[Path], object]) -> None:
@@ -16,10 +25,10 @@ def write(path: Path, fill: Callable[[Path], object]) -> None:
         temporary.touch()  # so that a place where nothing can be written is an OSError, whatever `fill` raises
         fill(temporary)
         flush(temporary)
-        temporary.replace(path)
+        _replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    flush(path.parent)
+    flush_folder(path.parent)
 
 
 def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
@@ -31,11 +40,11 @@ def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
         fill(temporary)
         for file in temporary.iterdir():
             flush(file)
-        flush(temporary)
+        flush_folder(temporary)
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    flush(path.parent)
+    flush_folder(path.parent)
 
 
 def sweep(folder: Path) -> None:
@@ -50,7 +59,7 @@ def sweep(folder: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """JSON, indented, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write(path, lambda p: p.write_text(text, encoding="utf-8"))
+    write(path, lambda p: p.write_text(text, encoding="utf-8", errors="surrogateescape"))
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -60,9 +69,34 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def flush(path: Path) -> None:
-    """Force a file or a folder's entries to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Force a file to the disk."""
+    with path.open("r+b") as file:  # Windows flushes only what is open for writing
+        os.fsync(file.fileno())
+
+
+def flush_folder(path: Path) -> None:
+    """Force a folder's entries to the disk, where the system can; where it can't, that is said once."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
+        warnings.warn(UNFLUSHED, stacklevel=2)
+        return
     try:
         os.fsync(descriptor)
+    except OSError as e:
+        if e.errno not in UNSUPPORTED:
+            raise
+        warnings.warn(UNFLUSHED, stacklevel=2)
     finally:
         os.close(descriptor)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Rename over a file, patiently: Windows refuses while another program, such as a virus scanner, has it open."""
+    for wait in WAITS:
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            time.sleep(wait)
+    temporary.replace(path)

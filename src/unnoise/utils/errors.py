@@ -13,6 +13,10 @@ class UserError(ValueError):
     """
 
 
+class SystemLimit(UserWarning):
+    """Something that this system can't do, and what that means; said once."""
+
+
 def renamed_to(name: str, valid: Iterable[str]) -> str | None:
     """The present name of what was once called `name`, if it is one of `valid`."""
     present = RENAMED.get(name.replace("-", "_"), ())
