@@ -9,7 +9,7 @@ measured again. Compute is that of forward and backward passes, in TFLOP, so tha
 that of validation images, a tenth of all: neither trained on, nor those that a run holds out, which stay unseen by any choice.
 `fit` prints the constants of `unnoise.training.scaling`, the error of each trial under them, and what the other choices gave.
 `check` trains runs of the same seconds, with the network that auto chooses and with eight picked by hand, and gives the loss of
-each on images held out.
+each on the images held out, at most 1,024.
 """
 
 import argparse
@@ -266,7 +266,7 @@ def main() -> None:
     checking.set_defaults(call=check)
     checking.add_argument("data")
     checking.add_argument("file", type=Path)
-    checking.add_argument("--size", type=lambda text: tuple(map(int, text.split(",")))[:2])
+    checking.add_argument("--size", type=lambda text: tuple(int(side) for side in text.split(",")), metavar="HEIGHT,WIDTH")
     checking.add_argument("--root", help="of a published data set")
     checking.add_argument("--name")
     checking.add_argument("--images", type=int, help="train on this many")

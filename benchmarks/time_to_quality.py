@@ -4,11 +4,12 @@
     python benchmarks/time_to_quality.py DATA OUT --seconds 60 [--seeds 3] [--precision fp32] [-n 500]
            [--only ours,notebook,lucidrains,diffusers] [--max-calls 250] [--judge 'python judge.py digits']
 
-Each contender trains for the same seconds, in a process of its own, then samples N images with its own default sampler (cut to
-`--max-calls` network calls). Theirs are written as their own trainers do it: their networks with as many levels as the images
+Each contender trains for the same seconds, then samples N images with its own default sampler (cut to `--max-calls` network
+calls). Theirs are written as their own trainers do it: their networks with as many levels as the images
 allow (the lowest at least 4 pixels a side), their optimizers and averages, float32; ours is `unnoise train DATA --minutes`.
-Quality is the Frechet distance, and the kernel distance, to held-out images in features of a small classifier that is trained on
-the training images' labels here; an external judge, any command that prints a line of JSON with `fd` for each .npz, may check it.
+Quality is the Frechet distance, and the kernel distance, to as many held-out images in features of a small classifier that is
+trained on the training images' labels here; an external judge, any command that prints a line of JSON with `fd` for each .npz,
+may check it.
 Appends a line of JSON for each to OUT/results.jsonl; what is there is not measured again. A table and a plot follow.
 """
 
@@ -193,7 +194,7 @@ def measure(
     np.savez(path, images=pixels)
     real, count = features(parts.held_out.pixels), min(len(pixels), len(parts.held_out))
     mine = features(pixels)
-    found |= {"fd": frechet_distance(mine[:count], features(parts.train.pixels)), "kid": kernel_distance(mine, real)}
+    found |= {"fd": frechet_distance(mine[:count], real[:count]), "kid": kernel_distance(mine, real)}
     if options.judge:
         printed = subprocess.run([*shlex.split(options.judge), str(path)], capture_output=True, text=True, check=True).stdout
         found["judge"] = json.loads(printed.splitlines()[-1])
@@ -247,15 +248,15 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     recipe = recipe_for(source_of(options.data))[1]
     parts = split(recipe.data.load(), options.held_out)
-    # Ours trains on an .npz of the training images, and so never sees those that are judged against.
+    # Ours trains on an .npz of the training images alone.
     options.train_data = options.out / "train.npz"
     labels = {} if parts.train.labels is None else {"labels": parts.train.labels}
     np.savez(options.train_data, images=parts.train.pixels, **labels)
     features = classifier_features(parts.train)
     real = parts.held_out.pixels[: options.n]
-    floor = frechet_distance(features(real), features(parts.train.pixels))
+    floor = frechet_distance(features(parts.train.pixels[: len(real)]), features(real))
     print(f"unnoise {__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads; {len(parts.train)} images to "
-          f"train on; {len(real)} held-out images have a Frechet distance of {floor:.2f}", flush=True)  # fmt: skip
+          f"train on; {len(real)} of these have a Frechet distance of {floor:.2f} to as many held out", flush=True)  # fmt: skip
     results = options.out / "results.jsonl"
     rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     for seed in range(options.seeds):

@@ -148,7 +148,7 @@ def test_sampling_from_python(digits_run: Any) -> None:
         ({"data": np.zeros((4, 8, 8), np.float32)}, "must be uint8"),
         ({"data": np.zeros((0, 8, 8), np.uint8)}, "holds no images"),
         ({"data": None}, "not a NoneType"),
-        ({"data": "my/photos", "size": 17}, "in multiples of"),
+        ({"data": "my/photos", "size": 17, "network.widths": [16, 32]}, "in multiples of"),
         ({"data": "my/photos", "steps": -1}, "greater than 0"),
     ],
 )

@@ -10,6 +10,7 @@ from unnoise.data.arrays import InMemory
 from unnoise.networks.unet import AutoUNet, UNetConfig
 from unnoise.presets import PRESETS, fit_size, recipe_for
 from unnoise.recipe import Recipe, override
+from unnoise.registry import source_of
 from unnoise.runs.resume import resume
 from unnoise.runs.start import begin
 
@@ -46,7 +47,8 @@ def test_what_is_asked_for_stays(tmp_path: Path) -> None:
 
 
 def test_too_little_time_is_said(tmp_path: Path) -> None:
-    _, said = settled(tmp_path, training__minutes=0.001)
+    recipe, said = settled(tmp_path, training__minutes=0.001)
+    assert recipe.network.widths[0] == 16  # type: ignore[attr-defined]
     assert any("too little to learn from: 100 steps, 0." in line for line in said)
 
 
@@ -76,5 +78,7 @@ def test_the_preset_follows_the_size() -> None:
     for side, name in ((8, "digits"), (28, "fashion-mnist"), (64, "images")):
         found, recipe = recipe_for(InMemory(np.zeros((3, side, side), np.uint8)))
         assert found == name and recipe.data.size == (side, side) and type(recipe.network) is AutoUNet
+        assert recipe.training.minutes is None  # the end is open for all images of one's own
+    assert recipe_for(source_of("digits"))[1].training.minutes == 1
     assert recipe_for(InMemory(np.zeros((3, 90, 90), np.uint8)), size=(16, 24))[1].data.size == (16, 24)
     assert recipe_for(InMemory(np.zeros((3, 90, 90), np.uint8)), "notebook")[1].data.size == (64, 64)

@@ -1,6 +1,7 @@
 """A run that is trained: it resumes exactly, samples what it saved, and stops where it was told to."""
 
 import dataclasses
+import re
 import time
 from itertools import islice
 from pathlib import Path
@@ -18,6 +19,7 @@ from unnoise.runs.trainer import snapshot_due, stopped_falling
 from unnoise.training import checkpoint
 from unnoise.training.optimizers import NAMES
 from unnoise.utils.atomic import read_records
+from unnoise.utils.errors import UserError
 
 
 @pytest.mark.parametrize("optimizer", NAMES)
@@ -95,6 +97,34 @@ def test_a_training_ends_where_the_held_out_loss_stops_falling(tmp_path: Path) -
     run.measure = lambda: run._held_out.append(next(losses))  # type: ignore[method-assign]
     run.sample_grid = lambda: None  # type: ignore[method-assign]
     assert 8 < len(list(islice(run.train(), 1000))) < 300 and run.state.decay_from is not None
+
+
+@pytest.mark.parametrize("budget", [{"training__minutes": 60.0}, {"training__steps": 20_000}])
+def test_a_plateau_ends_a_training_with_a_budget_too(tmp_path: Path, budget: dict[str, float]) -> None:
+    """At the end that was announced, whatever time or steps are left; and the machine is not called slow."""
+    said: list[str] = []
+    run = begin(tmp_path, small(training__stop_when="plateau", training__sample_every=1e-9, **budget), said.append)
+    run.measure = lambda: run._held_out.append(0.2)  # type: ignore[method-assign]
+    run.sample_grid = lambda: None  # type: ignore[method-assign]
+    records = list(islice(run.train(), 400))
+    (more,) = (int(found[1]) for line in said if (found := re.search(r"falls to 0 over (\d+) more steps", line)))
+    assert records[-1].step == records[-1].total == run.state.total and not any("slower" in line for line in said)
+    assert more == max(1, round(0.1 * (records[-1].step - more)))
+
+
+def test_a_training_near_its_end_is_not_ended_again(tmp_path: Path) -> None:
+    """Nor does its rate rise, or its number of steps grow."""
+    run = begin(tmp_path, small(training__stop_when="plateau", training__steps=100, training__sample_every=1e-9), quiet)
+    run.measure = lambda: run._held_out.append(0.2 if run.state.step > 65 else 1 / (1 + run.state.step))  # type: ignore[method-assign]
+    run.sample_grid = lambda: None  # type: ignore[method-assign]
+    records = list(run.train())
+    assert records[-1].step == 100 and records[-1].learning_rate == pytest.approx(1e-3 / 40)
+
+
+def test_no_plateau_without_held_out_images(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no image is held out, whose loss could stop falling"):
+        begin(tmp_path / "r", small(training__stop_when="plateau", data__held_out=0.0), quiet)
+    assert not (tmp_path / "r").exists()
 
 
 def test_what_has_stopped_falling() -> None:

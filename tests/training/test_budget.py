@@ -58,3 +58,5 @@ def test_steps_may_end_it_first_and_one_is_always_done(monkeypatch: pytest.Monke
     assert totals == [40] and took == pytest.approx(4.0)
     totals, _ = run(monkeypatch, 1.0, lambda k: 30.0)
     assert totals == [1]
+    totals, took = run(monkeypatch, 60.0, lambda k: 0.1, max_steps=1)
+    assert totals == [1] and took == pytest.approx(0.1)

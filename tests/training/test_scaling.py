@@ -9,6 +9,7 @@ import pytest
 from unnoise.networks.unet import AutoUNet, UNetConfig
 from unnoise.training.autotune import compare_networks
 from unnoise.training.scaling import WIDTHS, excess_loss, learning_rate
+from unnoise.utils.errors import UserError
 
 TRIALS = Path(__file__).parents[2] / "benchmarks" / "scaling-trials.jsonl"
 PLAIN = {"blocks": 1, "patch": 0, "attention": 64, "batch": 32, "rate": 0.5, "dropout": 0, "augment": 0, "decay": 0.4,
@@ -61,8 +62,39 @@ def test_only_the_candidates_that_can_win_are_measured() -> None:
 
 
 def test_a_number_of_steps_is_a_budget_too() -> None:
-    widths = [best_width(None, 1e5, steps) for steps in (50, 1000, 20_000, 400_000)]
-    assert widths == sorted(widths) and widths[0] == 16 and widths[-1] > 32
+    widths = [best_width(None, 1e5, steps) for steps in (1, 50, 1000, 20_000, 400_000)]
+    assert widths == sorted(widths) and widths[:2] == [16, 16] and widths[-1] > 32
+
+
+@pytest.mark.parametrize("steps", [3000, 10_000, 30_000])
+def test_with_a_number_of_steps_a_network_is_wider_where_the_same_time_gives_more(steps: int) -> None:
+    """As one that is chosen for the time which it takes would be; and all the steps are said to be done."""
+    speed = {16: 1290.0, 32: 806.0, 48: 545.0, 64: 390.0, 96: 210.0, 128: 130.0, 192: 66.0, 256: 40.0}
+    found = compare_networks(AutoUNet(), (8, 8), lambda n: speed[n.widths[0]], 32, None, steps)
+    best = min(found, key=lambda choice: choice.loss)
+    assert best.steps == steps
+    same_time = compare_networks(AutoUNet(), (8, 8), lambda n: speed[n.widths[0]], 32, steps * 32 / best.speed, None)
+    assert min(same_time, key=lambda choice: choice.loss).network == best.network
+
+
+def test_steps_bound_a_time_that_would_allow_more() -> None:
+    found = compare_networks(AutoUNet(), (8, 8), lambda n: 32e5 / n.widths[0], 32, 3600.0, 500)
+    assert {choice.steps for choice in found} == {500}
+
+
+def test_without_time_for_a_step_the_smallest_is_taken() -> None:
+    for seconds in (-60.0, 0.0, 0.1):
+        found = compare_networks(AutoUNet(), (64, 64), lambda n: 100.0, 16, seconds, None)
+        assert [(c.network.widths[0], c.steps < 1) for c in found] == [(16, True)]
+
+
+def test_a_network_that_does_not_fit_in_memory_ends_the_search() -> None:
+    def measure(network: UNetConfig) -> float:
+        if network.widths[0] > 32:
+            raise UserError("not even one image fits in memory")
+        return 1e5
+
+    assert [c.network.widths[0] for c in compare_networks(AutoUNet(), (64, 64), measure, 16, 3600.0, None)] == [16, 32]
 
 
 def test_what_is_given_stays() -> None:
@@ -73,7 +105,7 @@ def test_what_is_given_stays() -> None:
 @pytest.mark.parametrize(
     ("size", "patch", "levels"),
     [((8, 8), 1, 2), ((16, 16), 1, 2), ((28, 28), 2, 2), ((32, 32), 2, 2), ((48, 64), 2, 3), ((64, 64), 2, 3), ((96, 96), 4, 3),
-     ((30, 30), 2, 1), ((12, 20), 2, 2)],
+     ((30, 30), 2, 1), ((12, 20), 2, 2), ((25, 25), 1, 1), ((33, 65), 1, 1), ((90, 90), 2, 1), ((100, 100), 4, 1)],
 )  # fmt: skip
 def test_the_shape_follows_the_size(size: tuple[int, int], patch: int, levels: int) -> None:
     """And every one can be built."""

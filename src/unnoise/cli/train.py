@@ -44,7 +44,7 @@ def train(
     """Train a model on images, or go on with a run that stopped.
 
     Without --steps or --minutes images of your own train until Ctrl-C, which ends with a short fall of the learning rate (again:
-    at once). The network is chosen by measurement: for the speed of this machine, the time, the size and number of images.
+    at once). The network is chosen by measurement: for the speed of this machine, the time and the size of the images.
 
     Parts go by --schedule, --target, --network, --loss, --sampler and --resize (a wrong name is answered with the valid ones; a
     part of your own is package.module:Class), any other field of the recipe by its dotted name, e.g. --network.widths 32,64;

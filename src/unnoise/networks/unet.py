@@ -155,6 +155,8 @@ class AutoUNet(UNetConfig):
         """The network whose first level has `width` channels, for images of `size` (height, width); what is given stays."""
         side = max(size)
         patch = self.patch or (1 if side <= 16 else 2 if side <= 64 else 4)
+        while not self.patch and patch > 1 and any(s % patch for s in size):
+            patch //= 2
         levels = 2 if side / patch <= FINEST else 3
         while levels > 1 and any(s % (patch * 2 ** (levels - 1)) for s in size):
             levels -= 1

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from unnoise.data.dataset import Source
+from unnoise.data.sources import NOT_BY_NAME
 from unnoise.presets import digits, fashion_mnist, images, notebook
 from unnoise.recipe import Recipe
 from unnoise.utils.errors import UserError, nearest
@@ -29,7 +30,7 @@ def recipe_for(source: Source, preset: str | None = None, size: int | tuple[int,
     """The preset for a source, and its recipe with that source at `size`, a side or (height, width).
 
     Without a size it is the source's or the preset's or, of other images, their own, but 64 at most. Without a preset it is the
-    one for images of about that size.
+    one for images of about that size, and for images that are no published data set the end of the training is open.
     """
     asked, said = (((s, s) if isinstance(s, int) else s) for s in (size, source.size))
     own = None if asked or said else source.own_size()
@@ -37,7 +38,10 @@ def recipe_for(source: Source, preset: str | None = None, size: int | tuple[int,
     name = preset or next((name for name, side in MAX_SIDE.items() if max(fitted) <= side), "images")
     recipe = find_preset(name)
     chosen = asked or (None if said else recipe.data.size or fitted)
-    return name, replace(recipe, data=replace(recipe.data, source=source, size=chosen))
+    recipe = replace(recipe, data=replace(recipe.data, source=source, size=chosen))
+    if preset is None and isinstance(source, NOT_BY_NAME):
+        recipe = replace(recipe, training=replace(recipe.training, minutes=None))
+    return name, recipe
 
 
 def fit_size(own: tuple[int, int], limit: int = DEFAULT_SIDE) -> tuple[int, int]:

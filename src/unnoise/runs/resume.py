@@ -11,6 +11,7 @@ from unnoise.recipe import RunInfo
 from unnoise.registry import source_of
 from unnoise.run_folder import RunFolder
 from unnoise.runs.places import candidates, move, relation
+from unnoise.runs.settle import fit_previews, with_whole_previews
 from unnoise.runs.start import Say, load_images, silent
 from unnoise.runs.trainer import Trainer
 from unnoise.training import checkpoint
@@ -38,8 +39,7 @@ def resume(path: Path | str, say: Say = print, cache: Path | None = None, runtim
     images, info = _find_images(folder, info, data, say, cache, runtime)
     extended = steps is not None or minutes is not None
     if extended:
-        config = replace(info.recipe.training, steps=steps, minutes=minutes, epochs=None)
-        info = replace(info, recipe=replace(info.recipe, training=config))
+        info = _with_end(folder, info, steps, minutes, say)
         started = time.perf_counter() if started is None else started
     info = replace(info, device=runtime.device)
     trainer = Trainer(folder, info, split(images, info.recipe.data.held_out), runtime, say, started if extended else None)
@@ -57,6 +57,15 @@ def resume(path: Path | str, say: Say = print, cache: Path | None = None, runtim
         trainer.start()
         failing.pop_all()
     return trainer
+
+
+def _with_end(folder: RunFolder, info: RunInfo, steps: int | None, minutes: float | None, say: Say) -> RunInfo:
+    """With another end of the training, and previews that suit it."""
+    config = with_whole_previews(replace(info.recipe.training, steps=steps, minutes=minutes, epochs=None))
+    records = atomic.read_records(folder.metrics)
+    if minutes is not None and records:
+        config = fit_previews(config, info.recipe.sampling.steps, records[-1]["images_per_second"], 60 * minutes, say)
+    return replace(info, recipe=replace(info.recipe, training=config))
 
 
 def _load(trainer: Trainer) -> None:

@@ -13,7 +13,7 @@ from unnoise.data.stats import mean_and_std
 from unnoise.diffusion.denoiser import EDM
 from unnoise.diffusion.gaussian import Moments
 from unnoise.evaluation.held_out import LEVELS
-from unnoise.networks.unet import AutoUNet, UNetConfig
+from unnoise.networks.unet import FINEST, AutoUNet, UNetConfig
 from unnoise.recipe import Recipe
 from unnoise.training import scaling
 from unnoise.training.autotune import (
@@ -68,14 +68,16 @@ def settle(recipe: Recipe, images: ImageDataset, runtime: Runtime, say: Say, sta
         say(f"learning rate {PLAIN_RATE:g}: what is best for this network was never measured")
     recipe = replace(recipe, training=config)
     if minutes is not None:
-        speed = speed or count * training_speed(build(recipe), images, config, alone)
+        speed = speed or count * training_speed(build(recipe), images, _share(config, count), alone)
     if speed is not None:
-        steps = config.steps_asked(len(images))
-        seconds = 60 * minutes if minutes is not None else steps * config.batch / speed if steps else OPEN_SECONDS
-        config = _fit_previews(config, recipe.sampling.steps, speed, seconds, say)
+        steps = config.steps_asked(_count(images, count))
+        seconds = min(math.inf if n is None else n for n in (minutes and 60 * minutes, steps and steps * config.batch / speed))
+        seconds = seconds if math.isfinite(seconds) else OPEN_SECONDS
+        config = fit_previews(config, recipe.sampling.steps, speed, seconds, say)
         recipe = replace(recipe, training=config)
     compiled = compiling_is_tried(config, runtime.device) and compiling_pays(
-        build(recipe), images, replace(config, batch=max(1, config.batch // count)), alone, say)  # fmt: skip
+        build(recipe), images, _share(config, count), alone, say
+    )
     return recipe, bf16, compiled
 
 
@@ -109,34 +111,56 @@ def choose_network(recipe: Recipe, images: ImageDataset, build: Callable[[Recipe
 
     def measure(network: UNetConfig) -> float:
         tried = settled(network)
-        return processes * training_speed(build(tried), images, tried.training, runtime)
+        return processes * training_speed(build(tried), images, _share(tried.training, processes), runtime)
 
-    steps = config.steps_asked(len(images)) if end is None else None
-    seconds = OPEN_SECONDS if end is None else end - time.perf_counter()
-    found = compare_networks(auto, (h, w), measure, batch, None if steps else seconds, steps)
+    steps = config.steps_asked(_count(images, processes))
+    seconds = end - time.perf_counter() if end is not None else None if steps else OPEN_SECONDS
+    found = compare_networks(auto, (h, w), measure, batch, seconds, steps)
     best = min(found, key=lambda choice: choice.loss)
-    _say_choice(best, found, bool(auto.widths), batch, None if end is None and not steps else best.steps, say)
+    left_open = not on_cpu and not recipe.training.batch
+    _say_choice(best, found, bool(auto.widths), None if left_open else batch, best.steps if end or steps else None, say)
     if not scaling.was_measured((h, w)):
         say(f"images of {h}x{w} lie outside of what the choice was measured on (8x8 to 64x64): try other network.widths too")
+    if len(best.network.widths) == 1 and not auto.widths and max(h, w) > best.network.patch * FINEST // 2:
+        say(f"sides of {h}x{w} can't be halved, so the network has one level: multiples of 8 train better")
     chosen = settled(best.network)
-    left_open = not on_cpu and not recipe.training.batch
     return replace(chosen, training=replace(chosen.training, batch=0)) if left_open else chosen, best.speed
 
 
-def _say_choice(best: Choice, found: list[Choice], given: bool, batch: int, steps: float | None, say: Say) -> None:
-    """What was chosen, why, and what to expect; `steps` is None where the end is open."""
+def _share(config: TrainingConfig, processes: int) -> TrainingConfig:
+    """With the batch of one of several processes."""
+    return replace(config, batch=max(1, config.batch // processes))
+
+
+def _count(images: ImageDataset, processes: int) -> int:
+    """About how many images all processes have."""
+    return len(images) * (processes if images.per_process else 1)
+
+
+def _say_choice(best: Choice, found: list[Choice], given: bool, batch: int | None, steps: float | None, say: Say) -> None:
+    """What was chosen, why, and what to expect; `batch` is None where it is found next, `steps` where the end is open."""
     tried = ", ".join(f"{c.network.widths[0]} {c.speed:.0f}" for c in found)
     why = "as given" if given else f"the best expected here (images/s by first width: {tried})"
     widths = ", ".join(map(str, best.network.widths))
+    network = f"network: widths {widths}, patch size {best.network.patch}, {why}"
+    if batch is None:
+        say(network)
+        return
     expected = f"{best.speed / batch * 3600:.0f} steps an hour" if steps is None else f"about {steps:.0f} steps"
-    say(f"network: widths {widths}, patch size {best.network.patch}, {why}; batch {batch}, {expected}")
+    say(f"{network}; batch {batch}, {expected}")
     if steps is not None and steps < scaling.MIN_STEPS:
         minutes = scaling.MIN_STEPS * batch / found[0].speed / 60
         say(f"that is too little to learn from: {scaling.MIN_STEPS} steps, {minutes:.1f} minutes here, are the least that shows "
             "anything")  # fmt: skip
 
 
-def _fit_previews(config: TrainingConfig, steps: int, speed: float, seconds: float, say: Say) -> TrainingConfig:
+def with_whole_previews(config: TrainingConfig) -> TrainingConfig:
+    """With previews as large as they are where there is time, which an earlier budget may not have left."""
+    return replace(config, sample_count=max(config.sample_count, TrainingConfig.sample_count),
+                   held_out_count=max(config.held_out_count, TrainingConfig.held_out_count))  # fmt: skip
+
+
+def fit_previews(config: TrainingConfig, steps: int, speed: float, seconds: float, say: Say) -> TrainingConfig:
     """Grids and held-out losses of a size that leaves the time to training; a forward pass is a third of a training step."""
     passes = 3 * speed * PREVIEW * seconds
     count = min(config.sample_count, max(MIN_SAMPLES, int(passes / steps)))

@@ -4,13 +4,13 @@ for record in begin("runs/mine", recipe).train(): ...
 """
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from unnoise import figures
 from unnoise.data.dataset import Split
@@ -59,6 +59,9 @@ class Trainer:
         self.moments: Moments | None = None  # of the training images, or of those of the first process
         self._micro_batches, self._guide_stored, self._expected = self.config.micro_batches, False, 0
         self._held_out: list[float] = []  # losses measured since the start of this process
+        if self.config.stop_when == "plateau" and not self._count_held_out():
+            raise UserError("no image is held out, whose loss could stop falling: add images, raise data.held_out, "
+                            "or leave out training.stop_when")  # fmt: skip
 
     def start(self) -> None:
         """Called once the state is as it should be before the first step of this process."""
@@ -108,7 +111,7 @@ class Trainer:
     def measure(self) -> None:
         """Log the held-out loss of the averaged weights, by noise level."""
         held_out, config = self.split.held_out, self.config
-        if not self.runtime.sum(torch.tensor(float(len(held_out)), device=self.runtime.device)):
+        if not self._count_held_out():
             return
         levels = held_out_loss(self.state.average, held_out, config.loss, config.times, config.seed, self.runtime,
                                config.held_out_count)  # fmt: skip
@@ -190,7 +193,9 @@ class Trainer:
 
     def _end_on_plateau(self) -> None:
         """With `stop_when` plateau, end where the held-out loss has stopped falling."""
-        if self.config.stop_when == "plateau" and self.state.decay_from is None and stopped_falling(self._held_out):
+        if self.config.stop_when == "never" or self.state.ending or self.state.has_fallen(self.config):
+            return
+        if stopped_falling(self._held_out):
             self.say(f"the held-out loss has stopped falling: the rate falls to 0 over {self.end_soon()} more steps")
 
     def _after_step(self, record: TrainingRecord) -> None:
@@ -201,7 +206,7 @@ class Trainer:
             if self.runtime.is_first and record.total != self.info.total_steps:
                 self.info = replace(self.info, total_steps=record.total)
                 self.info.save(self.folder.recipe)
-            if record.total < SLOWER * self._expected:
+            if record.total < SLOWER * self._expected and not self.state.ending:
                 self.say(f"the machine has become slower: {record.total} steps fit in the time instead of {self._expected}")
             if record.total < SLOWER * self._expected or not self._expected:
                 self._expected = record.total
@@ -212,6 +217,10 @@ class Trainer:
                      "its gradient the same")  # fmt: skip
         if record.skipped:
             self.say(f"step {record.step} had no finite gradient (loss {record.loss:.3g}) and changed nothing")
+
+    def _count_held_out(self) -> float:
+        """Of all processes."""
+        return float(self.runtime.sum(torch.tensor(float(len(self.split.held_out)), device=self.runtime.device)))
 
     def _evaluate(self) -> None:
         self.measure()
@@ -234,12 +243,16 @@ class Trainer:
                     checkpoint.save_tensors(self.folder.snapshots / snapshot_name(step, width), tensors)
 
     def _store_guide_afterwards(self, total: int) -> None:
-        """Of a training that was open, the early average is the stored one that lies nearest to where it would have been."""
+        """Of a training that was open, the early average is the stored one nearest to where it would be, or that of now."""
         self._guide_stored = True
         found = [int(p.name.split("-")[0]) for p in self.folder.snapshots.glob(f"*-{self.config.ema:g}.safetensors")]
-        if self.runtime.is_first and found and not self.folder.guide.exists():
+        tensors = None if found else full_state_dict(self.state.average)
+        if not self.runtime.is_first or self.folder.guide.exists():
+            return
+        if tensors is None:
             nearest = min(found, key=lambda step: abs(step - GUIDE * total))
-            shutil.copyfile(self.folder.snapshots / snapshot_name(nearest, self.config.ema), self.folder.guide)
+            tensors = load_file(self.folder.snapshots / snapshot_name(nearest, self.config.ema))
+        checkpoint.save_tensors(self.folder.guide, tensors)
 
     def _collect(self) -> checkpoint.Contents:
         return checkpoint.collect(self.state.models, self.state.optimizers)

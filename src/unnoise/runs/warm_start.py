@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from unnoise.data.dataset import Source
 from unnoise.recipe import Recipe
 from unnoise.run_folder import RunFolder
+from unnoise.runs.settle import with_whole_previews
 from unnoise.training.checkpoint import MOMENTS, Tensors
 from unnoise.utils.errors import UserError
 
@@ -21,7 +22,7 @@ def recipe_from(path: Path | str, source: Source | None = None, size: int | tupl
     info = RunFolder.open(path).read_info()
     asked = (size, size) if isinstance(size, int) else size
     data = replace(info.recipe.data, source=source or info.recipe.data.source, size=asked or info.shape[1:])
-    return replace(info.recipe, data=data)
+    return replace(info.recipe, data=data, training=with_whole_previews(info.recipe.training))
 
 
 def read_weights(path: Path | str, recipe: Recipe, shape: tuple[int, int, int], classes: tuple[str, ...], say: Say) -> Tensors:

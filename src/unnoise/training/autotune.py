@@ -1,6 +1,7 @@
 """What trains best on this machine, measured before training: precision, network, batch size, compiled code."""
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from unnoise.training.batches import Batch, Batches
 from unnoise.training.config import TrainingConfig
 from unnoise.training.loop import TrainState, compute_gradients
 from unnoise.training.scaling import WIDTHS, excess_loss
+from unnoise.utils.errors import UserError
 from unnoise.utils.precision import bf16_pays
 from unnoise.utils.runtime import Runtime
 
@@ -49,17 +51,31 @@ def compare_networks(auto: AutoUNet, size: tuple[int, int], measure: Callable[[U
                      seconds: float | None, steps: int | None) -> list[Choice]:  # fmt: skip
     """Networks of rising width for images of `size`, each measured, until one is expected to be worse than the one before.
 
-    `measure` gives images/s in training. What counts is the loss after `seconds` or, without them, after the time that the best
-    one so far takes for `steps`. Where widths are given there is one network.
+    `measure` gives images/s in training. What counts is the loss after `seconds`, with `steps` at most; without a time, that
+    after the time which the network before takes for `steps`. Where widths are given there is one network, and no wider one is
+    tried than fits in memory, nor where there is no time for a step.
     """
     found: list[Choice] = []
     for width in auto.widths[:1] or WIDTHS:
         network = auto.of_width(width, size)
-        speed = measure(network)
-        time_left = seconds if seconds is not None else (steps or 0) * batch / (found[-1].speed if found else speed)
-        done = time_left * speed / batch
-        found.append(Choice(network, speed, done, excess_loss(width, done, batch, max(size))))
-        if len(found) > 1 and found[-1].loss > found[-2].loss:
+        try:
+            speed = measure(network)
+        except UserError:  # it does not fit in memory
+            if found:
+                break
+            raise
+
+        def after(seconds: float, network: UNetConfig = network, speed: float = speed) -> Choice:
+            done = max(0.0, min(seconds * speed / batch, math.inf if steps is None else steps))
+            return Choice(network, speed, done, excess_loss(network.widths[0], done, batch, max(size)))
+
+        whole = after(math.inf if seconds is None else seconds)  # all steps, or as many as fit
+        same_time = whole if seconds is not None or not found else after(found[-1].steps * batch / found[-1].speed)
+        if found and same_time.loss > found[-1].loss:
+            found.append(same_time)
+            break
+        found.append(whole)
+        if whole.steps < 1:
             break
     return found
 

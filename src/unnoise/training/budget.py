@@ -24,7 +24,7 @@ class Budget:
         now = time.perf_counter()
         self._marks.append((step, now))  # the first step is not typical, and not measured
         (first, begun), left = self._marks[0], self.deadline - now
-        if left <= 0:
+        if left <= 0 or step == self.max_steps:
             return step
         if step == first:
             return total

@@ -57,7 +57,8 @@ class TrainState:
 
     `extra_averages` are averages of other widths, by width. `total` is the number of steps in all, None while it is open;
     `decay_from` the step from which the learning rate falls, where it is not the configuration that decides; `rise_from` the step
-    from which it rises: not 0 where a training that had ended goes on.
+    from which it rises: not 0 where a training that had ended goes on. `ending`: `end_soon` has
+    fixed the end, whatever time is left.
     """
 
     model: Denoiser
@@ -67,6 +68,7 @@ class TrainState:
     total: int | None = None
     decay_from: int | None = None
     rise_from: int = 0
+    ending: bool = False
     extra_averages: dict[float, Denoiser] = field(default_factory=dict)
 
     @property
@@ -79,11 +81,15 @@ class TrainState:
         total, decay_from = (None if n is None else n - self.rise_from for n in (self.total, self.decay_from))
         return config.learning_rate_at(step - self.rise_from, total, decay_from)
 
-    def open_end(self, config: TrainingConfig) -> bool:
-        """Forget where the end is, to train on to another; gives whether the learning rate had begun to fall, and rises again."""
+    def has_fallen(self, config: TrainingConfig) -> bool:
+        """Whether the learning rate has begun to fall."""
         done = self.step - self.rise_from
         risen = self.total is not None and done > config.warmup_steps(self.total - self.rise_from)
-        fallen = risen and self.learning_rate(config, self.step - 1) < config.learning_rate
+        return risen and self.learning_rate(config, self.step - 1) < config.learning_rate
+
+    def open_end(self, config: TrainingConfig) -> bool:
+        """Forget where the end is, to train on to another; gives whether the learning rate had begun to fall, and rises again."""
+        fallen = self.has_fallen(config)
         self.rise_from = self.step if fallen else self.rise_from
         self.total = self.decay_from = None
         return fallen
@@ -93,11 +99,12 @@ class TrainState:
         self.total = total
         if total is not None and first > self.rise_from and config.lr_schedule == "trapezoid":
             planned = total - config.decay * (total - self.rise_from)
-            self.decay_from = first if first > planned else self.decay_from
+            self.decay_from = first if first > planned else None
 
     def end_soon(self, fraction: float) -> None:
-        """Let the learning rate fall to 0 from here on, over `fraction` of the steps done."""
-        self.decay_from, self.total = self.step, self.step + max(1, round(fraction * self.step))
+        """Let the learning rate fall to 0 from here on, over `fraction` of the steps done, or as many as are left if fewer."""
+        total = self.step + max(1, round(fraction * self.step))
+        self.decay_from, self.total, self.ending = self.step, min(total, self.total or total), True
 
 
 def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runtime: Runtime = SINGLE,
@@ -156,7 +163,7 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
             if skipped == MAX_SKIPPED:
                 raise UserError(f"the gradient was not finite in {MAX_SKIPPED} steps up to {step} (loss {float(loss):.3g}): "
                                 "lower training.learning_rate, or train with training.precision fp32")  # fmt: skip
-            if budget is not None and budget.due(step, state.total):
+            if budget is not None and not state.ending and budget.due(step, state.total):
                 state.end_at(runtime.on_first(partial(budget.total_steps, step, state.total)), config, first)
             speed = (step - first) * config.batch / (time.perf_counter() - start)
             yield TrainingRecord(step, state.total, float(loss), norm, learning_rate, speed, micro_batches, skipped > 0)

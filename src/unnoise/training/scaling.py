@@ -22,7 +22,7 @@ BASE_RATES = {"muon": 4e-3, "adamw": 2e-3, "adam": 2e-3}  # at width 32
 def excess_loss(width: int, steps: float, batch: int, side: int) -> float:
     """The loss above E, in units of B."""
     ratio = RATIO * math.pow(side / 8, RATIO_EXPONENT)
-    counted = max(1.0, steps) * math.sqrt(batch / 32)
+    counted = max(1e-3, steps) * math.sqrt(batch / 32)
     return ratio * math.pow(width / 32, -WIDTH_EXPONENT) + math.pow(counted / 1000, -STEPS_EXPONENT)
 
 
