@@ -1,5 +1,6 @@
 """What the verbs share: output, progress bars, and options as changes to a recipe."""
 
+import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -58,7 +59,8 @@ def refuse_unknown(plain: list[str], own: Iterable[str], parts: Iterable[str]) -
         name = word.partition("=")[0].removeprefix("--")
         if not word.startswith("--") or name in known | {"", "help"}:
             continue
-        if field := _field_called(name.replace("-", "_"), parts):
+        mistyped = difflib.get_close_matches(name, known, cutoff=0.75)
+        if not mistyped and (field := _field_called(name.replace("-", "_"), parts)):
             raise UserError(f"--{name} is {as_options(field)} here")
         raise UserError(f"unknown option --{name}: {nearest(name, known)}")
 
