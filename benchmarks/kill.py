@@ -59,7 +59,7 @@ def before(module: object, name: str, accepts: Callable[[tuple[object, ...]], bo
 # Where inside a save to die; each is set up in the process that trains.
 POINTS: dict[str, Callable[[], None]] = {
     "while the tensors are written": lambda: before(checkpoint, "_sha256", lambda a: "average" in str(a[0])),
-    "before the folder is renamed": lambda: before(atomic, "flush", lambda a: str(a[0]).endswith(".tmp")),
+    "before the folder is renamed": lambda: before(atomic, "flush_folder", lambda a: str(a[0]).endswith(".tmp")),
     "before the pointer is moved": lambda: before(atomic, "write", lambda a: str(a[0]).endswith("latest")),
     "while an old one is removed": lambda: before(shutil, "rmtree", lambda a: Path(str(a[0])).name.isdigit()),
     "before the model for use is written": lambda: before(

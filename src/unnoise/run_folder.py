@@ -37,6 +37,11 @@ class RunFolder:
             raise UserError(f"no run folder '{path}': train one with 'unnoise train --run {path}'")
         if not folder.recipe.is_file():
             raise UserError(f"'{path}' is not a run folder: it has no recipe.json")
+        inside = folder.path.resolve()
+        links = [p for p in sorted(folder.path.iterdir()) if p.is_symlink() and inside not in p.resolve().parents]
+        if links:
+            raise UserError(f"'{links[0]}' is a link that leads out of its run, where nothing may be written: put what it leads "
+                            "to into the run, or remove it")  # fmt: skip
         return folder
 
     @property
@@ -118,6 +123,11 @@ class RunFolder:
         if self.recipe.exists():
             raise UserError(f"'{self.path}' holds a run already: go on with 'unnoise train --resume {self.path}' "
                             "or choose another folder")  # fmt: skip
+
+    def sweep(self) -> None:
+        """Remove what writing left when it was killed."""
+        for place in (self.path, self.checkpoints, self.snapshots, self.path / "samples"):
+            atomic.sweep(place)
 
     @contextmanager
     def creating(self) -> Iterator[None]:

@@ -1,13 +1,17 @@
 """A run that is trained: it resumes exactly, samples what it saved, and stops where it was told to."""
 
 import dataclasses
+import errno
 import re
+import signal
 import time
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
 from tests.conftest import quiet, small
 from unnoise.model import Model
@@ -16,7 +20,8 @@ from unnoise.recipe import override
 from unnoise.runs.resume import resume
 from unnoise.runs.start import begin
 from unnoise.runs.trainer import snapshot_due, stopped_falling
-from unnoise.training import checkpoint
+from unnoise.training import checkpoint, loop
+from unnoise.training.ema import PowerEMA
 from unnoise.training.optimizers import NAMES
 from unnoise.utils.atomic import read_records
 from unnoise.utils.errors import UserError
@@ -125,6 +130,81 @@ def test_no_plateau_without_held_out_images(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no image is held out, whose loss could stop falling"):
         begin(tmp_path / "r", small(training__stop_when="plateau", data__held_out=0.0), quiet)
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    "fails", ["metrics.jsonl", "held-out.jsonl", "samples", "guide", "recipe.json", "strip.png", "tensorboard"]
+)
+def test_what_cant_be_written_beside_the_checkpoints_is_said_once_and_done_without(
+    tmp_path: Path, fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    run = begin(tmp_path, small(training__steps=20, training__sample_every=1e-9), said.append)
+    open_path, replace, add_scalar = Path.open, Path.replace, SummaryWriter.add_scalar
+
+    def full() -> OSError:
+        return OSError(errno.ENOSPC, "No space left on device")
+
+    def refuse(path: Path) -> None:
+        if fails in str(path):
+            raise full()
+
+    monkeypatch.setattr(Path, "open", lambda self, *a, **k: (refuse(self), open_path(self, *a, **k))[1])
+    monkeypatch.setattr(Path, "replace", lambda self, to: (refuse(to), replace(self, to))[1])
+    monkeypatch.setattr(SummaryWriter, "add_scalar", lambda self, *a: (refuse(tmp_path / "tensorboard"), add_scalar(self, *a))[1])
+    for _ in run.train():
+        pass
+    run.finish()
+    monkeypatch.undo()
+    told = [line for line in said if "can't be written (No space left on device): training goes on without" in line]
+    assert 1 <= len(told) == len(set(told)) <= 2
+    assert resume(tmp_path, quiet).state.step == 20
+
+
+class Unforeseen(RuntimeError):
+    """Raised where nobody expects it."""
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Unforeseen, MemoryError])
+def test_whatever_ends_training_the_steps_done_are_kept(
+    tmp_path: Path, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begin(tmp_path, small(training__steps=20), quiet)
+    with pytest.raises(error):
+        for record in run.train():
+            if record.step == 7:
+                monkeypatch.setattr(loop, "clip_gradients", lambda *_: (_ for _ in ()).throw(error))
+    monkeypatch.undo()
+    assert resume(tmp_path, quiet).state.step == 7
+
+
+def test_ctrl_c_in_a_loop_of_ones_own_waits_for_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a notebook, where nobody else handles it: it is raised between two steps, the second of which is kept."""
+    run, clip = begin(tmp_path, small(training__steps=20), quiet), loop.clip_gradients
+
+    def interrupted(*arguments: Any) -> float:
+        if run.state.step == 6:
+            signal.raise_signal(signal.SIGINT)
+        return clip(*arguments)
+
+    monkeypatch.setattr(loop, "clip_gradients", interrupted)
+    steps = []
+    with pytest.raises(KeyboardInterrupt):
+        for record in run.train():
+            steps.append(record.step)
+    assert steps == [*range(1, 7)] and resume(tmp_path, quiet).state.step == 7
+
+
+def test_half_a_step_is_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begin(tmp_path, small(training__steps=20), quiet)
+    with pytest.raises(Unforeseen):
+        for record in run.train():
+            if record.step == 4:
+                run.save()
+            if record.step == 7:
+                monkeypatch.setattr(PowerEMA, "update", lambda *_: (_ for _ in ()).throw(Unforeseen))
+    monkeypatch.undo()
+    assert resume(tmp_path, quiet).state.step == 4
 
 
 def test_what_has_stopped_falling() -> None:

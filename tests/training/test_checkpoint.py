@@ -12,6 +12,7 @@ from torch import nn
 
 from tests.conftest import quiet, small
 from unnoise.networks.unet import UNetConfig
+from unnoise.run_folder import RunFolder
 from unnoise.runs.resume import resume
 from unnoise.runs.start import begin
 from unnoise.training import checkpoint
@@ -122,11 +123,28 @@ def test_no_state_is_invented_for_what_was_never_used(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_save_left_is_swept(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints" / "000009.tmp").mkdir(parents=True)
-    for name in ("checkpoints/000009.tmp/x", ".model.tmp.safetensors", "checkpoints/.latest.tmp", "mine.tmp", "a.tmp.txt"):
+    """And nothing that is not ours, whatever it is called."""
+    token = "0123456789abcdef"
+    mine = ("mine.tmp", "a.tmp.txt", "paper/figures.tmp/x", f"paper/.a.{token}.tmp.png", ".tmp")
+    ours = (f"checkpoints/000009.{token}.tmp/x", f".model.{token}.tmp.safetensors", f"checkpoints/.latest.{token}.tmp")
+    for name in (*ours, *mine):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
-    atomic.sweep(tmp_path)
-    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.tmp.txt", "checkpoints", "mine.tmp"]
+    RunFolder(tmp_path).sweep()
+    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()} == set(mine)
+
+
+def test_only_our_checkpoints_are_pruned(tmp_path: Path) -> None:
+    """No folder of a user's own that has a number for a name, and nothing that a link leads to."""
+    photos = tmp_path / "photos"
+    for folder in (photos, tmp_path / "checkpoints" / "2019"):
+        folder.mkdir(parents=True)
+        (folder / "a.png").write_text("")
+    (tmp_path / "checkpoints" / "000000").symlink_to(photos)
+    for step in range(2020, 2025):
+        save(tmp_path / "checkpoints", step, keep=2)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["000000", "002023", "002024", "2019", "latest"]
+    assert list(photos.iterdir()) == [photos / "a.png"]
 
 
 def test_which_are_kept(tmp_path: Path) -> None:

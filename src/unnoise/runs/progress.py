@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-from unnoise.runs.start import Interrupt
+from unnoise.runs.interrupt import Interrupt
 from unnoise.runs.trainer import Trainer
 from unnoise.training.loop import TrainingRecord
 
@@ -30,7 +30,7 @@ def follow(trainer: Trainer, progress: bool = True) -> int:
             if interrupt is None or not interrupt.signal:
                 return False
             # Under torchrun nobody would wait for it.
-            if interrupt.signal == signal.SIGTERM or not trainer.is_open or trainer.runtime.world_size > 1:
+            if interrupt.signal != signal.SIGINT or not trainer.is_open or trainer.runtime.world_size > 1:
                 return True
             interrupt.signal = 0
             shown.ends_in(trainer.end_soon())

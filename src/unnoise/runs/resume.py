@@ -51,7 +51,7 @@ def resume(path: Path | str, say: Say = print, cache: Path | None = None, runtim
             _extend(trainer)
         if extended or data is not None:
             runtime.on_first(lambda: trainer.info.save(folder.recipe))
-        runtime.on_first(lambda: atomic.sweep(folder.path))
+        runtime.on_first(folder.sweep)
         total = trainer.state.total or steps
         say(f"going on from step {trainer.state.step}" + (f" of {total}" if total else ""))
         trainer.start()

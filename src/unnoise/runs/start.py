@@ -1,6 +1,5 @@
 """Beginning a run: what stands before the first step."""
 
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -74,24 +73,6 @@ def load_images(recipe: Recipe, cache: Path | None, runtime: Runtime) -> tuple[I
     if len(set(fingerprints)) > 1:
         raise UserError(f"process {runtime.rank} found other images than the first one: give all machines the same data")
     return images, fingerprints[0]
-
-
-class Interrupt:
-    """Inside it, the first Ctrl-C or SIGTERM only sets `signal`; a second one ends at once."""
-
-    def __enter__(self) -> "Interrupt":
-        self.signal = 0
-        self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _ask(self, number: int, frame: object) -> None:
-        if self.signal:
-            raise KeyboardInterrupt
-        self.signal = number
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
 
 def silent(_: str) -> None:

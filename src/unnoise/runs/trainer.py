@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from unnoise.evaluation.held_out import held_out_loss
 from unnoise.model import Model
 from unnoise.recipe import RunInfo
 from unnoise.run_folder import RunFolder
+from unnoise.runs.interrupt import uninterrupted
 from unnoise.runs.lock import RunLock
 from unnoise.runs.loggers import LOGGERS, Logger
 from unnoise.runs.settle import measure_moments
@@ -58,6 +60,7 @@ class Trainer:
         self.lock, self.loggers = RunLock(folder.path), list[Logger]()
         self.moments: Moments | None = None  # of the training images, or of those of the first process
         self._micro_batches, self._guide_stored, self._expected = self.config.micro_batches, False, 0
+        self._failed: set[str] = set()  # what could not be written
         self._held_out: list[float] = []  # losses measured since the start of this process
         if self.config.stop_when == "plateau" and not self._count_held_out():
             raise UserError("no image is held out, whose loss could stop falling: add images, raise data.held_out, "
@@ -90,10 +93,10 @@ class Trainer:
                 took = self._begin() if self.state.step == 0 or self.started is not None else 0.0
                 records = train(self.state, self.split.train, self.config, self.runtime, data.flip, data.augment,
                                 self._deadline(took))  # fmt: skip
-                yield from self._follow(records, stop)
+                yield from self._follow(uninterrupted(records), stop)
                 self.save()
-        except (GeneratorExit, UserError):  # between two steps; the other processes may be anywhere and are asked nothing
-            if self.runtime.is_first and not self.sharded:
+        except BaseException:  # also Ctrl-C, and whatever torch or a part of the user's own raises
+            if self.runtime.is_first and not self.sharded and self.state.whole:  # the other processes are asked nothing
                 self._write(self._collect())
             raise
         finally:
@@ -117,7 +120,7 @@ class Trainer:
                                config.held_out_count)  # fmt: skip
         self._held_out.append(sum(levels) / len(levels))
         for logger in self.loggers:
-            logger.log_held_out(self.state.step, self._held_out[-1], levels)
+            self._try("the held-out loss", partial(logger.log_held_out, self.state.step, self._held_out[-1], levels))
 
     def sample_grid(self) -> None:
         """Write the grid of samples from fixed noise at the present step; each process makes a part of it."""
@@ -128,9 +131,9 @@ class Trainer:
         x = to_uint8(self.model.sample_batch(indices, self.config.seed, label=label))
         pixels = np.concatenate(runtime.gather(x))[:count]
         if runtime.is_first:
-            figures.save(figures.grid(pixels), self.folder.grid(step))
+            self._try("the grid", lambda: figures.save(figures.grid(pixels), self.folder.grid(step)))
         for logger in self.loggers:
-            logger.log_grid(step, pixels)
+            self._try("the grid", partial(logger.log_grid, step, pixels))
 
     def finish(self) -> None:
         """Write the figures of a run: the last grid, a trajectory, the loss curve."""
@@ -140,10 +143,10 @@ class Trainer:
         if not self.runtime.is_first:
             return
         model = Model.load(self.folder.path) if self.sharded else self.model
-        records = figures.select_steps(model.trajectory([0], self.config.seed))
-        figures.reverse_strip(records, recipe.schedule, self.folder.strip)
+        records, held_out = figures.select_steps(model.trajectory([0], self.config.seed)), self.folder.read_held_out_losses()
+        self._try("the trajectory", lambda: figures.reverse_strip(records, recipe.schedule, self.folder.strip))
         if curve := self.folder.read_losses():
-            figures.loss_curve(*curve, self.folder.path / "loss.png", self.folder.read_held_out_losses())
+            self._try("the curve", lambda: figures.loss_curve(*curve, self.folder.path / "loss.png", held_out))
 
     @property
     def is_open(self) -> bool:
@@ -201,11 +204,11 @@ class Trainer:
     def _after_step(self, record: TrainingRecord) -> None:
         """Log a step, store averages that are due, and say what is unusual in it."""
         for logger in self.loggers:
-            logger.log_step(record)
+            self._try("a line of the log", partial(logger.log_step, record))
         if record.total:
             if self.runtime.is_first and record.total != self.info.total_steps:
                 self.info = replace(self.info, total_steps=record.total)
-                self.info.save(self.folder.recipe)
+                self._try("the number of steps", lambda: self.info.save(self.folder.recipe))
             if record.total < SLOWER * self._expected and not self.state.ending:
                 self.say(f"the machine has become slower: {record.total} steps fit in the time instead of {self._expected}")
             if record.total < SLOWER * self._expected or not self._expected:
@@ -233,14 +236,15 @@ class Trainer:
             self._guide_stored = True
             tensors = full_state_dict(self.state.average)
             if self.runtime.is_first and not self.folder.guide.exists():
-                checkpoint.save_tensors(self.folder.guide, tensors)
+                self._try("an early average", lambda: checkpoint.save_tensors(self.folder.guide, tensors))
         if snapshot_due(step, total, config.snapshots):
             for width, average in {config.ema: self.state.average, **self.state.extra_averages}.items():
                 if not width:
                     continue  # the weights themselves are no average to make others from
                 tensors = full_state_dict(average)
                 if self.runtime.is_first:
-                    checkpoint.save_tensors(self.folder.snapshots / snapshot_name(step, width), tensors)
+                    path = self.folder.snapshots / snapshot_name(step, width)
+                    self._try("an average", partial(checkpoint.save_tensors, path, tensors))
 
     def _store_guide_afterwards(self, total: int) -> None:
         """Of a training that was open, the early average is the stored one nearest to where it would be, or that of now."""
@@ -252,7 +256,16 @@ class Trainer:
         if tensors is None:
             nearest = min(found, key=lambda step: abs(step - GUIDE * total))
             tensors = load_file(self.folder.snapshots / snapshot_name(nearest, self.config.ema))
-        checkpoint.save_tensors(self.folder.guide, tensors)
+        self._try("an early average", lambda: checkpoint.save_tensors(self.folder.guide, tensors))
+
+    def _try(self, what: str, write: Callable[[], object]) -> None:
+        """Write what training can do without; where that fails training goes on, which is said once."""
+        try:
+            write()
+        except OSError as e:
+            if what not in self._failed:
+                self.say(f"{what} can't be written ({e.strerror or e}): training goes on without")
+            self._failed.add(what)
 
     def _collect(self) -> checkpoint.Contents:
         return checkpoint.collect(self.state.models, self.state.optimizers)
@@ -276,7 +289,7 @@ class Trainer:
 
     def _close_loggers(self) -> None:
         for logger in self.loggers:
-            logger.close()
+            self._try("the log", logger.close)
 
 
 def snapshot_due(step: int, total: int | None, count: int) -> bool:

@@ -89,7 +89,7 @@ def save(folder: Path, contents: Contents, state: dict[str, Any], keep: int = 2,
         atomic.write_folder(path, fill)
     atomic.write(folder / "latest", lambda p: p.write_text(path.name))
     for old in list_checkpoints(folder)[:-keep]:
-        if not every or int(old.name) % every:
+        if (not every or int(old.name) % every) and (old / "manifest.json").exists():  # else it is not ours
             shutil.rmtree(old)
     return path
 
@@ -119,7 +119,8 @@ def load_newest(folder: Path, models: Mapping[str, nn.Module], optimizers: Optim
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
-    return sorted((p for p in folder.glob("*") if p.name.isdigit() and p.is_dir()), key=lambda p: int(p.name))
+    found = (p for p in folder.glob("*") if p.name.isdecimal() and p.is_dir() and not p.is_symlink())
+    return sorted(found, key=lambda p: int(p.name))
 
 
 def _load_verified(path: Path, models: Mapping[str, nn.Module], optimizers: Optimizers) -> dict[str, Any]:

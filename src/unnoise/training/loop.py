@@ -58,7 +58,7 @@ class TrainState:
     `extra_averages` are averages of other widths, by width. `total` is the number of steps in all, None while it is open;
     `decay_from` the step from which the learning rate falls, where it is not the configuration that decides; `rise_from` the step
     from which it rises: not 0 where a training that had ended goes on. `ending`: `end_soon` has
-    fixed the end, whatever time is left.
+    fixed the end, whatever time is left. `whole` is false while a step changes the weights.
     """
 
     model: Denoiser
@@ -69,6 +69,7 @@ class TrainState:
     decay_from: int | None = None
     rise_from: int = 0
     ending: bool = False
+    whole: bool = True
     extra_averages: dict[float, Denoiser] = field(default_factory=dict)
 
     @property
@@ -148,7 +149,7 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
             norm = clip_gradients(parameters, config.clip)
 
             step = state.step + 1
-            skipped = 0 if math.isfinite(norm) else skipped + 1
+            skipped, state.whole = 0 if math.isfinite(norm) else skipped + 1, False
             if skipped:
                 for buffer, value in zip(buffers, before, strict=True):
                     buffer.copy_(value)
@@ -157,7 +158,7 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
                     optimizer.step()
                 for average in averages:
                     average.update(step)
-            state.step = step  # only now is all of it done
+            state.step, state.whole = step, True  # only now is all of it done
             for p in parameters:
                 p.grad = None
             if skipped == MAX_SKIPPED:

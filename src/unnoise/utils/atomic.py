@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import re
+import secrets
 import shutil
 import time
 import warnings
@@ -14,15 +16,16 @@ from unnoise.utils.errors import SystemLimit
 
 UNFLUSHED = SystemLimit("this system can't flush folders to the disk: after a power failure the newest files may be missing")
 UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.ENOSYS}  # what disks say that can't flush a folder
+TEMPORARY_FILE, TEMPORARY_FOLDER = re.compile(r"\..*\.[0-9a-f]{16}\.tmp(\..*)?"), re.compile(r".*\.[0-9a-f]{16}\.tmp")
 WAITS = (0.1, 0.3, 1.0) if os.name == "nt" else ()  # seconds before a refused rename is tried again
 
 
 def write(path: Path, fill: Callable[[Path], object]) -> None:
     """Let `fill` write to a temporary name beside `path`, flush it to the disk, then rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp{path.suffix}")  # nobody can have put a link there
+    temporary.touch(exist_ok=False)  # so that a place where nothing can be written is an OSError, whatever `fill` raises
     try:
-        temporary.touch()  # so that a place where nothing can be written is an OSError, whatever `fill` raises
         fill(temporary)
         flush(temporary)
         _replace(temporary, path)
@@ -33,8 +36,7 @@ def write(path: Path, fill: Callable[[Path], object]) -> None:
 
 def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
     """The same for a folder, which must not exist yet under its final name."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
     temporary.mkdir(parents=True)
     try:
         fill(temporary)
@@ -48,12 +50,12 @@ def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what `write` and `write_folder` left anywhere below when they were killed."""
-    for path in list(folder.rglob("*.tmp*")):
-        if path.is_dir() and path.suffix == ".tmp":
-            shutil.rmtree(path)
-        elif path.name.startswith("."):
+    """Remove what `write` and `write_folder` left in this folder, but not below it, when they were killed."""
+    for path in list(folder.iterdir()) if folder.is_dir() else []:
+        if TEMPORARY_FILE.fullmatch(path.name) and not path.is_dir():
             path.unlink(missing_ok=True)
+        elif TEMPORARY_FOLDER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
 
 
 def write_json(path: Path, value: Any) -> None:

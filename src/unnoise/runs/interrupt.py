@@ -1,0 +1,47 @@
+"""Ctrl-C and other signals between two steps, never within one."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Interrupt:
+    """Inside it, the first of these signals only sets `signal`; a second one ends at once. One that is ignored stays so."""
+
+    def __init__(self, signals: tuple[signal.Signals, ...] = SIGNALS) -> None:
+        self._signals = signals
+
+    def __enter__(self) -> "Interrupt":
+        self.signal = 0
+        handled = (s for s in self._signals if signal.getsignal(s) is not signal.SIG_IGN)
+        self._before = {s: signal.signal(s, self._ask) for s in handled}
+        return self
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.signal:
+            raise KeyboardInterrupt
+        self.signal = number
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def uninterrupted(records: Iterator[T]) -> Iterator[T]:
+    """The same, but a Ctrl-C while one is being made is raised after it, where nobody else handles Ctrl-C."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield from records
+        return
+    while True:
+        with Interrupt((signal.SIGINT,)) as interrupt:
+            record = next(records, None)
+        if interrupt.signal:
+            raise KeyboardInterrupt
+        if record is None:
+            return
+        yield record
