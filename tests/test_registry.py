@@ -173,7 +173,7 @@ def test_what_can_not_be_imported_is_named(own_parts: Path, monkeypatch: pytest.
     ("kind", "name", "words"),
     [
         (Schedule, "unnoise.diffusion.loss:L2", "is no Schedule"),
-        (NetworkConfig, "subprocess:Popen", "is no NetworkConfig"),
+        (NetworkConfig, "subprocess:Popen", "one of Python's own"),
         (Schedule, "unnoise.diffusion.schedules:Nothing", "has no 'Nothing'"),
         (Schedule, "__main__:Gone", "script or notebook"),
         (Schedule, "nowhere.at.all:X", "can't be imported"),

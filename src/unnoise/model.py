@@ -27,7 +27,7 @@ from unnoise.restoration.posteriors import Measurement, Posterior
 from unnoise.restoration.restore import Restored
 from unnoise.restoration.restorer import Restorer
 from unnoise.run_folder import RunFolder
-from unnoise.training.checkpoint import load_model
+from unnoise.training.checkpoint import check_model, load_model
 from unnoise.utils.errors import UserError
 from unnoise.utils.rng import BatchRng
 from unnoise.utils.runtime import choose_device
@@ -232,6 +232,7 @@ class Model:
 
 
 def _load_denoiser(path: Path, info: RunInfo) -> Denoiser:
+    check_model(path, info.recipe.weight_shapes(info.shape, len(info.classes)))  # before any memory is taken
     denoiser = info.recipe.build_denoiser(info.shape, len(info.classes))
     load_model(path, denoiser)
     return _in_precision(denoiser.eval().requires_grad_(False).to(info.device), info)

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,8 @@ from unnoise.training.distributed import shard
 from unnoise.training.loop import TrainState, checkpoint_activations
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError, nearest
+
+MAX_VALUES = 2**28  # of an image
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,12 @@ class Recipe:
             torch.manual_seed(self.training.seed)
             network = self.network.build(shape[0], shape[1:], classes)
         return NetworkDenoiser(network, self.schedule, self.target).to(memory_format=torch.channels_last)
+
+    def weight_shapes(self, shape: tuple[int, int, int], classes: int) -> dict[str, tuple[int, ...]]:
+        """The shapes of a denoiser's weights by name, without taking memory for any."""
+        with torch.device("meta"):
+            denoiser = self.build_denoiser(shape, classes)
+        return {name: tuple(value.shape) for name, value in denoiser.state_dict().items()}
 
     def build_state(self, shape: tuple[int, int, int], classes: int, device: str = "cpu", sharded: bool = False,
                     weights: Mapping[str, Tensor] | None = None) -> TrainState:  # fmt: skip
@@ -154,6 +162,10 @@ class RunInfo:
     data_path: str = ""
     from_run: str = ""
 
+    def __post_init__(self) -> None:
+        if min(self.shape) < 1 or math.prod(self.shape) > MAX_VALUES:
+            raise UserError(f"images of {'x'.join(map(str, self.shape))} are none that can be trained on: mend the recipe")
+
     def save(self, path: Path) -> None:
         """Write it as JSON, atomically."""
         atomic.write_json(path, to_json(self))
@@ -162,7 +174,7 @@ class RunInfo:
     def load(cls, path: Path) -> "RunInfo":
         """Raises UserError for what is no recipe."""
         try:
-            value = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+            value = atomic.read_json(path)
         except (OSError, ValueError) as e:
             raise UserError(f"'{path}' is not readable JSON ({e}): restore it from a copy") from e
         try:

@@ -14,11 +14,14 @@ A network may also be a plain `nn.Module` class (`unnoise.networks.base.ModuleCo
 
 import dataclasses
 import importlib
+import importlib.util
 import json
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -51,6 +54,11 @@ TABLES: dict[type, dict[str, type]] = {  # of each kind; a network's may also ho
     Guidance: GUIDANCES,
 }
 
+LIMITS: dict[str, tuple[int, int]] = {  # of fields by name: the largest value, and the number of values in a list
+    "widths": (16384, 16), "blocks": (64, 1), "patch": (256, 1), "embedding": (2**16, 1), "time_size": (2**16, 1),
+    "shape": (2**16, 3), "size": (2**16, 2), "timesteps": (10**6, 1), "steps": (10**9, 1), "sampling.steps": (10**5, 1),
+    "batch": (2**24, 1), "snapshots": (10**6, 1), "sample_count": (10**5, 1), "extra_ema": (1, 16),
+}  # fmt: skip
 T = TypeVar("T", bound=type)
 
 
@@ -131,13 +139,31 @@ def source_of(data: Any) -> Source:
 
 def _import(module: str, name: str, where: str) -> Any:
     try:
+        _refuse_foreign(module)
         return importlib.import_module(module)
+    except UserError:
+        raise
     except Exception as e:  # a user's module may fail in its own way
         reason = ": ".join([type(e).__name__, *str(e).strip().splitlines()[:1]])
         raise UserError(
             f"{where} '{name}' is defined in the module '{module}', which can't be imported "
             f"({reason}): add the folder that holds it to PYTHONPATH, or start in it"
         ) from e
+
+
+def _refuse_foreign(module: str) -> None:
+    """Raises UserError for a module that no part of a recipe can come from: one of Python's own, or one within a run folder.
+
+    A run folder may be a stranger's, and what it holds is never executed.
+    """
+    top = module.partition(".")[0]
+    if top in sys.stdlib_module_names and top != "__main__":
+        raise UserError(f"the module '{module}' is one of Python's own, where no part of a recipe is: mend the recipe")
+    spec = None if top in sys.modules else importlib.util.find_spec(top)
+    origin = None if spec is None or spec.origin is None else Path(spec.origin).resolve()
+    if origin is not None and any((folder / "recipe.json").exists() for folder in origin.parents):
+        raise UserError(f"the module '{module}' lies in a run folder ('{origin}'), where nothing is executed: move it elsewhere "
+                        "if you trust it")  # fmt: skip
 
 
 def _in_script(module: str) -> str:
@@ -199,8 +225,28 @@ def from_json(kind: Any, value: Any, where: str = "recipe") -> Any:
         for name in value:
             if name not in hints:
                 raise UserError(f"unknown field '{name}' in {where}: {nearest(name, hints) if hints else 'it has none'}")
+        missing = [f.name for f in dataclasses.fields(kind) if f.name not in value and _has_no_default(f)]
+        if missing:
+            raise UserError(f"{where} lacks the field '{missing[0]}': give it")
         return kind(**{name: from_json(hints[name], v, f"{where}.{name}") for name, v in value.items()})  # type: ignore[operator]
-    return _plain(kind, value, where)
+    found = _plain(kind, value, where)
+    _check_limits(value, where)
+    return found
+
+
+def _has_no_default(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _check_limits(value: Any, where: str) -> None:
+    """Raises UserError for a number that nobody means, before time or memory is spent on it."""
+    names = where.split(".")
+    largest, longest = LIMITS.get(".".join(names[-2:])) or LIMITS.get(names[-1]) or (10**15, 10**6)
+    values = value if isinstance(value, list | tuple) else [value]
+    if len(values) > longest:
+        raise UserError(f"{where} has {len(values)} values: at most {longest}")
+    if any(isinstance(v, int | float) and not -largest <= v <= largest for v in values):
+        raise UserError(f"{where} is {_describe(value)}: at most {largest:,}")
 
 
 def field_types(kind: Any) -> dict[str, Any]:

@@ -140,7 +140,7 @@ class RunFolder:
 
 
 def _read_curve(path: Path) -> Curve | None:
-    records = [r for r in atomic.read_records(path) if math.isfinite(r["loss"])]  # a skipped step may have none
+    records = [r for r in atomic.read_records(path) if _is_number(r.get("step")) and _is_number(r.get("loss"))]  # or was skipped
     return ([r["step"] for r in records], [r["loss"] for r in records]) if records else None
 
 
@@ -157,14 +157,23 @@ class RunSummary:
 
 
 def list_runs(root: Path) -> list[RunSummary]:
-    """The runs in a folder, the last changed first."""
+    """The runs in a folder, the last changed first. One that can't be read is among them, and its state says why."""
     found = []
     for recipe in sorted(root.glob("*/recipe.json"), key=lambda p: -p.stat().st_mtime):
-        folder = RunFolder(recipe.parent)
-        info, records, held_out = folder.read_info(), atomic.read_records(folder.metrics), folder.read_held_out_losses()
-        losses = [r["loss"] for r in records[-50:] if math.isfinite(r["loss"])]
-        step = records[-1]["step"] if records else 0
-        state = "done" if step and step == info.total_steps else "unfinished" if records else "no steps"
-        loss = float(np.mean(losses)) if losses else None
-        found.append(RunSummary(folder.path, state, step, info.total_steps, loss, min(held_out[1]) if held_out else None))
+        try:
+            found.append(_summarise(RunFolder.open(recipe.parent)))
+        except UserError as e:
+            found.append(RunSummary(recipe.parent, f"unreadable ({e})", 0, None, None, None))
     return found
+
+
+def _summarise(folder: RunFolder) -> RunSummary:
+    total, curve, held_out = folder.read_info().total_steps, folder.read_losses(), folder.read_held_out_losses()
+    step = int(curve[0][-1]) if curve else 0
+    state = "done" if step and step == total else "unfinished" if step else "no steps"
+    loss = float(np.mean(curve[1][-50:])) if curve else None
+    return RunSummary(folder.path, state, step, total, loss, min(held_out[1]) if held_out else None)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

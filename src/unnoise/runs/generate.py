@@ -26,6 +26,7 @@ from unnoise.utils.errors import UserError
 from unnoise.utils.runtime import SINGLE, Runtime
 
 KEY = "unnoise"  # of the text in a PNG
+MAX_COUNT = 10**8  # images of one generation
 MAX_SHOWN = 100  # in the grid
 
 
@@ -126,7 +127,7 @@ def _prepare(parts: Path, out: Path, generation: Generation, overwrite: bool) ->
     """Refuse to write over anything or, with `overwrite`, remove what another generation left there."""
     path = parts / "generation.json"
     own = json.loads(json.dumps(asdict(generation)))
-    before = json.loads(path.read_text()) if path.is_file() else {}
+    before = _read_before(path)
     goes_on = before | {"count": 0} == own | {"count": 0}
     count = max(generation.count, before.get("count", 0))
     mine = [parts / _name(k) for k in range(count)] if parts == out else [out, *(parts / f"{k:06d}.npy" for k in range(count))]
@@ -139,6 +140,15 @@ def _prepare(parts: Path, out: Path, generation: Generation, overwrite: bool) ->
             p.unlink()
     parts.mkdir(parents=True, exist_ok=True)
     atomic.write_json(path, own)
+
+
+def _read_before(path: Path) -> dict[str, Any]:
+    """What a generation.json says was generated, nothing where it says nothing."""
+    try:
+        found = atomic.read_json(path) if path.is_file() else {}
+        return found if isinstance(found, dict) and 0 <= int(found.get("count", 0)) <= MAX_COUNT else {}
+    except (ValueError, TypeError):
+        return {}
 
 
 def _is_done(parts: Path, generation: Generation, k: int, arrays: bool) -> bool:
@@ -161,8 +171,8 @@ def _write(parts: Path, generation: Generation, k: int, pixels: np.ndarray, arra
 def _read_text(image: Path) -> tuple[Generation, int] | None:
     """How a PNG says that it was generated, and its index; None where it says nothing of the kind."""
     try:
-        with Image.open(image) as opened:
-            text = json.loads(opened.info.get(KEY, "null"))
+        with Image.open(image, formats=("PNG",)) as opened:
+            text = atomic.parse_json(opened.info.get(KEY, "null"))
         index = text.pop("index")
         return Generation(**text), int(index)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from unnoise.utils import atomic
 from unnoise.utils.errors import SystemLimit, UserError
 
 
@@ -41,6 +42,6 @@ class RunLock:
 
     def _describe_holder(self) -> str:
         with suppress(OSError, ValueError, KeyError, TypeError):
-            holder = json.loads(self._holder.read_text(encoding="utf-8"))
+            holder = atomic.read_json(self._holder)
             return f"process {int(holder['pid'])} on {holder['host']}"
         return "another process"

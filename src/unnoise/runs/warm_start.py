@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 
 from unnoise.data.dataset import Source
@@ -44,7 +43,7 @@ def read_weights(path: Path | str, recipe: Recipe, shape: tuple[int, int, int], 
         weights = {name: value for name, value in weights.items() if name not in of_classes}
         if classes and of_classes:
             say(f"the classes are not those of '{path}': what it knows of its own is left out")
-    own = _shapes(recipe, shape, len(classes))
+    own = recipe.weight_shapes(shape, len(classes))
     other = [name for name, value in weights.items() if own.get(name) != tuple(value.shape)]
     if other or not own.keys() - weights.keys() <= _names_of_classes(recipe, shape):
         raise UserError(f"the weights of '{path}' don't fit the network (the first that differs: "
@@ -55,11 +54,5 @@ def read_weights(path: Path | str, recipe: Recipe, shape: tuple[int, int, int], 
 
 def _names_of_classes(recipe: Recipe, shape: tuple[int, int, int]) -> set[str]:
     """The weights whose number depends on how many classes there are."""
-    one, two = _shapes(recipe, shape, 1), _shapes(recipe, shape, 2)
+    one, two = recipe.weight_shapes(shape, 1), recipe.weight_shapes(shape, 2)
     return {name for name in two if two[name] != one.get(name)}
-
-
-def _shapes(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        denoiser = recipe.build_denoiser(shape, classes)
-    return {name: tuple(value.shape) for name, value in denoiser.state_dict().items()}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -56,6 +56,21 @@ def save_tensors(path: Path, tensors: Tensors) -> None:
     atomic.write(path, lambda p: _write_tensors(tensors, p))
 
 
+def check_model(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises UserError if a safetensors file is missing or damaged, or by its header holds weights of other shapes."""
+    if not path.is_file():
+        raise UserError(f"no model at '{path}': give the folder of a run that has begun to train")
+    try:
+        with safe_open(path, "pt") as file:
+            found = {n: tuple(file.get_slice(n).get_shape()) for n in file.keys() if not n.startswith(MOMENTS)}  # noqa: SIM118
+    except Exception as e:  # safetensors raises its own kinds
+        raise UserError(f"'{path}' is damaged ({_first_line(e)}): restore it from a copy") from e
+    if found != dict(shapes):
+        name = min(name for name in {*found, *shapes} if found.get(name) != shapes.get(name))
+        raise UserError(f"'{path}' does not fit the network of its recipe: '{name}' is {found.get(name, 'not there')} where the "
+                        f"network has {shapes.get(name, 'none')}")  # fmt: skip
+
+
 def load_model(path: Path, model: nn.Module) -> None:
     """Load a safetensors file. Raises UserError if it is missing, damaged or of another network."""
     if not path.is_file():
@@ -64,8 +79,7 @@ def load_model(path: Path, model: nn.Module) -> None:
         tensors = {name: value for name, value in load_file(path).items() if not name.startswith(MOMENTS)}
         distributed.load_state_dict(model, tensors)
     except Exception as e:  # safetensors and torch each raise their own kinds
-        first = str(e).strip().splitlines()[0]
-        raise UserError(f"'{path}' does not fit the network of its recipe or is damaged ({first})") from e
+        raise UserError(f"'{path}' does not fit the network of its recipe or is damaged ({_first_line(e)})") from e
 
 
 def save(folder: Path, contents: Contents, state: dict[str, Any], keep: int = 2, every: int = 0) -> Path:
@@ -124,7 +138,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def _load_verified(path: Path, models: Mapping[str, nn.Module], optimizers: Optimizers) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads((path / "state.json").read_text())
+    state: dict[str, Any] = atomic.read_json(path / "state.json")
     if state["format"] != FORMAT:
         raise UserError(f"the checkpoint '{path}' has format {state['format']} and this version of unnoise reads {FORMAT}: "
                         "go on with the version that wrote it")  # fmt: skip
@@ -141,11 +155,17 @@ def _load_verified(path: Path, models: Mapping[str, nn.Module], optimizers: Opti
 def _find_damage(path: Path) -> str | None:
     """What is wrong with a checkpoint, None if nothing."""
     try:
-        sums = json.loads((path / "manifest.json").read_text())["sha256"]
+        sums = atomic.read_json(path / "manifest.json")["sha256"]
+        if outside := [name for name in sums if Path(name).name != name or not (path / name).is_file()]:
+            return f"{outside[0]!r} is no file in it"
         changed = [name for name in sums if _sha256(path / name) != sums[name]] + sorted(NEEDED - sums.keys())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         return f"{type(e).__name__}: {e}"
     return f"the contents of {', '.join(changed)} have changed" if changed else None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _sha256(path: Path) -> str:

@@ -9,6 +9,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from unnoise.utils.errors import SystemLimit
 
 UNFLUSHED = SystemLimit("this system can't flush folders to the disk: after a power failure the newest files may be missing")
 UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.ENOSYS}  # what disks say that can't flush a folder
+MAX_JSON = 2**26  # bytes of a file of JSON that is read
 TEMPORARY_FILE, TEMPORARY_FOLDER = re.compile(r"\..*\.[0-9a-f]{16}\.tmp(\..*)?"), re.compile(r".*\.[0-9a-f]{16}\.tmp")
 WAITS = (0.1, 0.3, 1.0) if os.name == "nt" else ()  # seconds before a refused rename is tried again
 
@@ -64,10 +66,38 @@ def write_json(path: Path, value: Any) -> None:
     write(path, lambda p: p.write_text(text, encoding="utf-8", errors="surrogateescape"))
 
 
+def parse_json(text: str) -> Any:
+    """Of whatever a stranger may have written. Raises ValueError for what is no JSON, a number that is not finite, and nesting
+    that is too deep to read.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError as e:
+        raise ValueError("it is nested too deeply") from e
+
+
+def read_json(path: Path) -> Any:
+    """A file of at most MAX_JSON bytes. Raises OSError or ValueError."""
+    with path.open("rb") as file:
+        raw = file.read(MAX_JSON + 1)
+    if len(raw) > MAX_JSON:
+        raise ValueError(f"it is larger than {MAX_JSON >> 20} MiB")
+    return parse_json(raw.decode("utf-8", errors="surrogateescape"))
+
+
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a file of JSON lines, none if there is no such file; a last line that a crash cut short is left out."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+    """The records of a file of JSON lines, none if there is no such file; a line that is none, such as a last one that a crash
+    cut short, is left out.
+    """
+    records = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+        with suppress(ValueError, RecursionError):
+            records.append(json.loads(line))  # a loss may be NaN
+    return [r for r in records if isinstance(r, dict)]
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def flush(path: Path) -> None:
