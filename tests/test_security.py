@@ -12,18 +12,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors.numpy import save_file
 
-from tests.conftest import quiet
+from tests.conftest import quiet, small
+from unnoise.cli.options import say
+from unnoise.data.arrays import InMemory
+from unnoise.export.notebook import read_state_dict
 from unnoise.model import Model
-from unnoise.recipe import RunInfo
+from unnoise.recipe import RunInfo, command_line
 from unnoise.run_folder import RunFolder, list_runs
 from unnoise.runs.generate import regenerate
 from unnoise.runs.resume import resume
+from unnoise.runs.start import begin
 from unnoise.runs.trainer import Trainer
 from unnoise.training import checkpoint
 from unnoise.utils.errors import UserError
@@ -184,6 +189,33 @@ def test_only_png_is_read_for_its_text(strangers: Path, tmp_path: Path) -> None:
     os.rename(tmp_path / "a.eps", tmp_path / "a.png")  # noqa: PTH104
     with pytest.raises(UserError, match="does not say how it was generated"):
         regenerate(Model.load(strangers), tmp_path / "a.png")
+
+
+def test_names_do_not_reach_the_terminal_as_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    say("\x1b[2Jphotos/\x07\u202eg.png \udce9 \u00e9")
+    assert capsys.readouterr().out == "\\x1b[2Jphotos/\\x07\\x202eg.png \\xdce9 \u00e9\n"
+
+
+def test_weights_hold_as_much_as_their_shapes_say(tmp_path: Path) -> None:
+    torch.save({"conv0.weight": torch.zeros(1).expand(2**14, 2**14)}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"holds less for 'conv0\.weight' than its shape says"):
+        read_state_dict(tmp_path / "a.pth")
+
+
+def test_what_is_shared_says_nothing_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/home/me/.venv/bin/unnoise", "train", "/home/me/photos", "--run=/tmp/x", "--size", "64"])
+    assert command_line() == "unnoise train photos --run=x --size 64"
+
+
+def test_of_few_images_no_moments_are_kept(tmp_path: Path) -> None:
+    """Of 64 images the mean and 64 components say nearly all."""
+    said: list[str] = []
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 8, 8), dtype=np.uint8)
+    recipe = small(training__steps=1, data__held_out=0.0, data__source=InMemory(pixels))
+    run = begin(tmp_path / "r", recipe, said.append)
+    list(run.train())
+    assert run.info.recipe.sampling.start == "noise" and any("nearly are these images" in line for line in said)
+    assert RunFolder(tmp_path / "r").read_moments() is None
 
 
 SCALARS = st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8)

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,13 @@ from unnoise.training.distributed import shard
 from unnoise.training.loop import TrainState, checkpoint_activations
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError, nearest
+
+
+def command_line() -> str:
+    """The command that runs, as a recipe keeps it: of absolute paths the last part alone, which says nothing of this machine."""
+    words = (word.rpartition("=") for word in [Path(sys.argv[0]).name, *sys.argv[1:]])
+    return " ".join(f"{name}{equals}{Path(value).name if Path(value).is_absolute() else value}" for name, equals, value in words)
+
 
 MAX_VALUES = 2**28  # of an image
 

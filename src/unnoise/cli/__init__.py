@@ -27,7 +27,7 @@ from unnoise.cli.restore import restore
 from unnoise.cli.runs import runs
 from unnoise.cli.sample import sample
 from unnoise.cli.train import train
-from unnoise.utils.errors import SystemLimit, UserError, nearest
+from unnoise.utils.errors import SystemLimit, UserError, nearest, printable
 
 _VERBS = (demo, train, sample, interpolate, restore, figure, data, runs, info, average, import_, export, doctor)
 VERBS: dict[str, Callable[..., int]] = {verb.__name__.rstrip("_"): verb for verb in _VERBS}
@@ -75,7 +75,7 @@ def main() -> None:
     try:
         sys.exit(_dispatch(sys.argv[1:]))
     except UserError as e:
-        print(f"unnoise: {as_options(str(e))}", file=sys.stderr)
+        print(f"unnoise: {printable(as_options(str(e)))}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

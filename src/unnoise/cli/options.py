@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from unnoise.utils.errors import UserError, nearest, renamed_to
+from unnoise.utils.errors import UserError, nearest, printable, renamed_to
 from unnoise.utils.names import PARTS
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ PART = re.compile(r"\bchoose (?:[a-z]+ )*?(schedule|target|network|loss|sampler)
 
 
 def say(text: str) -> None:
-    print(text, flush=True)
+    print(printable(text), flush=True)
 
 
 def as_options(message: str) -> str:

@@ -231,7 +231,7 @@ class _Restoration:
         options = {**asdict(self.degradation), **asdict(self.how), "sigma": self.sigma, "add_noise": self.add_noise}
         given = {name: str(value) for name, value in options.items() if value is not None}
         sampler = None if self.how.mode == "mean" else f"{name_of(self.sampling.sampler)}, {self.sampling.steps} steps"
-        run = None if self.model.folder is None else str(self.model.folder.path)
+        run = None if self.model.folder is None else self.model.folder.path.resolve().name
         return json.dumps({"restored from": path.name, "run": run, "options": given, "sampler": sampler, "how": said})
 
     def _write(self, path: Path, y: "Tensor", x: "Tensor", std: "Tensor | None", said: str, degraded: bool) -> None:

@@ -1,7 +1,6 @@
 """The teaching notebook's weights: its `state_dict` file, in and out."""
 
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from unnoise.diffusion.denoiser import NetworkDenoiser
 from unnoise.model import Model
 from unnoise.networks.simple_unet import SimpleUnet, SimpleUnetConfig
 from unnoise.presets import PRESETS
-from unnoise.recipe import RunInfo, override
+from unnoise.recipe import RunInfo, command_line, override
 from unnoise.run_folder import RunFolder
 from unnoise.runs.settle import measure_moments
 from unnoise.runs.start import VERSIONS
@@ -52,7 +51,7 @@ def import_notebook(path: Path, run: Path, changes: dict[str, Any] | None = None
                             "leave `data` away or give the images that it was trained on")  # fmt: skip
         fingerprint, moments = images.fingerprint(), measure_moments(images)
     info = RunInfo(recipe, shape, fingerprint=fingerprint, device=choose_device(), versions=VERSIONS,
-                   command=" ".join(sys.argv))  # fmt: skip
+                   command=command_line())  # fmt: skip
     with folder.creating():
         folder.write_model(full_state_dict(denoiser), moments)
         info.save(folder.recipe)
@@ -83,6 +82,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
                         "torch.save(model.state_dict(), path)") from e  # fmt: skip
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"'{path}' holds {_kind(state)}, not a state_dict: save it with torch.save(model.state_dict(), path)")
+    if small := [name for name, v in state.items() if v.untyped_storage().nbytes() < v.numel() * v.element_size()]:
+        raise UserError(f"'{path}' holds less for '{small[0]}' than its shape says, so it is no plain state_dict: save it with "
+                        "torch.save(model.state_dict(), path)")  # fmt: skip
     return state
 
 

@@ -30,6 +30,7 @@ from unnoise.training.loop import TrainState
 from unnoise.utils.runtime import Runtime
 
 MOMENTS_IMAGES = 2000  # at most, of which statistics are measured
+MIN_IMAGES = 65  # whose mean and covariance (of rank 64) are kept beside the weights
 MIN_STD = 0.05  # of images that are all one colour
 OPEN_SECONDS = 1200.0  # for which a network is chosen where the end of the training is open
 TRIED_BATCH = 128  # on a GPU, while networks are compared
@@ -86,8 +87,8 @@ def fit_to_images(recipe: Recipe, images: ImageDataset, say: Say) -> Recipe:
     if isinstance(recipe.target, EDM) and not recipe.target.sigma_data:
         std = max(MIN_STD, round(mean_and_std(images, MOMENTS_IMAGES)[1], 3))
         recipe = replace(recipe, target=replace(recipe.target, sigma_data=std))
-    if recipe.sampling.start == "data" and len(images) < 2:
-        say("sampling starts from noise alone: one image has no covariance")
+    if recipe.sampling.start == "data" and len(images) < MIN_IMAGES:
+        say(f"sampling starts from noise alone: mean and covariance of fewer than {MIN_IMAGES} images nearly are these images")
         recipe = replace(recipe, sampling=replace(recipe.sampling, start="noise"))
     return recipe
 
@@ -173,11 +174,11 @@ def fit_previews(config: TrainingConfig, steps: int, speed: float, seconds: floa
 def measure_moments(
     images: ImageDataset, flip: bool = False, max_images: int = MOMENTS_IMAGES, max_bytes: int = 2**29
 ) -> Moments | None:
-    """Mean and covariance of images on [-1, 1] (and their mirror images); None for fewer than two.
+    """Mean and covariance of images on [-1, 1] (and their mirror images); None for so few that they could be read off them.
 
     Of large data sets a fixed part is measured, evenly spaced: at most `max_images` and `max_bytes` as float32.
     """
-    if len(images) < 2:
+    if len(images) < MIN_IMAGES:
         return None
     count = min(len(images), max_images, max(2, max_bytes // (4 * math.prod(images.shape))))
     x = images.tensor(np.linspace(0, len(images) - 1, count).round().astype(int))

@@ -1,6 +1,5 @@
 """Beginning a run: what stands before the first step."""
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +10,7 @@ import torch
 
 from unnoise import __version__
 from unnoise.data.dataset import ImageDataset, split
-from unnoise.recipe import Recipe, RunInfo
+from unnoise.recipe import Recipe, RunInfo, command_line
 from unnoise.registry import check_reopens
 from unnoise.run_folder import RunFolder
 from unnoise.runs.places import relation
@@ -48,8 +47,8 @@ def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = Fal
     def choose() -> RunInfo:
         settled, bf16, compiled = settle(recipe, parts.train, runtime, say, started)
         return RunInfo(settled, images.shape, images.classes, fingerprint, runtime.device, bf16, compiled, versions=VERSIONS,
-                       command=" ".join(sys.argv), data_path=relation(recipe.data.source, folder.path),
-                       from_run=str(from_run or ""))  # fmt: skip
+                       command=command_line(), data_path=relation(recipe.data.source, folder.path),
+                       from_run="" if from_run is None else Path(from_run).resolve().name)  # fmt: skip
 
     info = replace(runtime.on_first(choose), device=runtime.device)
     weights = None if from_run is None else read_weights(from_run, info.recipe, info.shape, info.classes, say)

@@ -13,6 +13,11 @@ class UserError(ValueError):
     """
 
 
+def printable(text: str) -> str:
+    """A text for a terminal, which names of files may be in: without codes that move its cursor or change its colours."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+
+
 class SystemLimit(UserWarning):
     """Something that this system can't do, and what that means; said once."""
 

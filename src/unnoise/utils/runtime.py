@@ -49,7 +49,7 @@ class Runtime:
     @classmethod
     def join(cls) -> "Runtime":
         """That of this launch. Threads are set to the cores available, unless OMP_NUM_THREADS says otherwise."""
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if (os.environ.get("WORLD_SIZE") or "1") == "1":
             if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > available_cores():
                 torch.set_num_threads(available_cores())
             return cls(choose_device())
