@@ -83,7 +83,7 @@ def to_images(array: np.ndarray, where: str) -> tuple[np.ndarray, tuple[str, ...
     if array.size == 0:
         raise UserError(f"{where} holds no images: it has the shape {array.shape}")
     if array.dtype not in (np.uint8, np.bool_) or (array.dtype == np.uint8 and array.max() == 1):
-        raise UserError(f"{where} holds {describe(array)}, and images are uint8 from 0 to 255: save {to_uint8(array)}")
+        raise UserError(f"{where} holds {describe(array)}, and images must be uint8 from 0 to 255: save {to_uint8(array)}")
     order = order_of(array.shape, where)
     pixels = array.astype(np.uint8) * np.uint8(255) if array.dtype == np.bool_ else array
     if order == "first":

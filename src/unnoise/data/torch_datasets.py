@@ -94,7 +94,7 @@ def _stack(images: list[np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:
     mixed = 0 < grey < len(images)
     store = np.stack([np.repeat(image, 3, axis=2) if mixed and image.shape[2] == 1 else image for image in images])
     if store.max() == 1:
-        raise UserError("the images of the dataset hold only 0 and 1, and images are uint8 from 0 to 255: give 255 * image")
+        raise UserError("the images of the dataset hold only 0 and 1, and images must be uint8 from 0 to 255: give 255 * image")
     return store, (f"{grey} of {len(images)} images are grey and taken as colour",) if mixed else ()
 
 
@@ -219,16 +219,21 @@ def _levels(array: np.ndarray, k: int, low: int, is_tensor: bool) -> np.ndarray:
     """uint8, from whatever numbers; floats are in [low, 1]."""
     if array.dtype in (np.uint8, np.bool_):
         return array if array.dtype == np.uint8 else array.astype(np.uint8) * np.uint8(255)
-    give = to_uint8(array, "image", "to(torch.uint8)" if is_tensor else 'astype("uint8")')
+
+    def refuse(remedy: str) -> UserError:
+        expression = to_uint8(array, "image", "to(torch.uint8)" if is_tensor else 'astype("uint8")')
+        return UserError(f"image {k} is {describe(array)}: {remedy.format(expression)}")
+
     if array.dtype.kind != "f":
-        raise UserError(f"image {k} is {describe(array)}: give uint8, {give}")
+        raise refuse("give uint8, {}")
     if not np.isfinite(array).all():
-        raise UserError(f"image {k} is {describe(array)}: mend it, {'torch' if is_tensor else 'numpy'}.nan_to_num(image)")
-    levels = array.astype(np.float64) * 255 if low == 0 else (array.astype(np.float64) + 1) * HALF_RANGE
+        raise refuse(f"mend it, {'torch' if is_tensor else 'numpy'}.nan_to_num(image)")
+    exact = array.astype(np.float32) if array.dtype == np.float16 else array
+    levels = exact * 255 if low == 0 else (exact + 1) * HALF_RANGE
     if -255 - ROUNDED <= levels.min() < -ROUNDED and levels.max() <= 255 + ROUNDED and low == 0:
         raise NegativeError
     if levels.min() < -ROUNDED or levels.max() > 255 + ROUNDED:
-        raise UserError(f"image {k} is {describe(array)}: give floats in [0, 1] or [-1, 1], or uint8, {give}")
+        raise refuse("give floats in [0, 1] or [-1, 1], or uint8, {}")
     return np.round(levels).astype(np.uint8)
 
 
