@@ -76,9 +76,9 @@ def test_images_keep_their_size_up_to_64(own: tuple[int, int], fitted: tuple[int
 
 def test_the_preset_follows_the_size() -> None:
     for side, name in ((8, "digits"), (28, "fashion-mnist"), (64, "images")):
-        found, recipe = recipe_for(InMemory(np.zeros((3, side, side), np.uint8)))
+        found, recipe = recipe_for(InMemory(np.zeros((2, side, side), np.uint8)))
         assert found == name and recipe.data.size == (side, side) and type(recipe.network) is AutoUNet
         assert recipe.training.minutes is None  # the end is open for all images of one's own
     assert recipe_for(source_of("digits"))[1].training.minutes == 1
-    assert recipe_for(InMemory(np.zeros((3, 90, 90), np.uint8)), size=(16, 24))[1].data.size == (16, 24)
-    assert recipe_for(InMemory(np.zeros((3, 90, 90), np.uint8)), "notebook")[1].data.size == (64, 64)
+    assert recipe_for(InMemory(np.zeros((2, 90, 90), np.uint8)), size=(16, 24))[1].data.size == (16, 24)
+    assert recipe_for(InMemory(np.zeros((2, 90, 90), np.uint8)), "notebook")[1].data.size == (64, 64)

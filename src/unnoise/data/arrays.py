@@ -4,7 +4,6 @@ Arrays that need unpickling are refused: nothing that a source holds is executed
 """
 
 import gzip
-import operator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from unnoise.data.classes import classes_of, encode
 from unnoise.data.dataset import ImageDataset, Source
 from unnoise.data.decode import Fit
+from unnoise.data.layout import order_of, size_of, to_images
+from unnoise.data.npz import Entry, choose, load, read_headers
+from unnoise.data.torch_datasets import first_size, from_dataset
 from unnoise.utils.errors import UserError
 
 
@@ -34,65 +37,53 @@ class Digits(Source):
 
 @dataclass(frozen=True)
 class Array(Source):
-    """An .npz or .npy: uint8 (N, H, W) or (N, H, W, 1 or 3), in an .npz its first array or `images`/`x`.
+    """An .npz or .npy: uint8 (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W); in an .npz labels and test images by their names.
 
-    Labels from `labels`/`y`.
+    `with_labels` says whether labels are wanted (`DataConfig.labels`).
     """
 
     path: str = ""
+    with_labels: bool = field(default=True, repr=False, metadata={"json": False})
 
     def read(self, fit: Fit, cache: Path | None = None) -> ImageDataset:
-        pixels, labels = self._arrays()
-        pixels = fit.array(check_pixels(pixels, f"'{self.path}'"))
-        if labels is None:
-            return ImageDataset(pixels)
-        if labels.shape != (len(pixels),):
-            raise UserError(f"'{self.path}' has labels of shape {labels.shape} for {len(pixels)} images: give one each")
-        names, index = np.unique(labels, return_inverse=True)
-        return ImageDataset(pixels, index.astype(np.int64), tuple(str(n) for n in names))
+        path = Path(self.path)
+        parts, notes = choose(path, read_headers(path), self.with_labels)
+        found, values = [], []
+        for part in parts:
+            images, note = to_images(load(path, part.images), self._where(part.images))
+            found.append(fit.array(images))
+            notes += note
+            if found[-1].shape[1:] != found[0].shape[1:]:
+                raise UserError(f"{self._where(part.images)} has images of shape {found[-1].shape[1:]}, those of "
+                                f"'{parts[0].images.name}' {found[0].shape[1:]}: make them alike, or leave it out")  # fmt: skip
+            if part.labels is not None:
+                values += classes_of(load(path, part.labels), len(images), self._where(part.labels))
+        labels, classes = encode(values) if values else (None, ())
+        test = np.repeat(np.arange(len(parts)) > 0, [len(f) for f in found]) if len(parts) > 1 else None
+        return ImageDataset(np.concatenate(found) if len(found) > 1 else found[0], labels, classes, test, notes=notes)
 
     def own_size(self) -> tuple[int, int] | None:
-        h, w = check_pixels(self._arrays()[0], f"'{self.path}'").shape[1:3]
-        return h, w
+        path = Path(self.path)
+        images = choose(path, read_headers(path), with_labels=False)[0][0].images
+        return size_of(images.shape, self._where(images))
 
-    def _arrays(self) -> tuple[np.ndarray, np.ndarray | None]:
-        try:
-            opened = np.load(self.path, allow_pickle=False)
-            if isinstance(opened, np.ndarray):
-                return opened, None
-            with opened as file:
-                names = file.files
-                if not names:
-                    raise UserError(f"'{self.path}' holds no array")
-                pixels = file[next((n for n in ("images", "x") if n in names), names[0])]
-                key = next((n for n in ("labels", "y") if n in names), None)
-                return pixels, None if key is None else file[key]
-        except UserError:
-            raise
-        except Exception as e:
-            raise UserError(f"'{self.path}' can't be read as plain arrays ({e}): "
-                            "save it with numpy.savez(file, images=array)") from e  # fmt: skip
+    def without_labels(self) -> Source:
+        return replace(self, with_labels=False)
 
-
-def check_pixels(pixels: np.ndarray, where: str) -> np.ndarray:
-    """uint8 (N, H, W) or (N, H, W, 1 or 3) as (N, H, W, C). Raises UserError, naming `where`, for anything else."""
-    pixels = pixels[..., None] if pixels.ndim == 3 else pixels
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] not in (1, 3):
-        raise UserError(f"{where} holds {pixels.dtype} of shape {pixels.shape}: images must be uint8 "
-                        "of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3)")  # fmt: skip
-    if len(pixels) == 0:
-        raise UserError(f"{where} holds no images: its array has shape {pixels.shape}")
-    return pixels
+    def _where(self, entry: Entry) -> str:
+        return f"'{entry.name}' of '{self.path}'" if entry.name else f"'{self.path}'"
 
 
 @dataclass(frozen=True, eq=False)
 class InMemory(Source):
-    """Images given from Python: a uint8 array (N, H, W) or (N, H, W, C), a torch Dataset, or an `ImageDataset`.
+    """Images given from Python: an array or tensor as in a file, an `ImageDataset`, or a Dataset or DataLoader of torch.
 
-    A recipe can't keep them, only their fingerprint: to resume such a run, give them again.
+    A recipe can't keep them, only their fingerprint: to resume such a run, give them again. `with_labels` says whether labels are
+    wanted (`DataConfig.labels`).
     """
 
     data: Any = field(default=None, repr=False, metadata={"json": False})
+    with_labels: bool = field(default=True, repr=False, metadata={"json": False})
 
     def read(self, fit: Fit, cache: Path | None = None) -> ImageDataset:
         if self.data is None:
@@ -102,19 +93,27 @@ class InMemory(Source):
             if fit.size in (None, self.data.shape[1:]):
                 return self.data
             return replace(self.data, store=fit.array(self.data.pixels), index=None, known_hashes=None)
-        if isinstance(self.data, np.ndarray):
-            return ImageDataset(fit.array(check_pixels(self.data, "the array")))
-        return from_dataset(self.data, fit)
+        if (array := self._array()) is not None:
+            images, notes = to_images(array, "the array")
+            return ImageDataset(fit.array(images), notes=notes)
+        return from_dataset(self.data, fit, self.with_labels)
 
     def own_size(self) -> tuple[int, int] | None:
         """That of the first image, as it was given."""
         if isinstance(self.data, ImageDataset):
             return self.data.shape[1:]
-        if isinstance(self.data, np.ndarray):
-            h, w = check_pixels(self.data, "the array").shape[1:3]
-        else:
-            h, w = from_dataset(self.data, first=1).shape[1:]
-        return h, w
+        array = self._array()
+        return first_size(self.data) if array is None else size_of(array.shape, "the array")
+
+    def without_labels(self) -> Source:
+        return replace(self, with_labels=False)
+
+    def _array(self) -> np.ndarray | None:
+        """Of an array, or a tensor of whole numbers; tensors of floats are read as a Dataset of them is, if of images at all."""
+        if isinstance(self.data, torch.Tensor):
+            order_of(tuple(self.data.shape), "the tensor")
+            return None if self.data.is_floating_point() else self.data.detach().cpu().numpy()
+        return self.data if isinstance(self.data, np.ndarray) else None
 
 
 @dataclass(frozen=True)
@@ -163,58 +162,3 @@ def read_idx(path: Path) -> np.ndarray:
         return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
     except (OSError, EOFError, ValueError, IndexError) as e:
         raise UserError(f"'{path}' can't be read as an idx file ({e})") from e
-
-
-def from_dataset(dataset: Any, fit: Fit | None = None, classes: tuple[str, ...] = (), first: int | None = None) -> ImageDataset:
-    """A `torch.utils.data.Dataset` of images, or of (image, label), read once into memory; of it the `first` (None: all).
-
-    An image is a Pillow one, a uint8 array (H, W) or (H, W, C), or a tensor (C, H, W), uint8 or in [0, 1]; a label is a whole
-    number from 0. All images must come to one size, by themselves or by `fit`. Raises UserError naming the first that does not
-    fit.
-    """
-    read: list[np.ndarray] = []
-    labels: list[int] = []
-    for k in range(len(dataset) if first is None else min(first, len(dataset))):
-        try:
-            item = dataset[k]
-        except (KeyError, TypeError) as e:
-            raise UserError(f"item {k} of the dataset can't be read ({type(e).__name__}: {e}): give a sequence") from e
-        image, label = (*item, None)[:2] if isinstance(item, tuple | list) else (item, None)
-        pixels = _pixels(image, k)
-        read.append((fit or Fit()).array(pixels[None])[0])
-        if read[k].shape != read[0].shape:
-            raise UserError(f"image {k} has shape {read[k].shape} where image 0 has {read[0].shape}: give a fit with a size")
-        if (label is None) != (len(labels) < k) and k:
-            raise UserError(f"image {k} has {'no' if label is None else 'a'} label, unlike image 0: give one to all or to none")
-        if label is not None:
-            labels.append(_label(label, k))
-    if not read:
-        raise UserError("the dataset holds no images")
-    names = classes or tuple(str(c) for c in range(max(labels, default=-1) + 1))
-    return ImageDataset(np.stack(read), np.array(labels, dtype=np.int64) if labels else None, names)
-
-
-def _label(label: Any, k: int) -> int:
-    try:
-        number = operator.index(label)
-    except (TypeError, ValueError, RuntimeError):
-        number = -1
-    if number < 0:
-        raise UserError(f"the label of image {k} is {label!r}: give whole numbers from 0")
-    return number
-
-
-def _pixels(image: Any, k: int) -> np.ndarray:
-    """uint8 (H, W, C)."""
-    if isinstance(image, torch.Tensor):
-        array = image.detach().cpu().numpy().transpose(1, 2, 0) if image.ndim == 3 else image.detach().cpu().numpy()
-        if array.dtype.kind == "f":
-            if array.min() < 0 or array.max() > 1:
-                raise UserError(f"image {k} is a tensor from {array.min():.3g} to {array.max():.3g}: give uint8, or [0, 1]")
-            array = np.round(array * 255).astype(np.uint8)
-    else:
-        array = np.asarray(image)
-    array = array[..., None] if array.ndim == 2 else array
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in (1, 3):
-        raise UserError(f"image {k} is {array.dtype} of shape {array.shape}: give uint8, grey or RGB")
-    return array

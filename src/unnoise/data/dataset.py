@@ -141,6 +141,10 @@ class Source(ABC):
         """
         return None
 
+    def without_labels(self) -> "Source":
+        """The same where labels are not wanted, so that none that can't be used stands in the way."""
+        return self
+
     @abstractmethod
     def read(self, fit: Fit, cache: Path | None = None) -> ImageDataset:
         """All images, fitted to one size; files are decoded once into the folder `cache` (None: the user's own).

@@ -64,7 +64,7 @@ class DataConfig:
 
         Of shards `per_process`, only those of process `rank`. Raises UserError where there is nothing usable.
         """
-        source, per_process = self.source, False
+        source, per_process = self.source if self.labels else self.source.without_labels(), False
         if isinstance(source, TarShards) and source.per_process and world_size > 1:
             source, per_process = replace(source, split=rank, splits=world_size), True
         images = replace(source.read(self.fit, cache), per_process=per_process)
@@ -75,17 +75,20 @@ NOT_BY_NAME = (ImageFolder, Array, Idx, TarShards, Hub, InMemory)
 
 
 def as_source(data: Any) -> Source:
-    """The source of whatever images a user gives in Python: a source, a name or path, a uint8 array, or a torch Dataset.
+    """The source of whatever images a user gives in Python: a source, a name or path, a uint8 array, a Dataset or DataLoader.
 
-    Raises UserError for anything else.
+    Raises UserError for anything else, and for what can be read only once.
     """
     if isinstance(data, Source):
         return data
     if isinstance(data, str | Path):
         return find_source(str(data))
-    if not (hasattr(data, "__len__") and (hasattr(data, "__getitem__") or isinstance(data, ImageDataset))):
-        raise UserError("images are a path, a uint8 array, a source, or a Dataset of PyTorch that has a length, "
-                        f"not a {type(data).__name__}")  # fmt: skip
+    again = hasattr(data, "__iter__") and not hasattr(data, "__next__")
+    sized = isinstance(data, ImageDataset) or (hasattr(data, "__len__") and hasattr(data, "__getitem__"))
+    if isinstance(data, type | dict) or not (again or sized):
+        kind = f"a {type(data).__name__}" if not isinstance(data, type) else f"the class {data.__name__}: give one of its objects"
+        keys = f" of {', '.join(map(repr, data))}: give one of these" if isinstance(data, dict) else ""
+        raise UserError(f"images are a path, a uint8 array, a source, or a Dataset or DataLoader of PyTorch, not {kind}{keys}")
     return InMemory(data)
 
 
