@@ -18,5 +18,5 @@ def make_average(path: Path, width: float, out: Path, step: int | None = None) -
     tensors = reconstruct(run.snapshots, width, step)
     recipe = replace(info.recipe, training=replace(info.recipe.training, ema=width))
     with made.creating():
-        replace(info, recipe=recipe).save(made.recipe)
         made.write_model(tensors, run.read_moments())
+        replace(info, recipe=recipe).save(made.recipe)  # last: what has a recipe is a run

@@ -88,7 +88,7 @@ def generate(model: Model, generation: Generation, out: Path, runtime: Runtime =
             yield min((k + 1) * generation.batch, generation.count)
         runtime.gather(None)  # all are done
         if runtime.is_first and arrays:
-            atomic.write(out, lambda p: _join(parts, generation.batches, p))
+            atomic.write(out, lambda p: _join(parts, generation.batches, p), work=parts)
             shutil.rmtree(parts)
         elif runtime.is_first:
             shown = [np.asarray(Image.open(parts / _name(k))) for k in range(min(generation.count, MAX_SHOWN))]

@@ -84,6 +84,7 @@ def _create(trainer: Trainer, images: ImageDataset) -> None:
     with folder.creating():
         trainer.lock.acquire()
         folder.refuse_existing()  # another may have begun one meanwhile
+        folder.sweep()
         trainer.info.save(folder.recipe)
         if images.skipped:
             (folder.path / "skipped.txt").write_text("\n".join(images.skipped) + "\n", encoding="utf-8")

@@ -22,10 +22,14 @@ TEMPORARY_FILE, TEMPORARY_FOLDER = re.compile(r"\..*\.[0-9a-f]{16}\.tmp(\..*)?")
 WAITS = (0.1, 0.3, 1.0) if os.name == "nt" else ()  # seconds before a refused rename is tried again
 
 
-def write(path: Path, fill: Callable[[Path], object]) -> None:
-    """Let `fill` write to a temporary name beside `path`, flush it to the disk, then rename it into place."""
+def write(path: Path, fill: Callable[[Path], object], work: Path | None = None) -> None:
+    """Let `fill` write to a temporary name in the folder `work`, flush it to the disk, then rename it into place.
+
+    By default that is beside `path`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp{path.suffix}")  # nobody can have put a link there
+    name = f".{path.stem}.{secrets.token_hex(8)}.tmp{path.suffix}"  # nobody can have put a link there
+    temporary = (work or path.parent) / name
     temporary.touch(exist_ok=False)  # so that a place where nothing can be written is an OSError, whatever `fill` raises
     try:
         fill(temporary)
