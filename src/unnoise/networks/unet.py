@@ -154,7 +154,7 @@ class AutoUNet(UNetConfig):
     def of_width(self, width: int, size: tuple[int, int]) -> UNetConfig:
         """The network whose first level has `width` channels, for images of `size` (height, width); what is given stays."""
         side = max(size)
-        patch = self.patch or (1 if side <= 16 else 2 if side <= 64 else 4)
+        patch = self.patch or (1 if side <= 16 else 2 if side <= 128 else 4)
         while not self.patch and patch > 1 and any(s % patch for s in size):
             patch //= 2
         levels = 2 if side / patch <= FINEST else 3
