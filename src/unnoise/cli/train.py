@@ -1,13 +1,15 @@
 """`unnoise train`."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tyro.conf import Positional, arg
 
-from unnoise.cli.options import Changes, data_changes, say, whole_number
+from unnoise.cli.options import Changes, data_changes, say, say_of_run, whole_number
 from unnoise.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ def train(
     batch: Annotated[str | None, arg(help="images per step; auto: chosen for images and machine")] = None,
     seed: Annotated[int | None, arg(help="of all random numbers")] = None,
     labels: Annotated[str | None, arg(help="folder: the first sub-folder is the class; none: train without")] = None,
+    range: Annotated[str | None, arg(help="values that become black and white: 0,4095; all of 8 or 16 bits by default")] = None,
+    bands: Annotated[str | None, arg(help="the bands that are red, green and blue, or grey, from 1: 1,2,3 or 4")] = None,
     strict: Annotated[bool, arg(help="stop if a file can't be read, instead of leaving it out")] = False,
     cache: Annotated[Path | None, arg(help="where decoded images are kept; the user's cache folder by default")] = None,
     *,
@@ -56,17 +60,12 @@ def train(
     started = time.perf_counter()  # before anything heavy is imported
     if resume is not None:
         return _run(None, resume, started, cache=cache)
-    chosen, name, recipe = _recipe(what, data, root, download, size)
+    chosen, name, recipe = _recipe(what, data, partial(data_changes, root=root, download=download, size=size, labels=labels,
+                                                       value_range=range, bands=bands))  # fmt: skip
     batch_size = 0 if batch == "auto" else None if batch is None else whole_number(batch, "--batch is auto or a number")
     numbers = {"training.steps": steps, "training.minutes": minutes, "training.batch": batch_size, "training.seed": seed,
                "training.stop_when": stop_when}  # fmt: skip
     asked: Changes = {k: v for k, v in numbers.items() if v is not None}
-    if labels == "folder":
-        asked["data.source.subfolders"] = True
-    elif labels == "none":
-        asked["data.labels"] = False
-    elif labels is not None:
-        raise UserError(f"--labels is folder or none, not '{labels}'")
     if steps is not None and minutes is None:
         asked["training.minutes"] = None
     recipe = override(recipe, asked | (changes or {}))
@@ -77,9 +76,11 @@ def train(
     return _run(recipe, run or Path("runs") / name, started, strict, cache)
 
 
-def _recipe(what: str | None, data: str | None, root: str | None, download: bool,
-            size: str | None) -> "tuple[str, str, Recipe]":  # fmt: skip
-    """The preset's name, a name for the run, and the recipe, from what to train (images or a preset) and where the images are."""
+def _recipe(what: str | None, data: str | None, changes_of: Callable[[str | None], Changes]) -> "tuple[str, str, Recipe]":
+    """The preset's name, a name for the run, and the recipe, from what to train (images or a preset) and where the images are.
+
+    `changes_of` gives the other options of data as fields, for the images.
+    """
     from unnoise.data.folder import ImageFolder
     from unnoise.data.sources import names
     from unnoise.presets import PRESETS, find_preset, recipe_for
@@ -96,7 +97,7 @@ def _recipe(what: str | None, data: str | None, root: str | None, download: bool
             data = what  # a folder that is called `images`
         else:
             say(f"'{what}' is the preset, not the folder: --data ./{what} takes the images in it")
-    given = data_changes(data, root, download, size)
+    given = changes_of(data)
     source = given.pop("data.source", None)
     if source is None:
         chosen = what or "digits"
@@ -120,9 +121,9 @@ def _run(recipe: "Recipe | None", folder: Path, started: float, strict: bool = F
     runtime = Runtime.join()
     with runtime.guard():
         if recipe is None:
-            trainer = resume(folder, say, cache, runtime)
+            trainer = resume(folder, say_of_run, cache, runtime)
         else:
-            trainer = begin(folder, recipe, say, strict, cache, runtime, started)
+            trainer = begin(folder, recipe, say_of_run, strict, cache, runtime, started)
         if signal := follow(trainer):
             return 128 + signal
         runtime.leave()
