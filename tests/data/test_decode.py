@@ -24,7 +24,7 @@ def test_accepted_images_are_exact(tmp_path: Path) -> None:
     for name, got in zip(sorted(truth, key=lambda n: tmp_path / n), images.pixels, strict=True):
         worst = np.abs(got.astype(int) - truth[name]).max()
         assert worst <= (1 if name in loose else 0), (name, worst)
-    assert any("2 are animated" in note for note in images.notes)
+    assert any("2 animated images" in note for note in images.notes)
     assert any("colour profile" in note for note in images.notes)
     assert any("all taken as colour" in note for note in images.notes)
 
@@ -55,6 +55,7 @@ def test_broken_files_are_named_and_take_no_memory(tmp_path: Path) -> None:
         mine = [reason for reason in images.skipped if reason.startswith(f"{name!r}: ")]
         assert len(mine) == 1 and re.search(words, mine[0]), (name, mine)
     assert all("\n" not in reason for reason in images.skipped)
+    assert any("EPS" in note and "script.eps.png" in note for note in images.notes)
 
 
 def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,13 +17,14 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from unnoise.data import levels
-from unnoise.data.kinds import BY_EXTENSION, FORMATS, HEAD, TIFF, kind_of
 from unnoise.data.kinds import EXTENSIONS as EXTENSIONS
+from unnoise.data.kinds import FORMATS, HEAD, TIFF, Kind, kind_of
 from unnoise.data.wide import File as File
 from unnoise.data.wide import is_deep, is_wide, read_wide, read_wide_header, stream
 from unnoise.utils.errors import UserError, nearest
 
 MAX_PIXELS = 64_000_000  # of an image as it is decoded
+SCALED = ("JPEG", "MPO")  # formats that can be decoded at a smaller scale
 RESIZES = ("crop", "squash", "pad")
 GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"})
 DNG_VERSION = 50706  # the TIFF tag that only camera raw has
@@ -106,39 +107,53 @@ class Header(NamedTuple):
 
 def _open(file: File) -> Image.Image | None:
     """Opened by Pillow; None for a TIFF that only tifffile can open. Raises ValueError for kinds that are not read."""
-    if isinstance(file, Path) and (named := BY_EXTENSION.get(file.suffix.lower())) and named.by_name:
-        raise ValueError(f"{named.name}: {named.remedy}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
             image = Image.open(file, formats=FORMATS)
     except (UnidentifiedImageError, Image.DecompressionBombError) as e:
         return _open_other(file, e)
-    if image.format == "TIFF" and DNG_VERSION in image.tag_v2:  # type: ignore[attr-defined]
-        image.close()
-        raise ValueError(f"{BY_EXTENSION['.dng'].name}: {BY_EXTENSION['.dng'].remedy}")
+    if image.format == "TIFF":
+        named = ".dng" if DNG_VERSION in image.tag_v2 else _extension(file)  # type: ignore[attr-defined]
+        _refuse_unread(kind_of(_head(file), named))
+        image.filename = ""  # so that it is not mapped into memory: Pillow scrambles mapped images that it turns
     return image
 
 
 def _open_other(file: File, error: Exception) -> Image.Image | None:
     """What Pillow by itself refuses."""
-    with stream(file) as opened:
-        head = opened.read(HEAD)
-    kind = kind_of(head, file.suffix if isinstance(file, Path) else "")
+    kind = kind_of(head := _head(file), _extension(file))
     if isinstance(error, Image.DecompressionBombError):
         if kind is None or kind.name != "JPEG":
             raise _too_large(str(error).partition("(")[2].partition(")")[0] or "this") from error
         return JpegImagePlugin.jpeg_factory(cast(IO[bytes], file))  # it may be decoded at a smaller scale
+    _refuse_unread(kind)
     if head.startswith(TIFF):
         return None
-    if kind is not None and not kind.is_read:
-        raise ValueError(f"{kind.name}: {kind.remedy}") from error
     if kind is not None and kind.module == "pillow_heif":
         import pillow_heif
 
         pillow_heif.register_heif_opener()
         return Image.open(file, formats=("HEIF",))
     raise error
+
+
+def _head(file: File) -> bytes:
+    with stream(file) as opened:
+        head = opened.read(HEAD)
+    if not isinstance(file, Path):
+        file.seek(0)
+    return head
+
+
+def _extension(file: File) -> str:
+    return file.suffix if isinstance(file, Path) else ""
+
+
+def _refuse_unread(kind: Kind | None) -> None:
+    """Raises ValueError for a kind that can't be read."""
+    if kind is not None and not kind.is_read:
+        raise ValueError(f"{kind.name}: {kind.remedy}")
 
 
 def _too_large(size: str) -> ValueError:
@@ -241,9 +256,6 @@ def decode_image(path: Path, fit: Fit | None = None) -> Image.Image:
         return decode(path, fit)
     except Exception as e:  # any decoder may fail in its own way on a broken file
         raise UserError(f"'{path}' can't be read as an image ({e or type(e).__name__})") from e
-
-
-SCALED = ("JPEG", "MPO")  # formats that can be decoded at a smaller scale
 
 
 def _draft(opened: Image.Image, fit: Fit) -> tuple[float, float] | None:

@@ -42,7 +42,7 @@ def to_levels(values: np.ndarray, value_range: Range | None) -> np.ndarray:
     elif values.dtype == np.uint8 and value_range[1] > 255:
         raise ValueError(f"it has 8 bits, for which the range {_text(value_range)} is not meant")
     low, high = value_range
-    scaled = (np.clip(values, low, high).astype(np.float64) - low) * (255 / (high - low))
+    scaled = (np.clip(values, low, high).astype(np.float64) - low) * 255 / (high - low)
     if np.isnan(scaled).any():
         raise ValueError("it holds values that are no numbers (NaN)")
     levels: np.ndarray = np.round(scaled).astype(np.uint8)

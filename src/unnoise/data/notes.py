@@ -6,15 +6,17 @@ from contextlib import suppress
 
 import numpy as np
 
-from unnoise.data.decode import Fit, Header, read_values
+from unnoise.data.decode import SCALED, Fit, Header, read_values
 from unnoise.data.wide import File
 
 LOOKED_AT = 24  # files whose values are looked at
-DARK = 0.25  # of the largest value that the type holds: below it an image is so dark that the range is in doubt
+DULL = 0.25  # of all values that 8 or 16 bits hold: images that use less are so dark or flat that the range is in doubt
 OPAQUE = 0.5  # the fraction of an alpha band that is at an end of its range, at least
-FIRST_ONLY = {"GIF": "are animated: the first frame of each is taken", "MPO": "are photographs with a second image, as phones "
-              "add: the photograph itself is taken", "TIFF": "have several pages: the first of each is taken, or pages as bands "
-              "by data.bands"}  # fmt: skip
+FIRST_ONLY = {
+    "MPO": "of {} photographs with a second image, as phones add, the photograph itself is taken",
+    "TIFF": "of {} files with several pages the first is taken; data.bands takes pages as bands",
+    "": "of {} animated images the first frame is taken",
+}
 
 
 def describe_files(headers: Sequence[Header]) -> list[str]:
@@ -28,8 +30,8 @@ def describe_files(headers: Sequence[Header]) -> list[str]:
     grey = sum(h.grey for h in headers)
     if 0 < grey < len(headers):
         notes.append(f"{grey} are grey and {len(headers) - grey} colour: all taken as colour")
-    several = Counter(FIRST_ONLY.get(h.format, FIRST_ONLY["GIF"]) for h in headers if h.frames > 1)
-    notes += [f"{n} {what}" for what, n in several.items()]
+    several = Counter(FIRST_ONLY.get(h.format, FIRST_ONLY[""]) for h in headers if h.frames > 1)
+    notes += [what.format(n) for what, n in several.items()]
     if profiled := sum(h.profile for h in headers):
         notes.append(f"{profiled} have a colour profile: left as it is")
     return notes
@@ -41,9 +43,12 @@ def _counted(values: Iterable[str]) -> str:
 
 def describe_values(headers: Sequence[Header | None], open_file: Callable[[int], File], fit: Fit) -> list[str]:
     """By the values of some of the files, where they may need a range or bands."""
-    deep = [k for k, h in enumerate(headers) if h is not None and h.deep and fit.range is None]
-    four = [k for k, h in enumerate(headers) if h is not None and h.format == "TIFF" and h.mode == "RGBA" and fit.bands is None]
-    return [*_dark(deep, open_file), *_no_alpha(four, open_file)]
+    known = [(k, h) for k, h in enumerate(headers) if h is not None]
+    grey = [k for k, h in known if not h.deep and h.mode == "L" and h.format not in SCALED]
+    deep = [k for k, h in known if h.deep]
+    four = [k for k, h in known if h.format == "TIFF" and h.mode == "RGBA"]
+    ranges = [] if fit.range is not None else [*_dull(grey, 8, open_file), *_dull(deep, 16, open_file)]
+    return ranges if fit.bands is not None else [*ranges, *_no_alpha(four, open_file)]
 
 
 def _some(files: list[int], open_file: Callable[[int], File]) -> list[np.ndarray]:
@@ -55,13 +60,14 @@ def _some(files: list[int], open_file: Callable[[int], File]) -> list[np.ndarray
     return [v for v in values if v.dtype.kind in "iu"]
 
 
-def _dark(files: list[int], open_file: Callable[[int], File]) -> list[str]:
-    peak = max((int(v.max()) for v in _some(files, open_file)), default=65535)
-    if not 0 < peak < DARK * 65535:
+def _dull(files: list[int], bits: int, open_file: Callable[[int], File]) -> list[str]:
+    values = _some(files, open_file)
+    low, high = min((int(v.min()) for v in values), default=0), max((int(v.max()) for v in values), default=0)
+    if not 0 < high - low < DULL * (2**bits - 1):
         return []
-    bits = max(1, peak.bit_length())
-    return [f"{len(files)} have 16 bits, and no value of those looked at is above {peak}, so they come out dark: if they hold "
-            f"{bits} bits, give data.range 0,{2**bits - 1}"]  # fmt: skip
+    held = f"0,{2 ** high.bit_length() - 1}" if 2 * low < high else f"{low},{high}"
+    return [f"{len(files)} files have {bits} bits, but values from {low} to {high} only, of those looked at, so they come out "
+            f"{'dark' if 2 * low < high else 'flat'}: give data.range, e.g. {held}"]  # fmt: skip
 
 
 def _no_alpha(files: list[int], open_file: Callable[[int], File]) -> list[str]:

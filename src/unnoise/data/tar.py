@@ -98,10 +98,10 @@ def _index(shards: Sequence[Path], left_out: LeftOut, sieve: Sieve) -> tuple[lis
             path = PurePosixPath(member.name)
             if any(is_hidden(part) for part in path.parts if part not in (".", "..")):
                 left_out.add("hidden or system files", f"{shard.name}/{member.name}")
-            elif path.suffix in (".cls", ".txt"):
-                texts[str(path.with_suffix(""))] = member.read().decode(errors="replace").strip()
             elif sieve.takes(head, f"{shard.name}/{member.name}"):
                 mine.append(member)
+            elif path.suffix in (".cls", ".txt"):
+                texts[str(path.with_suffix(""))] = member.read().decode(errors="replace").strip()
         images += mine
         labels += [texts.get(str(PurePosixPath(m.name).with_suffix(""))) for m in mine]
     return images, labels, skipped

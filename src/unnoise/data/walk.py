@@ -31,7 +31,7 @@ class LeftOut:
         self._first: dict[str, str] = {}
 
     def add(self, reason: str, name: str) -> None:
-        """A `reason` is a plural, with what to do about it behind a colon."""
+        """Of a `reason`, what to do about it may stand behind a colon."""
         self._counts[reason] += 1
         self._first[reason] = min(name, self._first.get(reason, name))
 
@@ -40,7 +40,7 @@ class LeftOut:
         sentences = []
         for reason, n in sorted(self._counts.items()):
             what, colon, remedy = reason.partition(":")
-            sentences.append(f"left out: {n} {what}, e.g. {self._first[reason]!r}{colon}{remedy}")
+            sentences.append(f"left out: {what} ({n}, e.g. {self._first[reason]!r}){colon}{remedy}")
         return tuple(sentences)
 
 
@@ -68,7 +68,7 @@ class Sieve:
         if kind is None:
             return False
         if not self._is_read(kind):
-            self._left_out.add(f"{kind.name} files: {kind.remedy}", name)
+            self._left_out.add(f"{kind.name}: {kind.remedy}", name)
             return False
         if is_generated(head) and not self._generated:
             self._left_out.add(f"images that unnoise itself wrote: {GENERATED}", name)
@@ -94,7 +94,8 @@ def walk(root: Path, generated: bool = False) -> Found:
         heads = pool.map(lambda chunk: [_head(root / name) for name, _ in chunk], chunks)
         for (name, state), head in zip(chain.from_iterable(chunks), chain.from_iterable(heads), strict=True):
             if isinstance(head, str):
-                found.skip(name, head)
+                if _may_be_image(name):
+                    found.skip(name, head)
             elif sieve.takes(head, name):
                 found.images[name] = state
     found.images = dict(sorted(found.images.items(), key=lambda item: item[0].split(os.sep)))  # noqa: PTH206  (faster)
@@ -137,23 +138,27 @@ def _look_at(entries: list["os.DirEntry[str]"], folder: str, found: Found, waiti
     """The files of one folder; its sub-folders are noted in `waiting` and `links`."""
     for entry in entries:
         name = f"{folder}{os.sep}{entry.name}" if folder else entry.name
-        extension = PurePath(entry.name).suffix.lower()
-        looks_like_image = extension in BY_EXTENSION
         try:
             is_folder, state = entry.is_dir(), entry.stat()
         except OSError as e:  # a link that leads nowhere
-            if looks_like_image or not extension:
+            if _may_be_image(name):
                 found.skip(name, e.strerror or str(e))
             continue
         if is_hidden(entry.name):
-            if is_folder or looks_like_image:
+            if is_folder or PurePath(name).suffix.lower() in BY_EXTENSION:
                 found.left_out.add(f"hidden or system {'folders' if is_folder else 'files'}", name)
         elif is_folder:
             (links if entry.is_symlink() else waiting).append(name)
         elif stat.S_ISREG(state.st_mode):
             yield name, state
-        elif looks_like_image:
+        elif _may_be_image(name):
             found.skip(name, "not a file")
+
+
+def _may_be_image(name: str) -> bool:
+    """By the name alone."""
+    extension = PurePath(name).suffix.lower()
+    return not extension or extension in BY_EXTENSION
 
 
 def _identity(folder: Path) -> tuple[int, int]:

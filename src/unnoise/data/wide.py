@@ -1,6 +1,6 @@
 """Files with more than Pillow holds: several bands of more than 8 bits, more than four bands, bands first, pages as bands.
 
-TIFFs are read by tifffile (the extra `tiff`), PNGs of 16 bits by torchvision.
+TIFFs are read by tifffile (the extra `tiff`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -91,12 +91,17 @@ def stream(file: File) -> Iterator[IO[bytes]]:
 
 
 def _read_png(file: IO[bytes]) -> Wide:
-    import torch
-    from torchvision.io import ImageReadMode, decode_png
-
-    data = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
-    values = decode_png(data, ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()
-    return Wide(values, values.shape[2] in (2, 4), 1)
+    """Pillow unpacks one byte of each value: the first of two as they are stored, or the second as if they were swapped."""
+    values = np.zeros((), np.uint16)
+    for ending in (";16B", ";16L"):
+        file.seek(0)
+        with Image.open(file, formats=("PNG",)) as image:
+            tile = image.tile[0]  # type: ignore[attr-defined]
+            if tile.args not in ("RGB;16B", "RGBA;16B"):
+                raise ValueError("16 bits of grey with transparency have no range: save it without transparency")
+            image.tile = [tile._replace(args=tile.args.replace(";16B", ending))]  # type: ignore[attr-defined]
+            values = values * 256 + np.asarray(image).astype(np.uint16)
+    return Wide(values, values.shape[2] == 4, 1)
 
 
 def _tifffile(file: IO[bytes]) -> Any:
