@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from unnoise.data.kinds import EXTENSIONS
+from unnoise.data.kinds import BY_EXTENSION
 
 RNG = np.random.default_rng(0)
 H, W = 16, 24
@@ -165,7 +165,7 @@ def write_rejected(folder: Path) -> dict[str, str]:
         for percent in (10, 50, 99):
             (folder / f"cut-{kind}-{percent}{extension}").write_bytes(whole[: len(whole) * percent // 100])
             reasons[f"cut-{kind}-{percent}{extension}"] = "truncated"
-    for extension in sorted(EXTENSIONS):
+    for extension in sorted(extension for extension, kind in BY_EXTENSION.items() if kind.module == "PIL"):
         (folder / f"empty{extension}").write_bytes(b"")
         (folder / f"text{extension}").write_text("I am a text")
         reasons |= {f"empty{extension}": "cannot identify", f"text{extension}": "cannot identify"}

@@ -217,7 +217,7 @@ def test_they_are_part_of_the_recipe_and_of_the_cache(tmp_path: Path) -> None:
     assert dark.max() == 16 and bright.max() == 255  # not the first one's cache
     for wrong in ({"range": (5, 5)}, {"range": (0, np.inf)}, {"bands": ()}, {"bands": (1, 2)}, {"bands": (0,)}):
         with pytest.raises(UserError, match=r"data\.(range|bands)"):
-            DataConfig(**wrong)  # type: ignore[arg-type]
+            DataConfig(**wrong)
 
 
 def test_arrays_take_them_too() -> None:

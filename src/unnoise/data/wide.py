@@ -92,14 +92,14 @@ def stream(file: File) -> Iterator[IO[bytes]]:
 
 def _read_png(file: IO[bytes]) -> Wide:
     """Pillow unpacks one byte of each value: the first of two as they are stored, or the second as if they were swapped."""
-    values = np.zeros((), np.uint16)
+    values: np.ndarray = np.zeros((1, 1, 1), np.uint16)
     for ending in (";16B", ";16L"):
         file.seek(0)
         with Image.open(file, formats=("PNG",)) as image:
-            tile = image.tile[0]  # type: ignore[attr-defined]
+            tile: Any = image.tile[0]
             if tile.args not in ("RGB;16B", "RGBA;16B"):
                 raise ValueError("16 bits of grey with transparency have no range: save it without transparency")
-            image.tile = [tile._replace(args=tile.args.replace(";16B", ending))]  # type: ignore[attr-defined]
+            image.tile = [tile._replace(args=tile.args.replace(";16B", ending))]
             values = values * 256 + np.asarray(image).astype(np.uint16)
     return Wide(values, values.shape[2] == 4, 1)
 
