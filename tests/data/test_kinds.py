@@ -107,7 +107,7 @@ def test_heic_is_read_by_the_extra(tmp_path: Path) -> None:
 def test_a_kind_that_this_pillow_can_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL._avif", None)
     (tmp_path / "a.avif").write_bytes(BIG + b"avif\0\0\0\0mif1avif" + bytes(99))
-    with pytest.raises(UserError, match=r"AVIF \(1, e\.g\. 'a\.avif'\): pip install --upgrade pillow"):
+    with pytest.raises(UserError, match=r"AVIF \(1, e\.g\. 'a\.avif'\): pip install -U pillow"):
         ImageFolder(str(tmp_path)).read(Fit())
 
 

@@ -97,6 +97,17 @@ def test_an_image_beside_the_classes_of_a_split_is_named(tmp_path: Path) -> None
         read(tmp_path, subfolders=True)
 
 
+@pytest.mark.parametrize("prefix", ["", "train/"])
+def test_a_class_without_images_is_said(tmp_path: Path, prefix: str) -> None:
+    """As where all its images are of a kind that is not read."""
+    lay_out(tmp_path, f"{prefix}cat/a.png {prefix}dog/deep/b.png")
+    (tmp_path / prefix / "eel").mkdir()
+    (tmp_path / prefix / "eel" / "a.psd").write_bytes(b"8BPS")
+    images, _ = read(tmp_path, subfolders=True)
+    assert images.classes == ("cat", "dog") and "classes without an image that is used: 'eel'" in images.notes
+    assert not any("classes" in note for note in read(tmp_path)[0].notes)
+
+
 LINKS = [  # the link, where it leads, the images that are found, words of a note or of what is skipped
     ("dog", "../outside", ["cat/a.png", "dog/z.png"], None),
     ("alias", "cat", ["cat/a.png"], "links to folders that are read already .* 'alias'"),
@@ -138,11 +149,11 @@ def test_a_run_in_its_data_folder_is_no_data(tmp_path: Path) -> None:
     images = ImageFolder(str(root)).read(Fit(), cache)
     assert images.fingerprint() == run.info.fingerprint and len(list_cache(cache)) == 1
     left_out = "\n".join(note for note in images.notes if "left out" in note)
-    assert re.search(r"that unnoise itself wrote \(4, .*data\.source\.generated true", left_out)
+    assert re.search(r"that this program wrote \(4, .*data\.source\.generated true", left_out)
     assert re.search(r"run folders \(1, e\.g\. 'runs.r'\)", left_out)
     resume(root / "runs" / "r", quiet, cache)
     assert len(ImageFolder(str(root), generated=True).read(Fit((SIDE, SIDE)), cache)) >= 12 + 4 + 1
-    with pytest.raises(UserError, match=r"no images in .*unnoise itself wrote.*data\.source\.generated true takes them"):
+    with pytest.raises(UserError, match=r"no images in .*this program wrote.*data\.source\.generated true takes them"):
         ImageFolder(str(root / "runs" / "r" / "samples")).read(Fit((8, 8)))
 
 

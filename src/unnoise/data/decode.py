@@ -113,6 +113,10 @@ def _open(file: File) -> Image.Image | None:
             image = Image.open(file, formats=FORMATS)
     except (UnidentifiedImageError, Image.DecompressionBombError) as e:
         return _open_other(file, e)
+    except ValueError as e:
+        if "too large" in str(e).lower():
+            raise ValueError("its embedded text or colour profile is too large: save it without metadata") from e
+        raise
     if image.format == "TIFF":
         named = ".dng" if DNG_VERSION in image.tag_v2 else _extension(file)  # type: ignore[attr-defined]
         _refuse_unread(kind_of(_head(file), named))
@@ -168,7 +172,10 @@ def _check_pixels(image: Image.Image) -> None:
 
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation that is still to be applied: Pillow itself applies that of a TIFF."""
-    found = None if image.format == "TIFF" else image.getexif().get(ExifTags.Base.Orientation)
+    found = None
+    if image.format != "TIFF":
+        with suppress(Exception):  # metadata are often broken where the image is whole
+            found = image.getexif().get(ExifTags.Base.Orientation)
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 

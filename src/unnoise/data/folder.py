@@ -46,6 +46,8 @@ class ImageFolder(FileSource):
         stamps = [f"{state.st_size} {state.st_mtime_ns}" for state in found.images.values()]
         test, inner, notes = self._split(parts)
         labels, classes = self._labels(names, inner) if self.subfolders else (None, ())
+        if empty := self._empty_classes(found.folders, classes, inner is not parts):
+            notes.append(f"classes without an image that is used: {', '.join(map(repr, empty))}")
         return Listing(str(root.resolve()), names, lambda k: root / names[k], stamps, labels, classes, test,
                        skipped=tuple(found.skipped), notes=(*left_out, *notes))  # fmt: skip
 
@@ -79,6 +81,12 @@ class ImageFolder(FileSource):
             notes.append(f"beside these {sum(counts[top] for top in beside)} images, e.g. in '{beside[0] or self.path}', are to "
                          "train on")  # fmt: skip
         return np.isin(tops, held_out), inner, notes
+
+    def _empty_classes(self, folders: list[str], classes: tuple[str, ...], split: bool) -> list[str]:
+        """Folders that would be classes if they held images."""
+        parts = [folder.split(os.sep) for folder in folders if folder]  # noqa: PTH206  (faster)
+        inner = [part[1:] if split and part[0].lower() in TRAIN + HELD_OUT else part for part in parts]
+        return sorted({part[0] for part in inner if part} - set(classes)) if classes else []
 
     def _labels(self, names: list[str], parts: list[list[str]]) -> tuple[np.ndarray, tuple[str, ...]]:
         parents = [part[0] if len(part) > 1 else "" for part in parts]

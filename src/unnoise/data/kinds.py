@@ -38,10 +38,12 @@ def _box(*brands: bytes) -> Callable[[bytes], bool]:
     """ISO base media files (ISO 14496-12) of one of these brands."""
 
     def test(head: bytes) -> bool:
+        if head[4:8] != b"ftyp":
+            return False
         end = min(int.from_bytes(head[:4], "big"), len(head))
         compatible = {head[k : k + 4] for k in range(16, end, 4)}
         major = {b"mif1": compatible, b"msf1": compatible}.get(head[8:12], {head[8:12]})
-        return head[4:8] == b"ftyp" and bool(major & set(brands))
+        return bool(major & set(brands))
 
     return test
 
@@ -55,17 +57,17 @@ TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 RAW = (".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 "
        ".srf .srw .x3f")  # fmt: skip
 
-KINDS = (
-    Kind("camera raw", (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM", _pattern(rb"II\*\0.{4}CR"),
-                        _pattern(rb"II\x1a\0.{2}HEAPCCDR"), _box(b"crx ")), RAW, "", "export them as TIFF or JPEG", by_name=True),
+KINDS = (  # in this order they are looked for: the most frequent first, camera raw before TIFF
     Kind("JPEG", (b"\xff\xd8\xff",), ".jpg .jpeg .jpe .jfif .jif .mpo", "PIL"),
     Kind("PNG", (b"\x89PNG\r\n\x1a\n",), ".png .apng", "PIL"),
     Kind("WebP", (_pattern(rb"RIFF.{4}WEBP"),), ".webp", "PIL"),
     Kind("GIF", (b"GIF87a", b"GIF89a"), ".gif", "PIL"),
+    Kind("camera raw", (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM", _pattern(rb"II\*\0.{4}CR"),
+                        _pattern(rb"II\x1a\0.{2}HEAPCCDR"), _box(b"crx ")), RAW, "", "export them as TIFF or JPEG", by_name=True),
     Kind("TIFF", TIFF, ".tif .tiff .btf .tf8", "PIL"),
     Kind("BMP", (_pattern(rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0{3}"),), ".bmp .dib", "PIL"),
     Kind("PPM", (_pattern(rb"P[1-6]\s+(#[^\n]*\n\s*)*\d+\s"),), ".ppm .pgm .pbm .pnm", "PIL"),
-    Kind("AVIF", (_box(b"avif", b"avis"),), ".avif .avifs", "PIL._avif", "pip install --upgrade pillow"),
+    Kind("AVIF", (_box(b"avif", b"avis"),), ".avif .avifs", "PIL._avif", "pip install -U pillow"),
     Kind("HEIC", (_box(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),), ".heic .heif .hif .heics",
          "pillow_heif", "pip install 'unnoise[heif]'"),
     Kind("JPEG XL", (b"\xff\x0a", b"\0\0\0\x0cJXL "), ".jxl"),

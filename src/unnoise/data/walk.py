@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from unnoise.data.kinds import BY_EXTENSION, HEAD, Kind, is_generated, kind_of
 
@@ -46,9 +46,11 @@ class LeftOut:
 
 @dataclass
 class Found:
-    """What lies below a folder: images and their states by relative name, in order; what is `skipped`, and what is left out."""
+    """What lies below a folder, by relative names: images and their states, in order; `folders` that were looked into; what is
+    `skipped`, and what is left out."""
 
     images: dict[str, os.stat_result] = field(default_factory=dict)
+    folders: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=LeftOut)
 
@@ -64,14 +66,14 @@ class Sieve:
         self._read: dict[str, bool] = {}
 
     def takes(self, head: bytes, name: str) -> bool:
-        kind = kind_of(head, PurePath(name).suffix)
+        kind = kind_of(head, _extension(name))
         if kind is None:
             return False
         if not self._is_read(kind):
             self._left_out.add(f"{kind.name}: {kind.remedy}", name)
             return False
         if is_generated(head) and not self._generated:
-            self._left_out.add(f"images that unnoise itself wrote: {GENERATED}", name)
+            self._left_out.add(f"images that this program wrote: {GENERATED}", name)
             return False
         return True
 
@@ -130,6 +132,7 @@ def _files(root: Path, found: Found, generated: bool) -> Iterator[tuple[str, os.
             found.left_out.add(f"run folders: {GENERATED}", folder)
         else:
             seen.add(here)
+            found.folders.append(folder)
             yield from _look_at(entries, folder, found, waiting, links)
 
 
@@ -145,7 +148,7 @@ def _look_at(entries: list["os.DirEntry[str]"], folder: str, found: Found, waiti
                 found.skip(name, e.strerror or str(e))
             continue
         if is_hidden(entry.name):
-            if is_folder or PurePath(name).suffix.lower() in BY_EXTENSION:
+            if is_folder or _extension(name) in BY_EXTENSION:
                 found.left_out.add(f"hidden or system {'folders' if is_folder else 'files'}", name)
         elif is_folder:
             (links if entry.is_symlink() else waiting).append(name)
@@ -157,8 +160,12 @@ def _look_at(entries: list["os.DirEntry[str]"], folder: str, found: Found, waiti
 
 def _may_be_image(name: str) -> bool:
     """By the name alone."""
-    extension = PurePath(name).suffix.lower()
+    extension = _extension(name)
     return not extension or extension in BY_EXTENSION
+
+
+def _extension(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122  (several times as fast)
 
 
 def _identity(folder: Path) -> tuple[int, int]:
