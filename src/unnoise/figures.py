@@ -12,6 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from unnoise.data.kinds import MARK
 from unnoise.data.pixels import to_pil, to_uint8
 from unnoise.diffusion.sampling import SamplingRecord
 from unnoise.diffusion.schedules import Schedule, add_noise
@@ -45,10 +46,10 @@ def check_name(path: Path, animated: bool = False) -> None:
 
 
 def save(image: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> None:
-    """Write a PNG atomically, with `text` in it by keys."""
+    """Write a PNG atomically, with `text` in it by keys behind the mark of this program."""
     check_name(path)
     info = PngInfo()
-    for key, value in (text or {}).items():
+    for key, value in (dict([MARK]) | dict(text or {})).items():
         info.add_text(key, value)
     atomic.write(path, lambda p: image.save(p, format="PNG", pnginfo=info))
 
@@ -160,7 +161,8 @@ def film(frames: Sequence[Image.Image], path: Path, seconds: float = 5.0, hold: 
     each = seconds / len(frames)
     if path.suffix == ".gif":
         times = [round(1000 * each)] * (len(frames) - 1) + [round(1000 * hold)]
-        atomic.write(path, lambda p: frames[0].save(p, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0))
+        how = {"save_all": True, "append_images": frames[1:], "duration": times, "loop": 0, "comment": MARK[1].encode()}
+        atomic.write(path, lambda p: frames[0].save(p, "GIF", **how))
     else:
         rate = max(1, round(1 / each))
         atomic.write(path, lambda p: _write_mp4(p, [*frames, *[frames[-1]] * round(hold * rate)], rate))
@@ -186,4 +188,4 @@ def _figure(width: float, height: float) -> "Figure":
 
 def _save(figure: "Figure", path: Path) -> None:
     check_name(path)
-    atomic.write(path, lambda p: figure.savefig(p, dpi=120))
+    atomic.write(path, lambda p: figure.savefig(p, dpi=120, metadata=dict([MARK])))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unnoise.data.decode import Fit, decode_image
+from unnoise.data.decode import decode_image
 from unnoise.data.labels import class_index, labels_for
 from unnoise.data.pixels import from_uint8, to_uint8
 from unnoise.diffusion.denoiser import AutocastDenoiser, Denoiser
@@ -214,7 +214,7 @@ class Model:
     def read_pixels(self, path: Path | str, fitted: bool = False, any_channels: bool = False) -> np.ndarray:
         """The same as uint8 (H, W, C)."""
         data = self.info.recipe.data
-        image = decode_image(Path(path), Fit(self.info.shape[1:] if fitted else None, data.resize, data.background))
+        image = decode_image(Path(path), replace(data.fit, size=self.info.shape[1:] if fitted else None))
         kinds = {1: "grey", 3: "colour"}
         own, has = self.info.shape[0], len(image.getbands())
         if own != has and not any_channels:

@@ -290,5 +290,12 @@ def _plain(kind: Any, value: Any, where: str) -> Any:
             return value
         if option in (int, float) and isinstance(value, np.generic) and np.issubdtype(value.dtype, np.number):
             return _plain(option, value.item(), where)
-    wanted = " or ".join("nothing" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
+    wanted = " or ".join(_wanted(option) for option in options)
     raise UserError(f"{where} must be {wanted}, not {_describe(value)}")
+
+
+def _wanted(option: Any) -> str:
+    if typing.get_origin(option) in (tuple, list):
+        items = [item.__name__ for item in typing.get_args(option) if item is not Ellipsis]
+        return f"a list [{', '.join(items)}{', ...' if len(items) == 1 else ''}]"
+    return "nothing" if option is type(None) else getattr(option, "__name__", str(option))

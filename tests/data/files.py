@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from unnoise.data.decode import EXTENSIONS
+from unnoise.data.kinds import BY_EXTENSION
 
 RNG = np.random.default_rng(0)
 H, W = 16, 24
@@ -120,19 +120,42 @@ def _cmyk(pixels: np.ndarray) -> np.ndarray:
     return colour
 
 
+def tiled(seed: int, size: tuple[int, int] = (20, 20)) -> np.ndarray:
+    """uint8 (H, W, 3) in tiles of 8 pixels, which lossy formats hardly change."""
+    h, w = size
+    tiles = np.random.default_rng(seed).integers(0, 256, (-(-h // 8), -(-w // 8), 3), dtype=np.uint8)
+    return np.kron(tiles, np.ones((8, 8, 1), np.uint8))[:h, :w]
+
+
+def encoded(pixels: np.ndarray, format: str, **options: Any) -> bytes:
+    """The bytes of an image file."""
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, format, **options)
+    return out.getvalue()
+
+
+def png16(values: np.ndarray) -> bytes:
+    """uint16 (H, W, 1 to 4) as a PNG of 16 bits, which Pillow writes of grey alone."""
+    h, w, c = values.shape
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[c]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return _png_parts(struct.pack(">IIBBBBB", w, h, 16, colour, 0, 0, 0), zlib.compress(rows))
+
+
 def png_bomb(side: int) -> bytes:
     """A PNG of side x side zeros, a few thousand bytes."""
+    return _png_parts(struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0), zlib.compress(bytes((side // 8 + 1) * side), 9))
 
+
+def _png_parts(header: bytes, data: bytes) -> bytes:
     def part(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    head = part(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
-    body = part(b"IDAT", zlib.compress(bytes((side // 8 + 1) * side), 9))
-    return b"\x89PNG\r\n\x1a\n" + head + body + part(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + part(b"IDAT", data) + part(b"IEND", b"")
 
 
 def write_rejected(folder: Path) -> dict[str, str]:
-    """Entries that must be refused, with words of the reason for each."""
+    """Entries that must be refused, with words of the reason for each; beside them a folder and an EPS that are no data."""
     folder.mkdir(exist_ok=True)
     jpeg = io.BytesIO()
     Image.fromarray(RNG.integers(0, 256, (200, 300, 3), dtype=np.uint8)).save(jpeg, "JPEG", quality=90)
@@ -142,7 +165,7 @@ def write_rejected(folder: Path) -> dict[str, str]:
         for percent in (10, 50, 99):
             (folder / f"cut-{kind}-{percent}{extension}").write_bytes(whole[: len(whole) * percent // 100])
             reasons[f"cut-{kind}-{percent}{extension}"] = "truncated"
-    for extension in sorted(EXTENSIONS):
+    for extension in sorted(extension for extension, kind in BY_EXTENSION.items() if kind.module == "PIL"):
         (folder / f"empty{extension}").write_bytes(b"")
         (folder / f"text{extension}").write_text("I am a text")
         reasons |= {f"empty{extension}": "cannot identify", f"text{extension}": "cannot identify"}
@@ -163,10 +186,8 @@ def write_rejected(folder: Path) -> dict[str, str]:
     return reasons | {
         "bomb.png": "144000000 pixels|12000x12000 is more than 64 megapixels",
         "float.tiff": "no known range",
-        "folder.jpg": "not a file",
         "broken-link.png": "No such file",
         "loop.png": "symbolic links",
-        "script.eps.png": "cannot identify",
         "pipe.jpg": "not a file",
         "half.png": "truncated|Truncated|unrecognized|broken",
     }

@@ -1,5 +1,6 @@
 """Whatever can be wrong with an image file: no crash, no hang, each rejection with its reason."""
 
+import io
 import re
 import threading
 from pathlib import Path
@@ -10,7 +11,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.data.files import H, W, write_accepted, write_rejected
+from tests.data.files import COLOUR, H, W, write_accepted, write_rejected
 from unnoise.data import decode as decode_module
 from unnoise.data.decode import Fit, decode
 from unnoise.data.folder import ImageFolder
@@ -24,7 +25,7 @@ def test_accepted_images_are_exact(tmp_path: Path) -> None:
     for name, got in zip(sorted(truth, key=lambda n: tmp_path / n), images.pixels, strict=True):
         worst = np.abs(got.astype(int) - truth[name]).max()
         assert worst <= (1 if name in loose else 0), (name, worst)
-    assert any("2 are animated" in note for note in images.notes)
+    assert any("2 animated images" in note for note in images.notes)
     assert any("colour profile" in note for note in images.notes)
     assert any("all taken as colour" in note for note in images.notes)
 
@@ -55,6 +56,7 @@ def test_broken_files_are_named_and_take_no_memory(tmp_path: Path) -> None:
         mine = [reason for reason in images.skipped if reason.startswith(f"{name!r}: ")]
         assert len(mine) == 1 and re.search(words, mine[0]), (name, mine)
     assert all("\n" not in reason for reason in images.skipped)
+    assert any("EPS" in note and "script.eps.png" in note for note in images.notes)
 
 
 def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,3 +89,19 @@ def test_jpegs_decoded_small_lose_nothing(tmp_path: Path, resize: str, orientati
     with Image.open(tmp_path / "a.jpg") as opened:
         decode_module._draft(opened, fit)
         assert opened.width < 1200, "the point is to decode less"
+
+
+def test_broken_metadata_lose_no_image(tmp_path: Path) -> None:
+    """XMP that is no UTF-8, EXIF that ends in the middle: the pixels are whole. A profile beyond all measure is named."""
+    whole = io.BytesIO()
+    Image.fromarray(COLOUR).save(whole, "JPEG", quality=95)
+    jpeg = whole.getvalue()
+    for name, held in (("xmp", b"http://ns.adobe.com/xap/1.0/\0<x \xa8\xff tiff:Orientation='6'>"), ("exif", b"Exif\0\0MM\0*\0")):
+        segment = b"\xff\xe1" + (len(held) + 2).to_bytes(2, "big") + held
+        (tmp_path / f"{name}.jpg").write_bytes(jpeg[:2] + segment + jpeg[2:])
+    images = ImageFolder(str(tmp_path)).read(Fit())
+    assert len(images) == 2 and not images.skipped
+    assert np.array_equal(images.pixels, np.stack([np.asarray(Image.open(whole))] * 2))
+    Image.fromarray(COLOUR).save(tmp_path / "profile.png", icc_profile=bytes(2**23))
+    images = ImageFolder(str(tmp_path)).read(Fit())
+    assert "'profile.png': its embedded text or colour profile is too large: save it without metadata" in images.skipped

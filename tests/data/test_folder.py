@@ -22,6 +22,9 @@ def test_nothing_usable_stops(tmp_path: Path) -> None:
         ImageFolder(str(tmp_path)).read(Fit((8, 8)))
     with pytest.raises(UserError, match="no images in"):
         ImageFolder(str(tmp_path / "folder.jpg")).read(Fit((8, 8)))
+    (tmp_path / "folder.jpg" / "x.psd").write_bytes(b"8BPS")
+    with pytest.raises(UserError, match=r"no images in .*left out: Photoshop \(1, e\.g\. 'x\.psd'\): save them as PNG"):
+        ImageFolder(str(tmp_path / "folder.jpg")).read(Fit((8, 8)))
 
 
 def test_sub_folders_are_classes(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.data.files import PIXELS
 from unnoise.data.dataset import ImageDataset, Split, split
-from unnoise.data.stats import describe, near_duplicates
+from unnoise.data.stats import describe, describe_classes, near_duplicates
 
 
 def test_near_duplicates_across_the_split() -> None:
@@ -28,3 +28,10 @@ def test_the_statistics_are_right() -> None:
     assert found["classes"] == "2: 'cat': 2, 'dog': 4" and found["exact duplicates"].startswith("1 ")
     x = images.pixels / 127.5 - 1
     assert f"mean {x.mean():.3f}, standard deviation {x.std():.3f}" in found["pixels on [-1, 1]"] and found["unreadable"] == "1"
+
+
+def test_an_imbalance_is_said_where_it_is_strong() -> None:
+    for counts, words in (((20, 20), None), ((20, 3), None), ((30, 3), "'a' has 30 images and 'b' 3"), ((2, 0), "'b' 0")):
+        found = dict(describe_classes(np.repeat([0, 1], counts), ("a", "b")))
+        assert found["classes"] == f"2: 'a': {counts[0]}, 'b': {counts[1]}"
+        assert words in found["imbalance"] if words else "imbalance" not in found

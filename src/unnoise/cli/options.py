@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 Changes = dict[str, Any]
 OWN = {"training.steps": "--steps", "training.minutes": "--minutes", "training.epochs": "--training.epochs",
-       "training.batch": "--batch", "training.seed": "--seed", "data.size": "--size", "data.source.root": "--root",
-       "data.source.download": "--download"}  # fmt: skip
+       "training.batch": "--batch", "training.seed": "--seed", "data.size": "--size", "data.range": "--range",
+       "data.bands": "--bands", "data.source.root": "--root", "data.source.download": "--download",
+       "data.source.subfolders": "--labels folder"}  # fmt: skip
 CALLED = {
     "lr": "learning_rate",
     "batch_size": "batch",
@@ -29,12 +30,18 @@ CALLED = {
     "resolution": "size",
 }  # what other programs call fields
 FIELD = re.compile(r"(?<![\w./'-])(?:data|schedule|target|network|training|sampling)(?:\.[a-z_0-9]+)+\b")
+SIDES = re.compile(r"^(\d+) ?[x×] ?(\d+)$")
 ARGUMENT = re.compile(r"`([a-z_]+)`")
 PART = re.compile(r"\bchoose (?:[a-z]+ )*?(schedule|target|network|loss|sampler) (?=[a-z0-9+-]+)")
 
 
 def say(text: str) -> None:
     print(printable(text), flush=True)
+
+
+def say_of_run(text: str) -> None:
+    """The same for what a library says, which names fields of the recipe."""
+    say(as_options(text))
 
 
 def as_options(message: str) -> str:
@@ -75,7 +82,8 @@ def _field_called(name: str, parts: Iterable[str]) -> str | None:
 
 
 def _value(text: str) -> Any:
-    """An option's text: JSON where it is JSON, `a,b` as a list, else itself."""
+    """An option's text: JSON where it is JSON, `a,b` and `HxW` as a list, else itself."""
+    text = SIDES.sub(r"\1,\2", text)
     try:
         return json.loads(text)
     except ValueError:
@@ -138,8 +146,9 @@ def split_dotted(arguments: list[str], short: bool) -> tuple[list[str], Changes]
     return plain, dotted
 
 
-def data_changes(data: str | None, root: str | None = None, download: bool = False, size: str | None = None) -> Changes:
-    """The options of data as recipe fields."""
+def data_changes(data: str | None, root: str | None = None, download: bool = False, size: str | None = None,
+                 labels: str | None = None, value_range: str | None = None, bands: str | None = None) -> Changes:  # fmt: skip
+    """The options of data as recipe fields. Raises UserError for what they can't be."""
     from unnoise.registry import source_of
 
     asked: Changes = {} if data is None else {"data.source": source_of(data)}
@@ -148,9 +157,34 @@ def data_changes(data: str | None, root: str | None = None, download: bool = Fal
     if download:
         asked["data.source.download"] = True
     if size is not None:
-        number = _value(size)
-        asked["data.size"] = [number, number] if isinstance(number, int) else number
-    return asked
+        sides = _numbers(size, (1, 2), "--size is a side or height,width in pixels, e.g. 64 or 48,64")
+        asked["data.size"] = [sides[0], sides[-1]]
+    if value_range is not None:
+        asked["data.range"] = _numbers(value_range, (2,), "--range is what becomes black and white, e.g. 0,4095", whole=False)
+    if bands is not None:
+        asked["data.bands"] = _numbers(bands, (1, 3), "--bands is one or three numbers of bands from 1, e.g. 1,2,3")
+    return asked | _label_changes(labels, asked.get("data.source"), data)
+
+
+def _numbers(text: str, counts: tuple[int, ...], wanted: str, whole: bool = True) -> list[float]:
+    """`a,b` as so many numbers. Raises UserError with `wanted`."""
+    value = _value(text)
+    values = value if isinstance(value, list) else [value]
+    kinds = (int,) if whole else (int, float)
+    if len(values) not in counts or any(type(v) not in kinds for v in values):
+        raise UserError(f"{wanted}, not '{text}'")
+    return values
+
+
+def _label_changes(labels: str | None, source: object, data: str | None) -> Changes:
+    from unnoise.data.folder import ImageFolder
+
+    if labels not in (None, "folder", "none"):
+        raise UserError(f"--labels is folder or none, not '{labels}'")
+    if labels == "folder" and not isinstance(source, ImageFolder):
+        what = "give --data FOLDER" if data is None else f"'{data}' is none, and labels of its own are used anyway"
+        raise UserError(f"--labels folder takes the sub-folders of a folder of images as classes: {what}")
+    return {"folder": {"data.source.subfolders": True}, "none": {"data.labels": False}}.get(labels or "", {})
 
 
 def sampling_asked(model: "Model", steps: int | None, sampler: str | None, changes: Changes | None,

@@ -1,13 +1,15 @@
 """`unnoise train`."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tyro.conf import Positional, arg
 
-from unnoise.cli.options import Changes, data_changes, say, whole_number
+from unnoise.cli.options import Changes, data_changes, say, say_of_run, whole_number
 from unnoise.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ def train(
     batch: Annotated[str | None, arg(help="images per step; auto: chosen for images and machine")] = None,
     seed: Annotated[int | None, arg(help="of all random numbers")] = None,
     labels: Annotated[str | None, arg(help="folder: the first sub-folder is the class; none: train without")] = None,
+    range: Annotated[str | None, arg(help="values that become black and white: 0,4095; all of 8 or 16 bits by default")] = None,
+    bands: Annotated[str | None, arg(help="the bands that are red, green and blue, or grey, from 1: 1,2,3 or 4")] = None,
     strict: Annotated[bool, arg(help="stop if a file can't be read, instead of leaving it out")] = False,
     cache: Annotated[Path | None, arg(help="where decoded images are kept; the user's cache folder by default")] = None,
     *,
@@ -65,17 +69,12 @@ def train(
     if resume is not None:
         _refuse_with_resume(resume, given, changes or {})
         return _go_on(resume, started, cache, data or root, steps, minutes)
-    chosen, name, recipe = _recipe(what, data, root, download, size, from_run)
+    changes_of = partial(data_changes, root=root, download=download, size=size, labels=labels, value_range=range, bands=bands)
+    chosen, name, recipe = _recipe(what, data, changes_of, from_run)
     batch_size = 0 if batch == "auto" else None if batch is None else whole_number(batch, "--batch is auto or a number")
     numbers = {"training.steps": steps, "training.minutes": minutes, "training.batch": batch_size, "training.seed": seed,
                "training.stop_when": stop_when}  # fmt: skip
     asked: Changes = {k: v for k, v in numbers.items() if v is not None}
-    if labels == "folder":
-        asked["data.source.subfolders"] = True
-    elif labels == "none":
-        asked["data.labels"] = False
-    elif labels is not None:
-        raise UserError(f"--labels is folder or none, not '{labels}'")
     if steps is not None and minutes is None:
         asked["training.minutes"] = None
     recipe = override(recipe, asked | (changes or {}))
@@ -98,16 +97,19 @@ def _refuse_with_resume(run: Path, given: set[str], changes: Changes) -> None:
                         f"and --cache: a new run with its weights can, 'unnoise train --from-run {run}'")  # fmt: skip
 
 
-def _recipe(what: str | None, data: str | None, root: str | None, download: bool, size: str | None,
+def _recipe(what: str | None, data: str | None, changes_of: "Callable[[str | None], Changes]",
             from_run: Path | None) -> "tuple[str, str, Recipe]":  # fmt: skip
-    """The preset's name, a name for the run, and the recipe, from what to train (images or a preset) and where the images are."""
+    """The preset's name, a name for the run, and the recipe, from what to train (images or a preset) and where the images are.
+
+    `changes_of` gives the other options of data as fields, for the images.
+    """
     from unnoise.presets import find_preset, recipe_for
     from unnoise.recipe import override
     from unnoise.runs.places import run_name
     from unnoise.runs.warm_start import recipe_from
 
     what, data = _what_and_data(what, data)
-    given = data_changes(data, root, download, size)
+    given = changes_of(data)
     source, asked = given.pop("data.source", None), given.get("data.size")
     fitted = tuple(asked) if asked else None
     name = what or "digits" if source is None else run_name(str(data))
@@ -150,14 +152,14 @@ def _run(recipe: "Recipe", folder: Path, started: float, strict: bool = False, c
     """A new run, whose clock runs since `started`."""
     from unnoise.runs.start import begin
 
-    return _train(lambda runtime: begin(folder, recipe, say, strict, cache, runtime, started, from_run))
+    return _train(lambda runtime: begin(folder, recipe, say_of_run, strict, cache, runtime, started, from_run))
 
 
 def _go_on(folder: Path, started: float, cache: Path | None, data: str | None, steps: int | None, minutes: float | None) -> int:
     """A run that is resumed."""
     from unnoise.runs.resume import resume
 
-    return _train(lambda runtime: resume(folder, say, cache, runtime, data, steps, minutes, started))
+    return _train(lambda runtime: resume(folder, say_of_run, cache, runtime, data, steps, minutes, started))
 
 
 def _train(make: "Callable[[Runtime], Trainer]") -> int:

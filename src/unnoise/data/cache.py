@@ -14,8 +14,8 @@ import math
 import os
 import shutil
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,12 +25,14 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
-from unnoise.data.dataset import ImageDataset, OnDisk, hash_images
-from unnoise.data.decode import File, Fit, Header, decode, read_header
+from unnoise.data.dataset import ImageDataset, OnDisk, Source, hash_images
+from unnoise.data.decode import Fit, Header, decode, read_header
+from unnoise.data.notes import describe_files, describe_values
+from unnoise.data.wide import File
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
 
-VERSION = 2  # of decoding and of this layout: a new one decodes again
+VERSION = 3  # of decoding and of this layout: a new one decodes again
 IN_MEMORY = 2**30  # bytes: smaller sets are read whole
 CHUNK, CHUNK_BYTES = 512, 2**26  # images and bytes between two records of what is done, at most
 TODO, DONE, SKIPPED = 0, 1, 2
@@ -41,7 +43,7 @@ class Listing:
     """What a source holds, before any of it is decoded.
 
     `open_file(k)` gives file k; `stamps` change when its content does; `crop(k, image)` is applied before it is fitted. The
-    rest is as in `ImageDataset`; `skipped` are entries that are no files at all.
+    rest is as in `ImageDataset`; `skipped` are entries that are no files at all, `notes` say what is left out.
     """
 
     where: str
@@ -53,12 +55,24 @@ class Listing:
     test: np.ndarray | None = None
     crop: Callable[[int, Image.Image], Image.Image] | None = None
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def key(self, fit: Fit) -> str:
         digest = hashlib.blake2b(repr((VERSION, fit, self.where)).encode(), digest_size=12)
         for name, stamp in zip(self.names, self.stamps, strict=True):
             digest.update(f"{name}\0{stamp}\0".encode(errors="surrogateescape"))
         return digest.hexdigest()
+
+
+class FileSource(Source):
+    """A source of image files, which are listed before any is decoded."""
+
+    @abstractmethod
+    def listing(self) -> Listing:
+        """What it holds. Raises UserError where that is nothing."""
+
+    def read(self, fit: Fit, cache: Path | None = None) -> ImageDataset:
+        return read_listing(self.listing(), fit, cache)
 
 
 def cache_folder() -> Path:
@@ -90,13 +104,14 @@ def read_listing(listing: Listing, fit: Fit, cache: Path | None = None) -> Image
         pixels = np.load(folder / "pixels.npy")
     labels, test = (None if a is None else a[done] for a in (listing.labels, listing.test))
     complete = len(done) == len(listing.names)
-    return ImageDataset(pixels, labels, listing.classes, test, None if complete else done, tuple(about["skipped"]),
-                    tuple(about["notes"]), np.load(folder / "hashes.npy")[done])  # fmt: skip
+    skipped, notes = (*listing.skipped, *about["skipped"]), (*listing.notes, *about["notes"])
+    return ImageDataset(pixels, labels, listing.classes, test, None if complete else done, skipped, notes,
+                    np.load(folder / "hashes.npy")[done])  # fmt: skip
 
 
 def _build(listing: Listing, fit: Fit, folder: Path) -> None:
     n = len(listing.names)
-    headers, broken = _scan(listing)
+    headers, broken = scan(listing, fit)
     good = [h for h in headers if h is not None]
     if not good:
         first = next(iter(broken.values()), "there are none")
@@ -113,7 +128,8 @@ def _build(listing: Listing, fit: Fit, folder: Path) -> None:
         raise UserError(f"none of the {n} files in '{listing.where}' can be read as an image; the first: {broken[min(broken)]}")
     about = {"version": VERSION, "where": listing.where, "images": int((state == DONE).sum()), "shape": shape,
              "bytes": n * math.prod(shape), "fit": repr(fit), "made": time.time(),
-             "skipped": [*listing.skipped, *(broken[k] for k in sorted(broken))], "notes": _notes(good)}  # fmt: skip
+             "skipped": [broken[k] for k in sorted(broken)],
+             "notes": [*describe_files(good), *describe_values(headers, listing.open_file, fit)]}  # fmt: skip
     atomic.write_json(work / "about.json", about)
     atomic.flush_folder(work)
     work.rename(folder)
@@ -152,12 +168,12 @@ def _decode_all(
             atomic.write(work / "state.npy", lambda p: np.save(p, state))
 
 
-def _scan(listing: Listing) -> tuple[list[Header | None], dict[int, str]]:
+def scan(listing: Listing, fit: Fit) -> tuple[list[Header | None], dict[int, str]]:
     """Every file's header, or the reason that it has none."""
 
     def one(k: int) -> Header | str:
         try:
-            return read_header(listing.open_file(k))
+            return read_header(listing.open_file(k), fit)
         except Exception as e:  # as above
             return _reason(listing.names[k], e)
 
@@ -183,28 +199,6 @@ def _size(headers: Sequence[Header], fit: Fit, listing: Listing) -> tuple[int, i
     if listing.crop is not None:
         w, h = listing.crop(0, Image.new("L", (w, h))).size
     return h, w
-
-
-def _notes(headers: Sequence[Header]) -> list[str]:
-    """What a user should know of the files that were read."""
-
-    def counted(values: Iterable[str]) -> str:
-        return ", ".join(f"{n} {value}" for value, n in Counter(values).most_common(6))
-
-    sizes = Counter(f"{h.height}x{h.width}" for h in headers)
-    often = ", ".join(f"{size} ({n})" for size, n in sizes.most_common(3))
-    notes = [
-        f"{counted(h.format for h in headers)}; modes {counted(h.mode for h in headers)}",
-        f"{len(sizes)} sizes (height x width), the most frequent {often}",
-    ]
-    grey, animated, profiled = (sum(map(of, headers)) for of in (lambda h: h.grey, lambda h: h.frames > 1, lambda h: h.profile))
-    if 0 < grey < len(headers):
-        notes.append(f"{grey} are grey and {len(headers) - grey} colour: all taken as colour")
-    if animated:
-        notes.append(f"{animated} are animated: the first frame of each is taken")
-    if profiled:
-        notes.append(f"{profiled} have a colour profile: left as it is")
-    return notes
 
 
 def _progress(title: str, items: np.ndarray, size: int) -> Iterator[list[int]]:

@@ -8,34 +8,42 @@ range is an error with its reason.
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
+from unnoise.data import levels
+from unnoise.data.kinds import EXTENSIONS as EXTENSIONS
+from unnoise.data.kinds import FORMATS, HEAD, TIFF, Kind, kind_of
+from unnoise.data.wide import File as File
+from unnoise.data.wide import is_deep, is_wide, read_wide, read_wide_header, stream
 from unnoise.utils.errors import UserError, nearest
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
-MAX_PIXELS = 64_000_000
+MAX_PIXELS = 64_000_000  # of an image as it is decoded
+SCALED = ("JPEG", "MPO")  # formats that can be decoded at a smaller scale
 RESIZES = ("crop", "squash", "pad")
-GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L"})
-
-File = Path | IO[bytes]
+GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"})
+DNG_VERSION = 50706  # the TIFF tag that only camera raw has
 
 
 @dataclass(frozen=True)
 class Fit:
     """How an image is brought to one `size` (height, width), antialiased: crop its middle, squash, or pad with black.
 
-    None leaves the size as it is. Transparent places show the `background`, white or black.
+    None leaves the size as it is. Transparent places show the `background`, white or black. `range` are the values that
+    become black and white, by default all that 8 or 16 bits hold; `bands`, counted from 1, are those taken as red, green and
+    blue, or as grey.
     """
 
     size: tuple[int, int] | None = None
     resize: str = "crop"
     background: str = "white"
+    range: levels.Range | None = None
+    bands: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         for kind, value, valid in (("resize", self.resize, RESIZES), ("background", self.background, ("white", "black"))):
@@ -43,6 +51,7 @@ class Fit:
                 raise UserError(f"unknown {kind} '{value}': {nearest(value, valid)}")
         if self.size is not None and min(self.size) < 1:
             raise UserError(f"the image size must be positive, not {self.size[0]}x{self.size[1]}")
+        levels.check(self.bands, self.range)
 
     def __call__(self, image: Image.Image, extent: tuple[float, float] | None = None) -> Image.Image:
         """`extent` is the part (width, height) of the image that is valid, from its top left; by default all of it."""
@@ -65,7 +74,11 @@ class Fit:
         return max(ratios) if self.resize == "pad" else min(ratios)
 
     def array(self, pixels: np.ndarray) -> np.ndarray:
-        """The same for uint8 (N, H, W, C)."""
+        """The same for uint8 (N, H, W, C). Raises UserError for bands or a range that it does not have."""
+        try:
+            pixels = levels.to_levels(levels.pick(pixels, self.bands) if self.bands else pixels, self.range)
+        except ValueError as e:
+            raise UserError(f"the array can't be taken so: {e}") from e
         if self.size is None or pixels.shape[1:3] == self.size:
             return pixels
         fitted = [self(Image.fromarray(p.squeeze(2) if p.shape[2] == 1 else p)) for p in pixels]
@@ -77,37 +90,116 @@ def _resample(image: Image.Image, size: tuple[int, int], box: tuple[float, float
 
 
 class Header(NamedTuple):
-    """What a file says before it is decoded: height and width (upright), whether it is grey, its mode and format."""
+    """What a file says before it is decoded: height and width (upright), whether it is grey, its mode and format.
+
+    `frames` or pages, whether it has a colour `profile`, and whether it is `deep`: more than 8 bits.
+    """
 
     height: int
     width: int
     grey: bool
     mode: str
     format: str
-    frames: int
-    profile: bool
+    frames: int = 1
+    profile: bool = False
+    deep: bool = False
 
 
-def _open(file: File) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
-        image = Image.open(file, formats=FORMATS)
-    if image.width * image.height > MAX_PIXELS:
-        image.close()
-        raise ValueError(f"{image.width}x{image.height} is more than {MAX_PIXELS // 10**6} megapixels")
+def _open(file: File) -> Image.Image | None:
+    """Opened by Pillow; None for a TIFF that only tifffile can open. Raises ValueError for kinds that are not read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
+            image = Image.open(file, formats=FORMATS)
+    except (UnidentifiedImageError, Image.DecompressionBombError) as e:
+        return _open_other(file, e)
+    except ValueError as e:
+        if "too large" in str(e).lower():
+            raise ValueError("its embedded text or colour profile is too large: save it without metadata") from e
+        raise
+    if image.format == "TIFF":
+        named = ".dng" if DNG_VERSION in image.tag_v2 else _extension(file)  # type: ignore[attr-defined]
+        _refuse_unread(kind_of(_head(file), named))
+        image.filename = ""  # so that it is not mapped into memory: Pillow scrambles mapped images that it turns
     return image
 
 
+def _open_other(file: File, error: Exception) -> Image.Image | None:
+    """What Pillow by itself refuses."""
+    kind = kind_of(head := _head(file), _extension(file))
+    if isinstance(error, Image.DecompressionBombError):
+        if kind is None or kind.name != "JPEG":
+            raise _too_large(str(error).partition("(")[2].partition(")")[0] or "this") from error
+        return JpegImagePlugin.jpeg_factory(cast(IO[bytes], file))  # it may be decoded at a smaller scale
+    _refuse_unread(kind)
+    if head.startswith(TIFF):
+        return None
+    if kind is not None and kind.module == "pillow_heif":
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        return Image.open(file, formats=("HEIF",))
+    raise error
+
+
+def _head(file: File) -> bytes:
+    with stream(file) as opened:
+        head = opened.read(HEAD)
+    if not isinstance(file, Path):
+        file.seek(0)
+    return head
+
+
+def _extension(file: File) -> str:
+    return file.suffix if isinstance(file, Path) else ""
+
+
+def _refuse_unread(kind: Kind | None) -> None:
+    """Raises ValueError for a kind that can't be read."""
+    if kind is not None and not kind.is_read:
+        raise ValueError(f"{kind.name}: {kind.remedy}")
+
+
+def _too_large(size: str) -> ValueError:
+    return ValueError(f"{size} is more than {MAX_PIXELS // 10**6} megapixels: save it smaller, or as a JPEG, which is read at a "
+                      "fraction of its size")  # fmt: skip
+
+
+def _check_pixels(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_large(f"{image.width}x{image.height}")
+
+
 def _orientation(image: Image.Image) -> int:
-    return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    """The EXIF orientation that is still to be applied: Pillow itself applies that of a TIFF."""
+    found = None
+    if image.format != "TIFF":
+        with suppress(Exception):  # metadata are often broken where the image is whole
+            found = image.getexif().get(ExifTags.Base.Orientation)
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
-def read_header(file: File) -> Header:
+def read_header(file: File, fit: Fit | None = None) -> Header:
     """Raises whatever a broken file makes its decoder raise."""
-    with _open(file) as p:
+    fit = fit or Fit()
+    opened = _open(file)
+    if opened is None:
+        return _wide_header(file, fit)
+    with opened as p:
+        if p.format not in SCALED:
+            _check_pixels(p)
+        if is_wide(p, fit.bands, fit.range) and p.format == "TIFF":
+            return _wide_header(file, fit)
         h, w = (p.width, p.height) if _orientation(p) >= 5 else (p.height, p.width)
-        grey = p.mode in GREY_MODES
-        return Header(h, w, grey, p.mode, str(p.format), getattr(p, "n_frames", 1), "icc_profile" in p.info)
+        grey = p.mode in GREY_MODES if fit.bands is None else len(fit.bands) == 1
+        return Header(h, w, grey, p.mode, str(p.format), getattr(p, "n_frames", 1), "icc_profile" in p.info, is_deep(p))
+
+
+def _wide_header(file: File, fit: Fit) -> Header:
+    h, w, bands, kind, pages, orientation = read_wide_header(file)
+    h, w = (w, h) if orientation >= 5 else (h, w)
+    grey = bands == 1 if fit.bands is None else len(fit.bands) == 1
+    return Header(h, w, grey, f"{bands} bands of {kind}", "TIFF", pages, deep=kind != "uint8")
 
 
 def decode(file: File, fit: Fit | None = None, crop: Callable[[Image.Image], Image.Image] | None = None) -> Image.Image:
@@ -117,17 +209,60 @@ def decode(file: File, fit: Fit | None = None, crop: Callable[[Image.Image], Ima
     Raises whatever the decoder raises, and ValueError for values of no known range.
     """
     fit = fit or Fit()
-    with _open(file) as opened:
-        orientation = _orientation(opened)
-        upright = fit
-        if orientation >= 5 and fit.size is not None:
-            fit = replace(fit, size=fit.size[::-1])
-        extent = _draft(opened, fit) if crop is None else None
-        opened.load()
-        image = _to_grey_or_colour(opened, fit.background)
-    if crop is None:  # the cheapest first: resize, then turn
-        return _apply_orientation(fit(image, extent), orientation)
-    return upright(crop(_apply_orientation(image, orientation)))
+    opened = _open(file)
+    if opened is None:
+        image, orientation, extent = _decode_wide(file, fit)
+    else:
+        with opened:
+            wide = is_wide(opened, fit.bands, fit.range)
+            image, orientation, extent = _decode_wide(file, fit) if wide else _decode_plain(opened, fit, crop is None)
+    if crop is not None:
+        return fit(crop(_apply_orientation(image, orientation)))
+    if orientation >= 5 and fit.size is not None:
+        fit = replace(fit, size=fit.size[::-1])
+    return _apply_orientation(fit(image, extent), orientation)  # the cheapest first: resize, then turn
+
+
+Decoded = tuple[Image.Image, int, tuple[float, float] | None]  # L or RGB, the orientation to apply, the valid part
+
+
+def _decode_plain(opened: Image.Image, fit: Fit, scaled: bool) -> Decoded:
+    """By Pillow; with `scaled` a JPEG may come out smaller."""
+    orientation = _orientation(opened)
+    turned = replace(fit, size=fit.size[::-1]) if orientation >= 5 and fit.size is not None else fit
+    extent = _draft(opened, turned) if scaled else None
+    _check_pixels(opened)
+    opened.load()
+    return _flat(levels.to_eight_bits(opened, fit.bands, fit.range), fit.background), orientation, extent
+
+
+def to_grey_or_colour(image: Image.Image, background: str) -> Image.Image:
+    """A Pillow image of any mode as L or RGB, transparency over the background.
+
+    Raises ValueError for values of no known range.
+    """
+    return _flat(levels.to_eight_bits(image, None, None), background)
+
+
+def _decode_wide(file: File, fit: Fit) -> Decoded:
+    """What Pillow does not hold."""
+    values, alpha, orientation = read_wide(file, fit.bands)
+    return _flat(levels.from_values(values, alpha, fit.bands, fit.range), fit.background), orientation, None
+
+
+def read_values(file: File) -> np.ndarray:
+    """The numbers that a file holds, (H, W, C), as far as they can be had: those of 16 bits in colour may be cut to 8."""
+    opened = _open(file)
+    if opened is None:
+        return read_wide(file, None).values
+    with opened:
+        if is_deep(opened) and opened.format == "TIFF" and len(opened.getbands()) > 1:
+            with suppress(ValueError):  # without tifffile
+                return read_wide(file, None).values
+        _check_pixels(opened)
+        values = np.asarray(opened)
+        values = values.reshape(*values.shape[:2], -1)
+        return np.multiply(values, 257, dtype=np.uint16) if is_deep(opened) and values.dtype == np.uint8 else values
 
 
 def decode_image(path: Path, fit: Fit | None = None) -> Image.Image:
@@ -140,7 +275,7 @@ def decode_image(path: Path, fit: Fit | None = None) -> Image.Image:
 
 def _draft(opened: Image.Image, fit: Fit) -> tuple[float, float] | None:
     """Have a JPEG decoded at a smaller scale where that loses nothing; gives the valid part (width, height) of the result."""
-    if fit.size is None or opened.format not in ("JPEG", "MPO"):
+    if fit.size is None or opened.format not in SCALED:
         return None
     scale = fit.scale(*opened.size) / 2
     found = opened.draft(None, (math.ceil(opened.width / scale), math.ceil(opened.height / scale)))
@@ -155,17 +290,10 @@ def _apply_orientation(image: Image.Image, orientation: int) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def _to_grey_or_colour(image: Image.Image, background: str) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey, which a plain conversion would clip
-        wide = np.asarray(image, dtype=np.float64)
-        if wide.min() < 0 or wide.max() > 65535:
-            raise ValueError("whole numbers beyond 16 bits have no known range")
-        return Image.fromarray(np.round(wide / 257).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("floating-point images have no known range")
+def _flat(image: Image.Image, background: str) -> Image.Image:
+    """Mode L or RGB, over the background where it is transparent."""
+    grey = image.mode in GREY_MODES
     if image.has_transparency_data:
-        grey = image.mode in GREY_MODES
         rgba = image.convert("RGBA")
-        whole = Image.alpha_composite(Image.new("RGBA", rgba.size, background), rgba)
-        return whole.convert("L" if grey else "RGB")
-    return image.convert("L" if image.mode in GREY_MODES else "RGB")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, background), rgba)
+    return image.convert("L" if grey else "RGB")

@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from unnoise.data.cache import Listing, read_listing
-from unnoise.data.dataset import ImageDataset, Source
-from unnoise.data.decode import Fit
+from unnoise.data.cache import FileSource, Listing
 from unnoise.utils.errors import UserError
 
 
 @dataclass(frozen=True)
-class Hub(Source):
+class Hub(FileSource):
     """`repo` is OWNER/NAME on the hub or a local folder; needs the extra `hub`.
 
     Its first column of images is taken and, if it has one, its first column of classes. A `test` split is held out.
@@ -25,7 +23,7 @@ class Hub(Source):
     train: str = "train"
     test: str = "test"
 
-    def read(self, fit: Fit, cache: Path | None = None) -> ImageDataset:
+    def listing(self) -> Listing:
         found = self._load()
         splits = [found[s] for s in (self.train, self.test) if s in found]
         if not splits or self.train not in found:
@@ -47,9 +45,8 @@ class Hub(Source):
         names = () if classes is None else tuple(features[classes].names)
         is_test = np.concatenate([np.full(len(s), i > 0) for i, s in enumerate(splits)])
         stamp = hashlib.blake2b("".join(s._fingerprint for s in splits).encode(), digest_size=8).hexdigest()
-        listing = Listing(self.repo, [f"{k}" for k in range(len(rows))], open_file, [stamp] * len(rows), labels, names,
-                          is_test if is_test.any() else None)  # fmt: skip
-        return read_listing(listing, fit, cache)
+        return Listing(self.repo, [f"{k}" for k in range(len(rows))], open_file, [stamp] * len(rows), labels, names,
+                       is_test if is_test.any() else None)  # fmt: skip
 
     def _load(self) -> dict[str, Any]:
         """The splits, with images as their files' bytes: decoding is ours."""

@@ -9,6 +9,7 @@ from unnoise.data.dataset import ImageDataset, Source
 from unnoise.data.decode import Fit
 from unnoise.data.folder import ImageFolder
 from unnoise.data.hub import Hub
+from unnoise.data.levels import Range
 from unnoise.data.tar import TarShards, expand
 from unnoise.data.torchvision_sets import Cifar10, FashionMnist, FgvcAircraft, Mnist
 from unnoise.utils.errors import UserError, nearest
@@ -34,13 +35,17 @@ class DataConfig:
 
     `labels` uses the source's classes where it has them. `flip` mirrors half of the images in training; `augment` is the
     probability of each kind of augmentation that does not leak into samples (`unnoise.data.augment`).
-    `held_out` is the fraction held out of training where the source has no test split of its own.
+    `held_out` is the fraction held out of training where the source has no test split of its own. `range` are the values that
+    become black and white, by default all that 8 or 16 bits hold; `bands`, counted from 1, those taken as red, green and blue,
+    or as grey.
     """
 
     source: Source = field(default_factory=Digits)
     size: tuple[int, int] | None = None
     resize: str = "crop"
     background: str = "white"
+    range: Range | None = None
+    bands: tuple[int, ...] | None = None
     labels: bool = True
     flip: bool = False
     augment: float = 0.0
@@ -57,7 +62,8 @@ class DataConfig:
     def fit(self) -> Fit:
         """How images are brought to one size."""
         own = self.source.size
-        return Fit(self.size or ((own, own) if isinstance(own, int) else own), self.resize, self.background)
+        size = self.size or ((own, own) if isinstance(own, int) else own)
+        return Fit(size, self.resize, self.background, self.range, self.bands)
 
     def load(self, cache: Path | None = None, rank: int = 0, world_size: int = 1) -> ImageDataset:
         """Read the source; files are decoded once into the folder `cache` (None: the user's own cache folder).

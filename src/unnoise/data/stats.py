@@ -1,7 +1,6 @@
 """Statistics of a data set: counts, sizes, classes, pixels, duplicates, and what could not be read."""
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from unnoise.data.pixels import HALF_RANGE
 
 NEAR = 4.0  # root mean square difference of two 16x16 thumbnails, of 255, below which they are near duplicates
 THUMBNAIL = 16
+UNEVEN = 10  # times as many images of one class as of another
 
 
 def describe(images: ImageDataset, split: Split) -> Iterator[tuple[str, str]]:
@@ -24,15 +24,24 @@ def describe(images: ImageDataset, split: Split) -> Iterator[tuple[str, str]]:
     for note in images.notes:
         yield "files", note
     if images.labels is not None:
-        counts = Counter(images.labels.tolist())
-        named = [f"{name!r}: {counts[k]}" for k, name in enumerate(images.classes)]
-        yield "classes", f"{len(named)}: {', '.join(named[:30])}{', ...' if len(named) > 30 else ''}"
+        yield from describe_classes(images.labels, images.classes)
     duplicates = len(images) - len(np.unique(images.hashes))
     yield "exact duplicates", f"{duplicates} (never on both sides of the held-out split)"
     near = near_duplicates(split)
     first = f", e.g. image {near[0][1]} of those trained on and {near[0][0]} of those held out" if near else ""
     yield "near duplicates", f"{len(near)} held-out images have one among those trained on{first}"
     yield "unreadable", f"{len(images.skipped)}"
+
+
+def describe_classes(labels: np.ndarray, classes: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """How many images each class has, and where that is very uneven."""
+    counts = np.bincount(labels, minlength=len(classes))
+    named = [f"{name!r}: {n}" for name, n in zip(classes, counts, strict=True)]
+    yield "classes", f"{len(named)}: {', '.join(named[:30])}{', ...' if len(named) > 30 else ''}"
+    few, many = int(counts.argmin()), int(counts.argmax())
+    if counts[many] >= UNEVEN * counts[few]:
+        yield "imbalance", (f"{classes[many]!r} has {counts[many]} images and {classes[few]!r} {counts[few]}: the network hardly "
+                            "learns classes so rare; add images to them or leave them away")  # fmt: skip
 
 
 def mean_and_std(images: ImageDataset, max_images: int | None = None) -> tuple[float, float]:

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unnoise.data.cache import Listing, read_listing
-from unnoise.data.dataset import ImageDataset, Source
-from unnoise.data.decode import EXTENSIONS, Fit
+from unnoise.data.cache import FileSource, Listing
+from unnoise.data.kinds import HEAD
+from unnoise.data.walk import LeftOut, Sieve, is_hidden
 from unnoise.utils.errors import UserError
 
 MAX_BYTES = 2**28  # of one member
@@ -36,41 +36,44 @@ class Member(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TarShards(Source):
+class TarShards(FileSource):
     """`path` is one .tar or a pattern, `{000..099}` for numbers and `*` for anything.
 
     Only every `splits`-th shard is read, from number `split` on. With `per_process` each of several processes that train one
-    model takes a split of its own, so that none reads or stores all of the data.
+    model takes a split of its own, so that none reads or stores all of the data. `generated` takes also images that this
+    program wrote.
     """
 
     path: str = ""
     split: int = 0
     splits: int = 1
     per_process: bool = False
+    generated: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.split < self.splits:
             raise UserError(f"split of {self.splits} splits must be from 0 to {self.splits - 1}, not {self.split}")
 
-    def read(self, fit: Fit, cache: Path | None = None) -> ImageDataset:
+    def listing(self) -> Listing:
         shards = expand(self.path)
         missing = [shard for shard in shards if not shard.is_file()]
         if missing or not shards:
             raise UserError(f"no file '{missing[0] if missing else self.path}': '{self.path}' stands for {len(shards)} shards")
         if self.splits > len(shards):
             raise UserError(f"{len(shards)} shards can't be split {self.splits} ways: make at least as many")
-        images, labels, skipped = _index(shards[self.split :: self.splits])
+        left_out = LeftOut()
+        images, labels, skipped = _index(shards[self.split :: self.splits], left_out, Sieve(left_out, self.generated))
         if not images:
-            raise UserError(f"no images in '{self.path}'" + (f"; the first skipped: {skipped[0]}" if skipped else ""))
+            why = [*left_out.notes(), *(f"not read: {reason}" for reason in skipped[:1])]
+            raise UserError(f"no images in '{self.path}'" + "".join(f"; {reason}" for reason in why))
         stamps = [f"{m.start} {m.size} {m.shard.stat().st_mtime_ns}" for m in images]
         classes: tuple[str, ...] = ()
         index = None
         if all(label is not None for label in labels):
             names, found = np.unique([str(label) for label in labels], return_inverse=True)
             classes, index = tuple(str(n) for n in names), found.astype(np.int64)
-        listing = Listing(self.path, [f"{m.shard.name}/{m.name}" for m in images], lambda k: io.BytesIO(images[k].read()),
-                          stamps, index, classes, skipped=tuple(skipped))  # fmt: skip
-        return read_listing(listing, fit, cache)
+        return Listing(self.path, [f"{m.shard.name}/{m.name}" for m in images], lambda k: io.BytesIO(images[k].read()),
+                       stamps, index, classes, skipped=tuple(skipped), notes=left_out.notes())  # fmt: skip
 
 
 def expand(pattern: str) -> list[Path]:
@@ -83,7 +86,7 @@ def expand(pattern: str) -> list[Path]:
     return [p for k in range(int(first), int(last) + 1) for p in expand(f"{before}{k:0{len(first)}d}{after}")]
 
 
-def _index(shards: Sequence[Path]) -> tuple[list[Member], list[str | None], list[str]]:
+def _index(shards: Sequence[Path], left_out: LeftOut, sieve: Sieve) -> tuple[list[Member], list[str | None], list[str]]:
     """Images, the label of each, and what was skipped, in the order of the shards."""
     images: list[Member] = []
     labels: list[str | None] = []
@@ -91,9 +94,11 @@ def _index(shards: Sequence[Path]) -> tuple[list[Member], list[str | None], list
     for shard in shards:
         texts: dict[str, str] = {}
         mine: list[Member] = []
-        for member in _members(shard, skipped):
+        for member, head in _members(shard, skipped):
             path = PurePosixPath(member.name)
-            if path.suffix.lower() in EXTENSIONS:
+            if any(is_hidden(part) for part in path.parts if part not in (".", "..")):
+                left_out.add("hidden or system files", f"{shard.name}/{member.name}")
+            elif sieve.takes(head, f"{shard.name}/{member.name}"):
                 mine.append(member)
             elif path.suffix in (".cls", ".txt"):
                 texts[str(path.with_suffix(""))] = member.read().decode(errors="replace").strip()
@@ -102,12 +107,14 @@ def _index(shards: Sequence[Path]) -> tuple[list[Member], list[str | None], list
     return images, labels, skipped
 
 
-def _members(shard: Path, skipped: list[str]) -> Iterator[Member]:
+def _members(shard: Path, skipped: list[str]) -> Iterator[tuple[Member, bytes]]:
+    """Each file with its first bytes."""
     try:
-        with tarfile.open(shard, "r:") as tar:
+        with tarfile.open(shard, "r:") as tar, shard.open("rb") as file:
             for m in tar:
                 if m.isreg() and m.size <= MAX_BYTES:
-                    yield Member(shard, m.name, m.offset_data, m.size)
+                    file.seek(m.offset_data)
+                    yield Member(shard, m.name, m.offset_data, m.size), file.read(min(HEAD, m.size))
                 elif not m.isdir():
                     why = f"larger than {MAX_BYTES >> 20} MiB" if m.isreg() else "not a file"
                     skipped.append(f"{f'{shard.name}/{m.name}'!r}: {why}")

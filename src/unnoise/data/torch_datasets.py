@@ -15,7 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSa
 
 from unnoise.data.classes import GIVE, NO_LABELS, Value, class_of, encode
 from unnoise.data.dataset import ImageDataset
-from unnoise.data.decode import Fit, _to_grey_or_colour
+from unnoise.data.decode import Fit, to_grey_or_colour
 from unnoise.data.layout import CHANNELS, describe, to_uint8
 from unnoise.data.pixels import HALF_RANGE
 from unnoise.utils.errors import UserError
@@ -184,7 +184,7 @@ def _channels_last(image: Any, k: int, background: str) -> np.ndarray:
     """(H, W, 1 or 3), of whatever numbers."""
     if isinstance(image, Image.Image):
         try:
-            plain = _to_grey_or_colour(ImageOps.exif_transpose(image), background)
+            plain = to_grey_or_colour(ImageOps.exif_transpose(image), background)
         except Exception as e:  # its file may be broken
             raise UserError(f"image {k} can't be read ({e or type(e).__name__}): mend it, or leave it out") from e
         return np.asarray(plain).reshape(plain.height, plain.width, -1)

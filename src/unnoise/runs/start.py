@@ -10,6 +10,7 @@ import torch
 
 from unnoise import __version__
 from unnoise.data.dataset import ImageDataset, split
+from unnoise.data.stats import describe_classes
 from unnoise.recipe import Recipe, RunInfo, command_line
 from unnoise.registry import check_reopens
 from unnoise.run_folder import RunFolder
@@ -99,6 +100,9 @@ def _describe(trainer: Trainer, images: ImageDataset) -> None:
             f"the first: {images.skipped[0]}")  # fmt: skip
     for note in images.notes:
         say(f"files: {note}")
+    if images.labels is not None:
+        for name, text in describe_classes(images.labels, images.classes):
+            say(f"{name}: {text}")
     own = " of each process's own" if images.per_process else ""
     say(f"{count} images{own} of {h}x{w}, {'grey' if c == 1 else 'colour'}, to train on, "
         f"{'mirrored half of the time' if recipe.data.flip else 'never mirrored'}; {len(trainer.split.held_out)} held out; "
