@@ -143,7 +143,7 @@ def check(options: argparse.Namespace) -> None:
     base = override(base, changes)
     _, *size = base.data.load().shape
     assert isinstance(base.network, AutoUNet)
-    for name, network in {"auto": base.network, **hand_picked(base.network, (size[0], size[1]))}.items():
+    for name, network in {**hand_picked(base.network, (size[0], size[1])), "auto": base.network}.items():  # its start warm too
         with tempfile.TemporaryDirectory() as folder:
             trainer = begin(Path(folder) / "run", replace(base, network=network))
             for _ in trainer.train():

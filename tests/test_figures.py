@@ -118,3 +118,24 @@ def test_animations(tmp_path: Path) -> None:
     assert np.abs(frames[-1].astype(int) - end[:h, :w]).mean() < 12
     with pytest.raises(UserError, match=r"\.gif or \.mp4"):
         figures.animation(sample_records(2), tmp_path / "a.webm")
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "a.png": lambda path: figures.save(Image.new("L", (8, 8)), path),
+    "curve.png": lambda path: figures.loss_curve([1, 2], [0.5, 0.4], path),
+    "a.gif": lambda path: figures.film([Image.new("L", (8, 8)), Image.new("L", (8, 8), 9)], path),
+    "a.mp4": lambda path: figures.film([Image.new("L", (64, 64)), Image.new("L", (64, 64), 9)], path),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_only_our_own_files_are_written_over(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    WRITERS[name](path)
+    WRITERS[name](path)
+    Image.new("RGB", (9, 9)).save(path.with_suffix(".png"))  # another's, under the same name
+    path.with_suffix(".png").rename(path)
+    theirs = path.read_bytes()
+    with pytest.raises(UserError, match="is there already, and unnoise did not write it"):
+        WRITERS[name](path)
+    assert path.read_bytes() == theirs

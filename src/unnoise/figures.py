@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from unnoise.data.kinds import MARK
+from unnoise.data.kinds import HEAD, MARK, is_generated
 from unnoise.data.pixels import to_pil, to_uint8
 from unnoise.diffusion.sampling import SamplingRecord
 from unnoise.diffusion.schedules import Schedule, add_noise
@@ -37,12 +37,21 @@ def grid(pixels: np.ndarray, columns: int | None = None, min_side: int = 64) -> 
 
 
 def check_name(path: Path, animated: bool = False) -> None:
-    """Raises UserError, before any work is done, if a figure can't have this name."""
+    """Raises UserError, before any work is done, if a figure can't have this name, or another file has it."""
     valid = (".gif", ".mp4") if animated else (".png",)
     if path.suffix not in valid:
         raise UserError(f"this is written as {' or '.join(valid)}: give a name that ends so, not '{path}'")
     if path.suffix == ".mp4" and importlib.util.find_spec("av") is None:
         raise UserError("writing .mp4 needs PyAV: pip install 'unnoise[video]', or choose a .gif")
+    if path.is_file() and not _is_ours(path):
+        raise UserError(f"'{path}' is there already, and unnoise did not write it: choose another name, or remove it")
+
+
+def _is_ours(path: Path) -> bool:
+    if path.suffix == ".mp4":
+        return MARK[1].encode() in path.read_bytes()
+    with path.open("rb") as file:
+        return is_generated(file.read(HEAD))
 
 
 def save(image: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> None:
@@ -172,6 +181,7 @@ def _write_mp4(path: Path, frames: Sequence[Image.Image], rate: int) -> None:
     import av
 
     with av.open(str(path), "w") as file:
+        file.metadata["comment"] = MARK[1]
         stream: Any = file.add_stream("libx264", rate=rate)
         width, height = (side // 2 * 2 for side in frames[0].size)  # 4:2:0 colour needs even sides
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
