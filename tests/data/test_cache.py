@@ -109,3 +109,61 @@ def test_a_cache_that_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="choose another `cache`"):
         ImageFolder(str(write_pngs(tmp_path / "p", 2))).read(Fit((8, 8)), tmp_path / "file" / "x")
+
+
+def entry(store: Path) -> Path:
+    (found,) = (e.folder for e in list_cache(store))
+    return found
+
+
+def spoil_shape(folder: Path) -> None:
+    np.save(folder / "pixels.npy", np.zeros((12, 8, 8, 1), np.uint8))
+
+
+def spoil_pixels(folder: Path) -> None:
+    pixels = np.load(folder / "pixels.npy")
+    pixels[5] ^= 255
+    np.save(folder / "pixels.npy", pixels)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "other shape": spoil_shape,
+    "other pixels": spoil_pixels,
+    "no hashes": lambda folder: (folder / "hashes.npy").unlink(),
+    "cut short": lambda folder: os.truncate(folder / "pixels.npy", 200),
+    "half a description": lambda folder: (folder / "about.json").write_text("{"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_entry_is_decoded_again(tmp_path: Path, damage: str) -> None:
+    store, source = tmp_path / "cache", ImageFolder(str(photos(tmp_path)))
+    whole = source.read(Fit((8, 8)), store).pixels
+    DAMAGES[damage](entry(store))
+    assert np.array_equal(source.read(Fit((8, 8)), store).pixels, whole)
+    assert len(list_cache(store)) == 1
+
+
+def test_a_build_of_another_shape_is_not_gone_on_with(tmp_path: Path) -> None:
+    """As a part left by a build that took the images for grey."""
+    store, source = tmp_path / "cache", ImageFolder(str(photos(tmp_path)))
+    whole = source.read(Fit((8, 8)), store).pixels
+    folder = entry(store)
+    (folder / "about.json").unlink()
+    spoil_shape(folder)
+    folder.rename(folder.with_suffix(".tmp"))
+    assert np.array_equal(source.read(Fit((8, 8)), store).pixels, whole)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_cache_that_can_only_be_read(tmp_path: Path) -> None:
+    store, source = tmp_path / "cache", ImageFolder(str(photos(tmp_path)))
+    whole = source.read(Fit((8, 8)), store).pixels
+    for path in (entry(store), store):
+        path.chmod(0o500)
+    assert np.array_equal(source.read(Fit((8, 8)), store).pixels, whole)
+
+
+def test_it_is_ones_own(tmp_path: Path) -> None:
+    ImageFolder(str(photos(tmp_path))).read(Fit((8, 8)), tmp_path / "cache")
+    assert (tmp_path / "cache").stat().st_mode & 0o077 == 0

@@ -9,15 +9,15 @@ has the suffix `.tmp` and records the state of each file, so that building goes 
 
 import functools
 import hashlib
-import json
 import math
 import os
+import re
 import shutil
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -35,6 +35,8 @@ from unnoise.utils.errors import UserError
 VERSION = 3  # of decoding and of this layout: a new one decodes again
 IN_MEMORY = 2**30  # bytes: smaller sets are read whole
 CHUNK, CHUNK_BYTES = 512, 2**26  # images and bytes between two records of what is done, at most
+CHECKED = 16  # images of an entry that are held against their hashes whenever it is opened
+ENTRY = re.compile(r"[0-9a-f]{24}(\.tmp)?")  # the name of an entry's folder
 TODO, DONE, SKIPPED = 0, 1, 2
 
 
@@ -87,17 +89,19 @@ def read_listing(listing: Listing, fit: Fit, cache: Path | None = None) -> Image
     from filelock import FileLock
 
     folder = (cache or cache_folder()) / listing.key(fit)
-    if not (folder / "about.json").is_file():
+    if _find_damage(folder, len(listing.names)) is not None:
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with FileLock(folder.with_suffix(".lock")):  # one process decodes, others wait for it
-                if not (folder / "about.json").is_file():
+                if _find_damage(folder, len(listing.names)) is not None:
+                    shutil.rmtree(folder, ignore_errors=True)
                     _build(listing, fit, folder)
         except OSError as e:
             raise UserError(f"can't keep decoded images in '{folder.parent}' ({e.strerror or e}): "
                             "choose another `cache`") from e  # fmt: skip
-    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-    os.utime(folder / "about.json")  # the time of last use
+    about = atomic.read_json(folder / "about.json")
+    with suppress(OSError):  # another user's cache can be read only
+        os.utime(folder / "about.json")  # the time of last use
     done = np.flatnonzero(np.load(folder / "state.npy") == DONE)
     pixels: np.ndarray | OnDisk = OnDisk(folder / "pixels.npy")
     if about["bytes"] <= IN_MEMORY:
@@ -107,6 +111,25 @@ def read_listing(listing: Listing, fit: Fit, cache: Path | None = None) -> Image
     skipped, notes = (*listing.skipped, *about["skipped"]), (*listing.notes, *about["notes"])
     return ImageDataset(pixels, labels, listing.classes, test, None if complete else done, skipped, notes,
                     np.load(folder / "hashes.npy")[done])  # fmt: skip
+
+
+def _find_damage(folder: Path, count: int) -> str | None:
+    """What is wrong with an entry of `count` files, None for nothing, as far as its shapes and some of its images show it."""
+    try:
+        about, state, hashes = (
+            atomic.read_json(folder / "about.json"),
+            np.load(folder / "state.npy"),
+            np.load(folder / "hashes.npy"),
+        )
+        pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+        if pixels.dtype != np.uint8 or pixels.shape != (count, *about["shape"]) or not len(state) == len(hashes) == count:
+            return "its arrays have other shapes than it says"
+        done = np.flatnonzero(state == DONE)
+        some = done[np.linspace(0, len(done) - 1, min(len(done), CHECKED)).round().astype(int)]
+        changed = some[hash_images(pixels[some]) != hashes[some]]
+        return f"the pixels of image {changed[0]} have changed" if len(changed) else None
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        return f"{type(e).__name__}: {e}"
 
 
 def _build(listing: Listing, fit: Fit, folder: Path) -> None:
@@ -217,7 +240,8 @@ def _resume(work: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]
         if len(state) == n and np.load(work / "pixels.npy", mmap_mode="r").shape == shape:
             return np.where(state == DONE, DONE, TODO), hashes
     except (OSError, ValueError):  # nothing there, or incomplete
-        (work / "pixels.npy").unlink(missing_ok=True)
+        pass
+    (work / "pixels.npy").unlink(missing_ok=True)
     return np.full(n, TODO, dtype=np.uint8), np.zeros(n, dtype=np.uint64)
 
 
@@ -246,12 +270,13 @@ def list_cache(cache: Path | None = None) -> list[CacheEntry]:
     """What is in the cache, the most recently used first."""
     root = cache or cache_folder()
     entries = []
-    for folder in sorted(root.glob("*"), key=lambda p: -p.stat().st_mtime):
-        if folder.suffix == ".tmp" and folder.is_dir():
-            entries.append(CacheEntry(folder, "interrupted; goes on when it is read again", 0, _bytes(folder), False))
-        elif (folder / "about.json").is_file():
-            about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-            entries.append(CacheEntry(folder, about["where"], about.get("images", 0), _bytes(folder), True))
+    ours = [p for p in root.glob("*") if ENTRY.fullmatch(p.name) and p.is_dir() and not p.is_symlink()]
+    for folder in sorted(ours, key=lambda p: -p.stat().st_mtime):
+        about = {}
+        with suppress(OSError, ValueError):
+            about = atomic.read_json(folder / "about.json")
+        where = about.get("where", "interrupted; goes on when it is read again")
+        entries.append(CacheEntry(folder, where, about.get("images", 0), _bytes(folder), bool(about)))
     return entries
 
 
@@ -265,4 +290,5 @@ def clear_cache(cache: Path | None = None) -> int:
 
 
 def _bytes(folder: Path) -> int:
-    return sum(p.stat().st_blocks * 512 for p in folder.iterdir())
+    found = (p.stat() for p in folder.iterdir())
+    return sum(getattr(s, "st_blocks", -(-s.st_size // 512)) * 512 for s in found)  # Windows does not tell blocks

@@ -100,7 +100,7 @@ def _find_images(folder: RunFolder, info: RunInfo, data: Any, say: Say, cache: P
     sources = candidates(stored, folder.path, info.data_path) if data is None else [_given(stored, data)]
     for source in sources:
         recipe = replace(info.recipe, data=replace(info.recipe.data, source=source))
-        images, fingerprint = load_images(recipe, cache, runtime)
+        images, fingerprint = load_images(recipe, cache, runtime, whole=True)
         if images.shape == info.shape and (not info.fingerprint or fingerprint == info.fingerprint):
             if data is not None:
                 return images, replace(info, recipe=recipe, data_path=relation(source, folder.path))

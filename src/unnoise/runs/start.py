@@ -60,9 +60,13 @@ def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = Fal
     return trainer
 
 
-def load_images(recipe: Recipe, cache: Path | None, runtime: Runtime) -> tuple[ImageDataset, str]:
-    """The images that this process trains on, and the fingerprint of those of all. Class names are those of all processes."""
+def load_images(recipe: Recipe, cache: Path | None, runtime: Runtime, whole: bool = False) -> tuple[ImageDataset, str]:
+    """The images that this process trains on, and the fingerprint of those of all. Class names are those of all processes.
+
+    `whole` reads every pixel for it, also of images that were decoded before.
+    """
     images = recipe.data.load(cache, runtime.rank, runtime.world_size)
+    images = replace(images, known_hashes=None) if whole else images
     fingerprints = runtime.gather(images.fingerprint())
     if images.per_process:
         if images.labels is not None:
