@@ -1,7 +1,9 @@
 """Decoded images on disk: made once, by one process, resumable, and read from there."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +139,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_entry_is_decoded_again(tmp_path: Path, damage: str) -> None:
-    store, source = tmp_path / "cache", ImageFolder(str(photos(tmp_path)))
+    store, source = tmp_path / "cache", ImageFolder(str(write_pngs(tmp_path / "p", 12)))
     whole = source.read(Fit((8, 8)), store).pixels
     DAMAGES[damage](entry(store))
     assert np.array_equal(source.read(Fit((8, 8)), store).pixels, whole)
@@ -146,7 +148,7 @@ def test_a_damaged_entry_is_decoded_again(tmp_path: Path, damage: str) -> None:
 
 def test_a_build_of_another_shape_is_not_gone_on_with(tmp_path: Path) -> None:
     """As a part left by a build that took the images for grey."""
-    store, source = tmp_path / "cache", ImageFolder(str(photos(tmp_path)))
+    store, source = tmp_path / "cache", ImageFolder(str(write_pngs(tmp_path / "p", 12)))
     whole = source.read(Fit((8, 8)), store).pixels
     folder = entry(store)
     (folder / "about.json").unlink()
@@ -157,7 +159,7 @@ def test_a_build_of_another_shape_is_not_gone_on_with(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_cache_that_can_only_be_read(tmp_path: Path) -> None:
-    store, source = tmp_path / "cache", ImageFolder(str(photos(tmp_path)))
+    store, source = tmp_path / "cache", ImageFolder(str(write_pngs(tmp_path / "p", 12)))
     whole = source.read(Fit((8, 8)), store).pixels
     for path in (entry(store), store):
         path.chmod(0o500)
@@ -165,5 +167,5 @@ def test_a_cache_that_can_only_be_read(tmp_path: Path) -> None:
 
 
 def test_it_is_ones_own(tmp_path: Path) -> None:
-    ImageFolder(str(photos(tmp_path))).read(Fit((8, 8)), tmp_path / "cache")
+    ImageFolder(str(write_pngs(tmp_path / "p", 12))).read(Fit((8, 8)), tmp_path / "cache")
     assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
