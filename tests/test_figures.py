@@ -136,6 +136,6 @@ def test_only_our_own_files_are_written_over(tmp_path: Path, name: str) -> None:
     Image.new("RGB", (9, 9)).save(path.with_suffix(".png"))  # another's, under the same name
     path.with_suffix(".png").rename(path)
     theirs = path.read_bytes()
-    with pytest.raises(UserError, match="is there already, and unnoise did not write it"):
+    with pytest.raises(UserError, match="is there already, and was not written by unnoise"):
         WRITERS[name](path)
     assert path.read_bytes() == theirs

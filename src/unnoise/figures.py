@@ -44,7 +44,7 @@ def check_name(path: Path, animated: bool = False) -> None:
     if path.suffix == ".mp4" and importlib.util.find_spec("av") is None:
         raise UserError("writing .mp4 needs PyAV: pip install 'unnoise[video]', or choose a .gif")
     if path.is_file() and not _is_ours(path):
-        raise UserError(f"'{path}' is there already, and unnoise did not write it: choose another name, or remove it")
+        raise UserError(f"'{path}' is there already, and was not written by unnoise: choose another name, or remove it")
 
 
 def _is_ours(path: Path) -> bool:

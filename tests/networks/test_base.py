@@ -36,7 +36,11 @@ def test_network_contract(name: str, classes: int) -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+def test_auto_fits_any_size() -> None:
+    NETWORKS["auto"]().build(1, (17, 31), 0)
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "auto"])
 def test_a_size_that_does_not_fit_names_one_that_does(name: str) -> None:
     """The size in the message can be built."""
     with pytest.raises(UserError, match="multiples of") as e:
