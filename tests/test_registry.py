@@ -112,7 +112,8 @@ OWN = {
     "schedule": "ownparts:Quadratic", "schedule.power": 3.0, "target": "ownparts:Target", "network": "ownparts:MyNet",
     "network.width": 12, "data.source": "ownparts:Blobs", "training.loss": "ownparts:Quartic",
     "training.times": "ownparts:Middle",
-    "sampling.times": "ownparts:Straight", "sampling.start": "noise", "sampling.sampler": "ownparts:MyDDIM", "sampling.guidance": "ownparts:Half",
+    "sampling.times": "ownparts:Straight", "sampling.sampler": "ownparts:MyDDIM", "sampling.guidance": "ownparts:Half",
+    "sampling.start": "noise",
 }  # fmt: skip
 PLAIN = {k: v for k, v in SMALL.items() if not k.startswith("network")} | {"training.steps": 6, "training.batch": 16}
 
