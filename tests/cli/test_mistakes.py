@@ -115,6 +115,7 @@ CASES = [  # {names} are those of `places`
     ("train digits --batch many", "--batch is auto or a number"),
     ("train digits --training.optimizer mion", "did you mean 'muon'"),
     ("restore {trained} {grey} --sigma 9 --out {tmp}/file/x", "choose another --out"),
+    ("restore {trained} {grey} --sigma 9 --bits 12", "--bits is 8 or 16, not 12"),
 ]
 
 
