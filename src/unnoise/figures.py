@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from unnoise.data.kinds import HEAD, MARK, is_generated
+from unnoise.data.kinds import HEAD, is_generated
 from unnoise.data.pixels import to_pil, to_uint8
 from unnoise.diffusion.sampling import SamplingRecord
 from unnoise.diffusion.schedules import Schedule, add_noise
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
+from unnoise.utils.png import MARK, png_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,10 +57,7 @@ def _is_ours(path: Path) -> bool:
 def save(image: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> None:
     """Write a PNG atomically, with `text` in it by keys behind the mark of this program."""
     check_name(path)
-    info = PngInfo()
-    for key, value in (dict([MARK]) | dict(text or {})).items():
-        info.add_text(key, value)
-    atomic.write(path, lambda p: image.save(p, format="PNG", pnginfo=info))
+    atomic.write(path, lambda p: image.save(p, format="PNG", pnginfo=png_text(text or {})))
 
 
 def _in_range(x: Tensor) -> np.ndarray:

@@ -21,6 +21,7 @@ from unnoise.diffusion.samplers import DDIM, Sampler
 from unnoise.diffusion.sampling import SamplingConfig, SamplingRecord, starting_point, trajectory
 from unnoise.recipe import RunInfo
 from unnoise.registry import from_json
+from unnoise.restoration.files import ImageFile, read_file
 from unnoise.restoration.noise import Noise
 from unnoise.restoration.operators import Identity, Operator
 from unnoise.restoration.posteriors import Measurement, Posterior
@@ -215,12 +216,21 @@ class Model:
         """The same as uint8 (H, W, C)."""
         data = self.info.recipe.data
         image = decode_image(Path(path), replace(data.fit, size=self.info.shape[1:] if fitted else None))
-        kinds = {1: "grey", 3: "colour"}
-        own, has = self.info.shape[0], len(image.getbands())
+        self._check_channels(path, len(image.getbands()), any_channels)
+        return np.asarray(image).reshape(image.height, image.width, -1)
+
+    def read_file(self, path: Path, bits: int = 8, any_channels: bool = False) -> ImageFile:
+        """An image to restore, with its alpha and, of 16 `bits`, all of them. Raises UserError as `read_image` does."""
+        data = self.info.recipe.data
+        file = read_file(path, replace(data.fit, size=None), bits)
+        self._check_channels(path, file.values.shape[2], any_channels)
+        return file
+
+    def _check_channels(self, path: Path | str, has: int, any_channels: bool) -> None:
+        kinds, own = {1: "grey", 3: "colour"}, self.info.shape[0]
         if own != has and not any_channels:
             raise UserError(f"'{path}' is {kinds[has]} and this run was trained on {kinds.get(own, own)} images: "
                             "convert it first, or take another run")  # fmt: skip
-        return np.asarray(image).reshape(image.height, image.width, has)
 
     def _labels(self, label: Tensor | None, indices: Sequence[int], seed: int) -> Tensor | None:
         found = labels_for(None, self.info.classes, indices, seed) if label is None else label

@@ -142,6 +142,7 @@ CASES = [  # {names} are those of `places`
     ("train digits --batch many", "--batch is auto or a number"),
     ("train digits --training.optimizer mion", "did you mean 'muon'"),
     ("restore {trained} {grey} --sigma 9 --out {tmp}/file/x", "choose another --out"),
+    ("restore {trained} {grey} --sigma 9 --bits 12", "--bits is 8 or 16, not 12"),
 ]
 
 
@@ -165,7 +166,7 @@ def places(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     Image.new("L", (8, 8), 128).save(tmp / "grey.png")
     Image.fromarray(np.zeros((1, 3), np.uint8)).save(tmp / "tiny.png")
     Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp / "small.png")
-    Image.new("L", (40, 40), 128).save(tmp / "large.png")
+    Image.fromarray(np.diag([255] * 40).astype(np.uint8)).save(tmp / "large.png")
     found |= {path.stem: path for path in tmp.iterdir() if path.suffix}
     return found | {"tmp": tmp, "out": tmp / "out", "trained": trained}
 

@@ -1,5 +1,6 @@
 """`unnoise restore`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.conftest import Command
+from unnoise.restoration.files import read_file
 
 TASKS = [
     ["denoise", "--noise", "poisson:30"], ["denoise", "--noise", "camera:0.01,0.02"], ["salt-and-pepper"], ["inpaint"],
@@ -45,17 +47,95 @@ def test_white_noise(trained: Path, tmp_path: Path, command: Command, capsys: py
     assert Image.open(tmp_path / "out" / "p.png").size == (24, 16)
 
 
-def test_a_folder_again(trained: Path, tmp_path: Path, command: Command) -> None:
-    """Results inside the folder are not taken for images, and one bad image stops it before any is written."""
-    rng, words = np.random.default_rng(0), ["restore", trained, tmp_path, "--sigma", 20, "--out", tmp_path / "out"]
-    for name in "ab":
-        Image.fromarray(rng.integers(0, 255, (16, 24), dtype=np.uint8)).save(tmp_path / f"{name}.png")
-    for _ in range(2):
-        assert command(*words) == 0
-        assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.png", "b.png", "details"}
-    Image.fromarray(np.zeros((1, 1), np.uint8)).save(tmp_path / "c.png")
-    assert command(*words[:-1], tmp_path / "new") == 2
-    assert not (tmp_path / "new").exists()
+def noisy(path: Path, size: tuple[int, int] = (16, 24), dtype: str = "uint8", seed: int = 0) -> np.ndarray:
+    """A grey image of noise, written; its values."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, size).astype(dtype)
+    Image.fromarray(values).save(path)
+    return values
+
+
+def test_a_tree_keeps_its_folders(trained: Path, tmp_path: Path, command: Command) -> None:
+    """Images of one name in two folders; a second time, when results lie below, hidden files and endings that differ too."""
+    for seed, name in enumerate(("a/x.png", "b/x.png", "b/deep/y.png", "._z.png", "w.png", "w.bmp")):
+        noisy(tmp_path / name, seed=seed)
+    for out in ("out", "out", "new"):
+        assert command("restore", trained, tmp_path, "--sigma", 20, "--out", tmp_path / out) == 0
+        found = {str(p.relative_to(tmp_path / out)) for p in (tmp_path / out).rglob("*.png") if "details" not in p.parts}
+        assert found == {"a/x.png", "b/x.png", "b/deep/y.png", "w.png.png", "w.bmp.png"}
+        assert (tmp_path / out / "details" / "b" / "deep" / "y-strip.png").is_file()
+    a, b = (np.asarray(Image.open(tmp_path / "out" / name / "x.png")) for name in "ab")
+    assert not np.array_equal(a, b)
+
+
+def test_a_bad_image_is_named_and_the_rest_goes_on(
+    trained: Path, tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1; what stands in the way of all is refused at once."""
+    for name in "ac":
+        noisy(tmp_path / "in" / f"{name}.png")
+    (tmp_path / "in" / "b.jpg").write_bytes(b"no image")
+    noisy(tmp_path / "in" / "tiny.png", (1, 1))
+    assert command("restore", trained, tmp_path / "in", "--sigma", 20, "--out", tmp_path / "out") == 1
+    assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"a.png", "c.png"}
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3 and "b.jpg' can't be read" in lines[0] and "not 1x1" in lines[1]
+    assert lines[2].endswith("2 of 4 images could not be restored")
+    assert command("restore", trained, tmp_path / "in", "--sigma", 20, "--label", "cat", "--out", tmp_path / "no") == 2
+    assert not (tmp_path / "no").exists()
+
+
+def test_what_is_no_result_is_not_written_over(trained: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    """A user's own file in --out stays as it is."""
+    noisy(tmp_path / "p.png")
+    mine = noisy(tmp_path / "out" / "p.png", seed=1)
+    assert "no result of restoring" in refused("restore", trained, tmp_path / "p.png", "--sigma", 9, "--out", tmp_path / "out")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "p.png")), mine)
+
+
+def test_alpha_stays_and_16_bits_where_asked(
+    trained: Path, tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With next to no noise a result is what was given: its alpha exactly, its 16 bits to within what 8 bits would lose."""
+    wide = (noisy(tmp_path / "wide.png", dtype="uint16") // 2 + 16384).astype(np.uint16)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    grey = np.stack([noisy(tmp_path / "la.png"), np.arange(16 * 24).reshape(16, 24).astype(np.uint8)], axis=2)
+    Image.fromarray(grey).save(tmp_path / "la.png")
+    words = ["restore", trained, tmp_path / "wide.png", tmp_path / "la.png", "--out"]
+    assert command(*words, tmp_path / "o8", "--sigma", 0.2) == 0
+    assert "wide.png: sigma 0.2 of 255; 16 bits cut to 8, which --bits 16 keeps; " in capsys.readouterr().out
+    opened = Image.open(tmp_path / "o8" / "la.png")
+    assert opened.mode == "LA" and np.array_equal(np.asarray(opened)[..., 1], grey[..., 1])
+    assert Image.open(tmp_path / "o8" / "wide.png").mode == "L"
+    assert command(*words, tmp_path / "o16", "--sigma", 0.2, "--bits", 16) == 0
+    assert "cut" not in capsys.readouterr().out
+    found = Image.open(tmp_path / "o16" / "wide.png")
+    assert found.mode == "I;16" and "restored from" in found.info["unnoise restore"]
+    assert np.abs(np.asarray(found).astype(int) - wide).mean() < 40  # 8 bits alone lose 64 on average
+    alpha = read_file(tmp_path / "o16" / "la.png", bits=16).alpha
+    assert alpha is not None and np.array_equal(alpha, grey[..., 1] * np.uint16(257))
+
+
+def test_a_mask_says_how_much_is_missing(
+    trained: Path, tmp_path: Path, command: Command, refused: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is restored; an inverted one is asked about, and taken so."""
+    noisy(tmp_path / "p.png", (12, 20))
+    hole = np.pad(np.full((4, 6), 255, np.uint8), ((2, 6), (3, 11)))
+    Image.fromarray(hole).save(tmp_path / "hole.png")
+    Image.fromarray(255 - hole).save(tmp_path / "inverted.png")
+    Image.new("L", (20, 12)).save(tmp_path / "none.png")
+    words = ["restore", trained, tmp_path / "p.png", "--task", "inpaint", "--mode", "sample", "--sampling.steps", 2, "--mask"]
+    assert command(*words, tmp_path / "hole.png", "--out", tmp_path / "a") == 0
+    assert "hole.png: 10 % of the pixels are missing, where it is not black\n" in capsys.readouterr().out
+    assert command(*words, tmp_path / "inverted.png", "--out", tmp_path / "b") == 0
+    assert "is it black where pixels are missing? then give --invert-mask\n" in capsys.readouterr().out
+    assert command(*words, tmp_path / "inverted.png", "--invert-mask", "--out", tmp_path / "c") == 0
+    assert "inverted.png: 10 % of the pixels are missing, where it is not white\n" in capsys.readouterr().out
+    first, last = (np.asarray(Image.open(tmp_path / folder / "p.png")) for folder in "ac")
+    assert np.array_equal(first, last)
+    assert "no pixel is missing" in refused(*words, tmp_path / "none.png", "--out", tmp_path / "d")
+    assert "--invert-mask is for --task inpaint" in refused("restore", trained, tmp_path / "p.png", "--invert-mask")
 
 
 def test_what_degrades_is_not_what_is_told_of_it(trained: Path, tmp_path: Path, command: Command) -> None:

@@ -9,14 +9,14 @@ from unnoise.cli.options import Changes
 from unnoise.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from unnoise.model import Model
+    from unnoise.restoration.masks import MaskFile
     from unnoise.restoration.noise import Noise
     from unnoise.restoration.tasks import Task
 
 MODES = ("mean", "sample", "average")
-OWN = {"mask": "inpaint", "factor": "upscale", "blur": "deblur", "motion": "deblur", "quality": "dejpeg"}  # options of one task
+OWN = {"mask": "inpaint", "invert_mask": "inpaint", "factor": "upscale", "blur": "deblur", "motion": "deblur",
+       "quality": "dejpeg"}  # options of one task  # fmt: skip
 
 
 def parse_noise(text: str) -> "Noise":
@@ -41,6 +41,7 @@ class Degradation:
     task: str
     noise: str | None
     mask: Path | None
+    invert_mask: bool
     factor: int | None
     blur: float | None
     motion: str | None
@@ -53,8 +54,8 @@ class Degradation:
         if self.task not in TASKS:
             raise UserError(f"unknown task '{self.task}': {nearest(self.task, TASKS)}")
         for option, task in OWN.items():
-            if getattr(self, option) is not None and task != self.task:
-                raise UserError(f"--{option} is for --task {task}, not {self.task}: leave it away")
+            if getattr(self, option) not in (None, False) and task != self.task:
+                raise UserError(f"--{option.replace('_', '-')} is for --task {task}, not {self.task}: leave it away")
         if self.blur is not None and self.motion is not None:
             raise UserError("--blur and --motion are two kinds of blur: give one")
         if sigma is not None and not 0 < sigma < float("inf"):
@@ -68,6 +69,22 @@ class Degradation:
         if self.task == "denoise" and self.noise is None and add_noise == 0:
             raise UserError("--add-noise must be greater than 0 for white noise, not 0.0")
 
+    @property
+    def white(self) -> bool:
+        """Whether white noise is all."""
+        return self.task == "denoise" and self.noise is None
+
+    @property
+    def of_each_file(self) -> bool:
+        """Whether each file itself says how it was degraded."""
+        return self.task == "dejpeg" and self.quality is None
+
+    def read_mask(self) -> "MaskFile":
+        """Raises UserError where there is none, or none that can be meant."""
+        if self.mask is None:
+            raise UserError("inpaint needs --mask: an image of the same size that is white where pixels are missing")
+        return _read_mask(self.mask, self.invert_mask)
+
     def as_task(self, path: Path, model: "Model", sigma: float | None) -> "Task":
         """The task for the image in `path`, with white noise of `sigma`."""
         from unnoise.restoration import tasks
@@ -79,7 +96,7 @@ class Degradation:
             case "salt-and-pepper":
                 return tasks.SaltAndPepper()
             case "inpaint":
-                return tasks.Inpaint(_read_mask(self.mask), kind)
+                return tasks.Inpaint(self.read_mask().known, kind)
             case "upscale":
                 return tasks.Upscale(self.factor or 4, noise=kind)
             case "deblur":
@@ -103,16 +120,11 @@ def _motion(text: str | None) -> tuple[float | None, float]:
 
 
 @cache
-def _read_mask(mask: Path | None) -> "Tensor":
-    import numpy as np
-    import torch
+def _read_mask(mask: Path, inverted: bool) -> "MaskFile":
+    """Read once for all images."""
+    from unnoise.restoration.masks import read_mask
 
-    from unnoise.data.decode import decode_image
-
-    if mask is None:
-        raise UserError("inpaint needs --mask: an image of the same size that is white where pixels are missing")
-    grey = np.asarray(decode_image(mask).convert("L"))
-    return torch.from_numpy((grey < 128).astype(np.float32))
+    return read_mask(mask, inverted)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from unnoise.utils.png import MARK
+
 HEAD = 1024  # bytes of a file that are looked at
-MARK = "Software", "unnoise"  # the text in every image that this program writes
 
 Test = bytes | Callable[[bytes], bool]
 
