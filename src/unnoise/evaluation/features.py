@@ -1,6 +1,12 @@
-"""Features of images in which distances mean something: those of a small classifier trained on labelled images."""
+"""Features of images, in which distances mean something, by name.
+
+`classifier`: those of a small classifier trained on labelled images. `pixels`: the principal components of pixels, a weak choice.
+`inception`, and an ONNX file of any encoder, are in `encoders.py`.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,11 +15,63 @@ from torch.nn import functional
 
 from unnoise.data.dataset import ImageDataset
 from unnoise.data.pixels import from_uint8
+from unnoise.evaluation.encoders import Features, file_key, inception_features, onnx_features
 from unnoise.utils import rng
-from unnoise.utils.errors import UserError
+from unnoise.utils.errors import UserError, nearest
 
-Features = Callable[[np.ndarray], np.ndarray]  # uint8 (N, H, W, C) -> float64 (N, D)
-WIDTH = 64  # of the features
+WIDTH = 64  # of the features of `classifier` and `pixels`
+VERSION = 1  # of how features are computed: a new one computes them again
+MAX_FITTED = 5000  # images that principal components are measured on
+FEATURES = ("classifier", "pixels", "inception")
+WEAK = ("features are those of pixels, since the images have no labels: they are weak, and see little but brightness and layout; "
+        "give `features` inception, or the file of an ONNX encoder")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features by the `name` that measures carry; `key` changes when the features would. `build` may train or load a network."""
+
+    name: str
+    key: str
+    build: Callable[[], Features]
+
+
+def find_features(text: str | None, images: ImageDataset, seed: int = 0) -> FeatureSet:
+    """`classifier`, `pixels`, `inception`, `inception:FILE` of its weights, or FILE.onnx; None: `classifier`, else `pixels`.
+
+    Those that are fitted are fitted to `images`, the training images. Raises UserError for what is none of these.
+    """
+    text = text or ("pixels" if images.labels is None else "classifier")
+    kind, _, weights = text.partition(":")
+    if Path(text).suffix.lower() == ".onnx":
+        key = file_key(Path(text))
+        return FeatureSet(Path(text).stem, f"onnx-{key}-{VERSION}", lambda: onnx_features(Path(text)))
+    if kind not in FEATURES or (weights and kind != "inception"):
+        raise UserError(f"unknown features '{text}': {nearest(kind, FEATURES)} Or give the file of an encoder, FILE.onnx.")
+    if kind == "inception":
+        file = Path(weights) if weights else None
+        key = file_key(file) if file else "published"
+        return FeatureSet(kind, f"inception-{key}-{VERSION}", lambda: inception_features(file))
+    if kind == "classifier" and images.labels is None:
+        raise UserError("a classifier needs labels, and these images have none: choose `features` pixels, or give FILE.onnx")
+    key = f"{kind}-{images.fingerprint()}-{seed}-{VERSION}"
+    fit = classifier_features if kind == "classifier" else pixel_features
+    return FeatureSet(kind, key, lambda: fit(images, seed=seed))
+
+
+def pixel_features(images: ImageDataset, seed: int = 0) -> Features:
+    """The first 64 principal components of pixels (fewer of fewer images), each scaled to a standard deviation of 1; (N, 64)."""
+    from sklearn.decomposition import PCA
+
+    fitted = images.read(rng.stream(seed, "components").permutation(len(images))[:MAX_FITTED])
+    flat = fitted.reshape(len(fitted), -1).astype(np.float32)
+    components = PCA(min(WIDTH, len(flat) - 1, flat.shape[1]), whiten=True, svd_solver="randomized", random_state=0).fit(flat)
+
+    def features(pixels: np.ndarray) -> np.ndarray:
+        parts = [pixels[k : k + 1000].reshape(-1, flat.shape[1]) for k in range(0, len(pixels), 1000)]
+        return np.concatenate([components.transform(part.astype(np.float32)) for part in parts]).astype(np.float64)
+
+    return features
 
 
 def classifier_features(images: ImageDataset, steps: int = 800, seed: int = 0) -> Features:

@@ -1,0 +1,101 @@
+"""Features by name; what can't be had is said in a sentence."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from tests.conftest import small
+from unnoise.data.dataset import ImageDataset
+from unnoise.evaluation.encoders import inception_features, onnx_features
+from unnoise.evaluation.features import find_features
+from unnoise.utils.errors import UserError
+
+ENCODER = Path(os.environ.get("UNNOISE_ENCODER", "mobilenet_v2_features.onnx"))
+RNG = np.random.default_rng(0)
+GREY = ImageDataset(RNG.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8))
+
+
+def test_pixels_are_whitened_components() -> None:
+    """Of standard deviation 1 and uncorrelated on the images that they were fitted to."""
+    digits = small().data.load()
+    found = find_features("pixels", digits).build()(digits.pixels)
+    assert found.dtype == np.float64 and found.shape[1] == 64
+    assert np.allclose(np.cov(found[:, :20], rowvar=False), np.eye(20), atol=0.02)
+    assert find_features(None, GREY).name == "pixels" and find_features(None, digits).name == "classifier"
+    assert find_features("pixels", GREY).build()(GREY.pixels).shape == (20, 19)
+
+
+def test_keys_change_with_what_decides() -> None:
+    other = ImageDataset(GREY.pixels[::-1])
+    keys = [find_features("pixels", images, seed).key for images, seed in ((GREY, 0), (GREY, 1), (other, 0))]
+    assert len(set(keys)) == 3 and find_features("pixels", GREY).key == keys[0]
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("pixel", "did you mean 'pixels'"), ("classifier", "needs labels"), ("none.onnx", "can't read 'none.onnx'"),
+    ("pixels:x", "unknown features"), ("inception:none.pth", "can't read"),
+])  # fmt: skip
+def test_what_is_none(text: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        find_features(text, GREY)
+
+
+def onnx_file(path: Path, shape: list[int | str]) -> Path:
+    """An ONNX file whose only node averages over the last axis."""
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    node = helper.make_node("ReduceMean", ["x"], ["y"], axes=[len(shape) - 1], keepdims=0)
+    ends = helper.make_tensor_value_info("x", kind, shape), helper.make_tensor_value_info("y", kind, shape[:-1])
+    graph = helper.make_graph([node], "g", [ends[0]], [ends[1]])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+def test_encoders_of_another_shape(tmp_path: Path) -> None:
+    (tmp_path / "text.onnx").write_text("no encoder")
+    with pytest.raises(UserError, match="no ONNX file"):
+        find_features(str(tmp_path / "text.onnx"), GREY).build()
+    with pytest.raises(UserError, match="not images of n x 3"):
+        onnx_features(onnx_file(tmp_path / "a.onnx", ["n", 128]))
+    found = onnx_features(onnx_file(tmp_path / "b.onnx", ["n", 3, 4, 4]))(GREY.pixels)
+    means = GREY.pixels.reshape(20, 4, 2, 4, 2).mean((2, 4)).mean(-1)
+    assert found.shape == (20, 12) and np.allclose(found[:, :4].mean(1), means.mean(1), rtol=0.1)
+
+
+@pytest.mark.skipif(not ENCODER.is_file(), reason="UNNOISE_ENCODER names no file")
+def test_an_onnx_encoder() -> None:
+    found = find_features(str(ENCODER), GREY)
+    assert found.name == "mobilenet_v2_features" and found.build()(GREY.pixels[:3]).shape == (3, 1280)
+
+
+def test_inception_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of another network and pickles are refused; without a network it is said where to get them."""
+    torch.save({"fc.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    torch.save(Path("x"), tmp_path / "pickle.pth")
+    for name in ("other.pth", "pickle.pth"):
+        with pytest.raises(UserError, match="does not hold Inception's weights"):
+            inception_features(tmp_path / name)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
+    with pytest.raises(UserError, match="inception:FILE"):
+        inception_features()
+
+
+def test_inception_gives_2048(tmp_path: Path) -> None:
+    """Of torch-fidelity's network with weights of no meaning."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    class Empty(FeatureExtractorInceptionV3):  # type: ignore[misc]
+        def load_state_dict(self, *_: object, **__: object) -> None: ...
+
+    torch.save({}, tmp_path / "empty.pth")
+    network = Empty("x", ["2048"], feature_extractor_weights_path=str(tmp_path / "empty.pth"))
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    assert find_features(f"inception:{tmp_path / 'weights.pth'}", GREY).build()(GREY.pixels[:2]).shape == (2, 2048)
