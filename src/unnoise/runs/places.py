@@ -31,7 +31,7 @@ def candidates(source: Source, folder: Path, relation: str) -> list[Source]:
     if place is None or moved is None or os.path.realpath(str(_place(moved))) == os.path.realpath(place):
         return [source]
     both = [source, moved] if Path(place).is_absolute() else [moved, source]
-    return [s for s in both if _exists(str(_place(s)))] or [source]
+    return [s for s in both if is_there(s)] or [source]
 
 
 def run_name(images: Path | str) -> str:
@@ -49,6 +49,9 @@ def _place(source: Source) -> str | None:
     return None if field is None else str(getattr(source, field))
 
 
-def _exists(place: str) -> bool:
-    """Whether there is a file, a folder, or the folder of what a pattern stands for."""
+def is_there(source: Source) -> bool:
+    """Whether there is a file, a folder, or the folder of what a pattern stands for; also where images lie nowhere."""
+    place = _place(source)
+    if place is None:
+        return True
     return Path(place).exists() or (bool(set(place) & set("*{")) and Path(place).parent.is_dir())

@@ -10,7 +10,7 @@ from unnoise.data.dataset import ImageDataset, Source, split
 from unnoise.recipe import RunInfo
 from unnoise.registry import source_of
 from unnoise.run_folder import RunFolder
-from unnoise.runs.places import candidates, move, relation
+from unnoise.runs.places import candidates, is_there, move, relation
 from unnoise.runs.settle import fit_previews, with_whole_previews
 from unnoise.runs.start import Say, load_images, silent
 from unnoise.runs.trainer import Trainer
@@ -98,6 +98,8 @@ def _find_images(folder: RunFolder, info: RunInfo, data: Any, say: Say, cache: P
     """The images that the run was trained on, and its information with where they are now, if that was given."""
     stored = info.recipe.data.source
     sources = candidates(stored, folder.path, info.data_path) if data is None else [_given(stored, data)]
+    if not is_there(sources[0]):
+        raise UserError(f"the images of '{folder.path}' are not where they were ({sources[0]}): say where they are with `data`")
     for source in sources:
         recipe = replace(info.recipe, data=replace(info.recipe.data, source=source))
         images, fingerprint = load_images(recipe, cache, runtime, whole=True)
