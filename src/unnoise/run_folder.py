@@ -2,6 +2,7 @@
 
 recipe.json  model.safetensors  guide.safetensors
 metrics.jsonl  held-out.jsonl  samples/  tensorboard/  checkpoints/  snapshots/
+evaluation.json  evaluation-nearest.png  evaluation/
 """
 
 import hashlib
@@ -72,6 +73,21 @@ class RunFolder:
     def strip(self) -> Path:
         """A trajectory, written when the training has ended."""
         return self.path / "strip.png"
+
+    @property
+    def evaluation(self) -> Path:
+        """What `unnoise evaluate` found."""
+        return self.path / "evaluation.json"
+
+    @property
+    def evaluation_nearest(self) -> Path:
+        """The most suspicious samples of an evaluation, each beside its nearest training image."""
+        return self.path / "evaluation-nearest.png"
+
+    @property
+    def evaluation_cache(self) -> Path:
+        """Samples and features that evaluations would make again; may be removed."""
+        return self.path / "evaluation"
 
     @property
     def checkpoints(self) -> Path:
