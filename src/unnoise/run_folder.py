@@ -142,7 +142,7 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove what writing left when it was killed."""
-        for place in (self.path, self.checkpoints, self.snapshots, self.path / "samples"):
+        for place in (self.path, self.checkpoints, self.snapshots, self.evaluation_cache, self.path / "samples"):
             atomic.sweep(place)
 
     @contextmanager
