@@ -291,6 +291,12 @@ from .runs.api import (
 from .runs.api import (
     write_image as write_image,
 )
+from .runs.evaluate import (
+    Evaluation as Evaluation,
+)
+from .runs.evaluate import (
+    evaluate as evaluate,
+)
 from .training.config import (
     TrainingConfig as TrainingConfig,
 )

@@ -2,6 +2,7 @@
 
 recipe.json  model.safetensors  guide.safetensors
 metrics.jsonl  held-out.jsonl  samples/  tensorboard/  checkpoints/  snapshots/
+evaluation.json  evaluation-nearest.png  evaluation/
 """
 
 import hashlib
@@ -74,6 +75,21 @@ class RunFolder:
         return self.path / "strip.png"
 
     @property
+    def evaluation(self) -> Path:
+        """What `unnoise evaluate` found."""
+        return self.path / "evaluation.json"
+
+    @property
+    def evaluation_nearest(self) -> Path:
+        """The most suspicious samples of an evaluation, each beside its nearest training image."""
+        return self.path / "evaluation-nearest.png"
+
+    @property
+    def evaluation_cache(self) -> Path:
+        """Samples and features that evaluations would make again; may be removed."""
+        return self.path / "evaluation"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -126,7 +142,7 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove what writing left when it was killed."""
-        for place in (self.path, self.checkpoints, self.snapshots, self.path / "samples"):
+        for place in (self.path, self.checkpoints, self.snapshots, self.evaluation_cache, self.path / "samples"):
             atomic.sweep(place)
 
     @contextmanager

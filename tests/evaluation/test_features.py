@@ -19,12 +19,16 @@ RNG = np.random.default_rng(0)
 GREY = ImageDataset(RNG.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8))
 
 
-def test_pixels_are_whitened_components() -> None:
-    """Of standard deviation 1 and uncorrelated on the images that they were fitted to."""
+def test_pixels_are_principal_components() -> None:
+    """Of mean variance 1, uncorrelated and in falling order on the images that they were fitted to."""
     digits = small().data.load()
     found = find_features("pixels", digits).build()(digits.pixels)
     assert found.dtype == np.float64 and found.shape[1] == 64
-    assert np.allclose(np.cov(found[:, :20], rowvar=False), np.eye(20), atol=0.02)
+    covariance = np.cov(found, rowvar=False)
+    assert np.allclose(covariance, np.diag(covariance.diagonal()), atol=0.01) and np.trace(covariance) == pytest.approx(
+        64, rel=0.01
+    )
+    assert (np.diff(covariance.diagonal()[:30]) < 0).all()
     assert find_features(None, GREY).name == "pixels" and find_features(None, digits).name == "classifier"
     assert find_features("pixels", GREY).build()(GREY.pixels).shape == (20, 19)
 

@@ -17,6 +17,7 @@ from unnoise.cli.average import average
 from unnoise.cli.data import data
 from unnoise.cli.demo import demo
 from unnoise.cli.doctor import doctor
+from unnoise.cli.evaluate import evaluate
 from unnoise.cli.export import export
 from unnoise.cli.figure import figure
 from unnoise.cli.import_weights import import_
@@ -29,7 +30,7 @@ from unnoise.cli.sample import sample
 from unnoise.cli.train import train
 from unnoise.utils.errors import SystemLimit, UserError, nearest, printable
 
-_VERBS = (demo, train, sample, interpolate, restore, figure, data, runs, info, average, import_, export, doctor)
+_VERBS = (demo, train, sample, interpolate, restore, evaluate, figure, data, runs, info, average, import_, export, doctor)
 VERBS: dict[str, Callable[..., int]] = {verb.__name__.rstrip("_"): verb for verb in _VERBS}
 
 USAGE = "unnoise: train a diffusion model on your own images, sample from it, restore images with it.\n\n" + "\n".join(

@@ -21,7 +21,7 @@ from unnoise.utils.errors import UserError, nearest
 
 WIDTH = 64  # of the features of `classifier` and `pixels`
 VERSION = 1  # of how features are computed: a new one computes them again
-MAX_FITTED = 5000  # images that principal components are measured on
+MAX_FITTED = 5000  # images that principal components and scales are measured on
 FEATURES = ("classifier", "pixels", "inception")
 WEAK = ("features are those of pixels, since the images have no labels: they are weak, and see little but brightness and layout; "
         "give `features` inception, or the file of an ONNX encoder")  # fmt: skip
@@ -56,16 +56,26 @@ def find_features(text: str | None, images: ImageDataset, seed: int = 0) -> Feat
         raise UserError("a classifier needs labels, and these images have none: choose `features` pixels, or give FILE.onnx")
     key = f"{kind}-{images.fingerprint()}-{seed}-{VERSION}"
     fit = classifier_features if kind == "classifier" else pixel_features
-    return FeatureSet(kind, key, lambda: fit(images, seed=seed))
+    return FeatureSet(kind, key, lambda: _scaled(fit(images, seed=seed), images, seed))
+
+
+def _scaled(features: Features, images: ImageDataset, seed: int) -> Features:
+    """Scaled to a mean square of 1 on the images: the kernel distance is of its third power, and would see outliers alone."""
+    sample = images.read(rng.stream(seed, "scale").permutation(len(images))[:MAX_FITTED])
+    scale = 1 / max(float(np.square(features(sample)).mean()), 1e-12) ** 0.5
+    return lambda pixels: scale * features(pixels)
 
 
 def pixel_features(images: ImageDataset, seed: int = 0) -> Features:
-    """The first 64 principal components of pixels (fewer of fewer images), each scaled to a standard deviation of 1; (N, 64)."""
+    """The first 64 principal components of pixels (fewer of fewer images); (N, 64).
+
+    Not whitened, each to a variance of 1: that would raise noise in components that hardly vary to the rank of the first.
+    """
     from sklearn.decomposition import PCA
 
     fitted = images.read(rng.stream(seed, "components").permutation(len(images))[:MAX_FITTED])
     flat = fitted.reshape(len(fitted), -1).astype(np.float32)
-    components = PCA(min(WIDTH, len(flat) - 1, flat.shape[1]), whiten=True, svd_solver="randomized", random_state=0).fit(flat)
+    components = PCA(min(WIDTH, len(flat) - 1, flat.shape[1]), svd_solver="randomized", random_state=0).fit(flat)
 
     def features(pixels: np.ndarray) -> np.ndarray:
         parts = [pixels[k : k + 1000].reshape(-1, flat.shape[1]) for k in range(0, len(pixels), 1000)]

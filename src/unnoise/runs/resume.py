@@ -36,7 +36,7 @@ def resume(path: Path | str, say: Say = print, cache: Path | None = None, runtim
     if not checkpoint.list_checkpoints(folder.checkpoints) and folder.model.exists():
         raise UserError(f"'{path}' holds weights but no checkpoint to go on from: begin a new run with them, "
                         f"'unnoise train IMAGES --from-run {path}'")  # fmt: skip
-    images, info = _find_images(folder, info, data, say, cache, runtime)
+    images, info = find_images(folder, info, data, say, cache, runtime)
     extended = steps is not None or minutes is not None
     if extended:
         info = _with_end(folder, info, steps, minutes, say)
@@ -93,8 +93,8 @@ def _extend(trainer: Trainer) -> None:
     trainer.info = replace(trainer.info, extended_at=state.step, rise_from=state.rise_from, total_steps=None)
 
 
-def _find_images(folder: RunFolder, info: RunInfo, data: Any, say: Say, cache: Path | None,
-                 runtime: Runtime) -> tuple[ImageDataset, RunInfo]:  # fmt: skip
+def find_images(folder: RunFolder, info: RunInfo, data: Any, say: Say, cache: Path | None,
+                runtime: Runtime) -> tuple[ImageDataset, RunInfo]:  # fmt: skip
     """The images that the run was trained on, and its information with where they are now, if that was given."""
     stored = info.recipe.data.source
     sources = candidates(stored, folder.path, info.data_path) if data is None else [_given(stored, data)]
