@@ -48,6 +48,21 @@ def test_a_local_image_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert found == expected
 
 
+def test_a_set_takes_no_file_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell may name any path: one outside of the set is left out by name."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "private.png").write_bytes(png(PIXELS[1]))
+    folder = tmp_path / "set"
+    folder.mkdir()
+    cells = [{"bytes": png(PIXELS[0]), "path": None}, {"bytes": None, "path": str(tmp_path / "private.png")}]
+    rows = datasets.Dataset.from_dict({"image": cells}, features=datasets.Features({"image": datasets.Image(decode=False)}))
+    rows.to_parquet(folder / "train-00000-of-00001.parquet")
+    images = Hub(str(folder)).read(Fit())
+    assert np.array_equal(images.pixels, PIXELS[:1])
+    assert any("outside of itself" in reason for reason in images.skipped)
+
+
 def test_a_data_set_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="can't be loaded"):
         Hub(str(tmp_path / "nothing")).read(Fit())

@@ -70,3 +70,14 @@ def test_patterns(tmp_path: Path) -> None:
     (tmp_path / "x-000.tar").write_bytes(b"")
     assert [p.name for p in expand("a-{08..11}.tar")] == ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]
     assert [p.name for p in expand(str(tmp_path / "x-*.tar"))] == ["x-000.tar"]
+    with pytest.raises(UserError, match="stands for more than 100,000 files"):
+        expand("x-{0..99999999}.tar")
+
+
+def test_captions_are_no_classes(tmp_path: Path) -> None:
+    members = [(f"{k:03d}.png", grey(k)) for k in range(60)] + [
+        (f"{k:03d}.txt", f"cat {k // 1.1:.0f}".encode()) for k in range(60)
+    ]
+    write_tar(tmp_path / "captions.tar", members)
+    images = TarShards(str(tmp_path / "captions.tar")).read(Fit())
+    assert images.labels is None and any("are captions, no classes" in note for note in images.notes)

@@ -17,9 +17,10 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import IO
 
 import numpy as np
@@ -35,6 +36,7 @@ from unnoise.utils.errors import UserError
 VERSION = 3  # of decoding and of this layout: a new one decodes again
 IN_MEMORY = 2**30  # bytes: smaller sets are read whole
 CHUNK, CHUNK_BYTES = 512, 2**26  # images and bytes between two records of what is done, at most
+LARGE = 2**24  # pixels of an image of which no two are decoded at once
 CHECKED = 16  # images of an entry that are held against their hashes whenever it is opened
 ENTRY = re.compile(r"[0-9a-f]{24}(\.tmp)?")  # the name of an entry's folder
 TODO, DONE, SKIPPED = 0, 1, 2
@@ -116,12 +118,8 @@ def read_listing(listing: Listing, fit: Fit, cache: Path | None = None) -> Image
 def _find_damage(folder: Path, count: int) -> str | None:
     """What is wrong with an entry of `count` files, None for nothing, as far as its shapes and some of its images show it."""
     try:
-        about, state, hashes = (
-            atomic.read_json(folder / "about.json"),
-            np.load(folder / "state.npy"),
-            np.load(folder / "hashes.npy"),
-        )
-        pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+        about, pixels = atomic.read_json(folder / "about.json"), np.load(folder / "pixels.npy", mmap_mode="r")
+        state, hashes = np.load(folder / "state.npy"), np.load(folder / "hashes.npy")
         if pixels.dtype != np.uint8 or pixels.shape != (count, *about["shape"]) or not len(state) == len(hashes) == count:
             return "its arrays have other shapes than it says"
         done = np.flatnonzero(state == DONE)
@@ -145,7 +143,8 @@ def _build(listing: Listing, fit: Fit, folder: Path) -> None:
     state, hashes = _resume(work, (n, *shape))
     for k in broken:
         state[k] = SKIPPED
-    _decode_all(listing, fit, shape, work, state, hashes, broken)
+    large = {k for k, h in enumerate(headers) if h is not None and h.height * h.width > LARGE}
+    _decode_all(listing, fit, shape, work, state, hashes, broken, large)
     if not (state == DONE).any():
         shutil.rmtree(work)
         raise UserError(f"none of the {n} files in '{listing.where}' can be read as an image; the first: {broken[min(broken)]}")
@@ -161,15 +160,19 @@ def _build(listing: Listing, fit: Fit, folder: Path) -> None:
 
 def _decode_all(
     listing: Listing, fit: Fit, shape: tuple[int, ...], work: Path, state: np.ndarray, hashes: np.ndarray,
-    broken: dict[int, str],
+    broken: dict[int, str], large: set[int],
 ) -> None:  # fmt: skip
-    """Decode what is still to do into `work`/pixels.npy, noting after each chunk what is done, and why what is not."""
-    record = math.prod(shape)
+    """Decode what is still to do into `work`/pixels.npy, noting after each chunk what is done, and why what is not.
+
+    Of the images that are `large` one at a time is in memory.
+    """
+    record, one_at_a_time = math.prod(shape), Lock()
 
     def one(k: int) -> np.ndarray | str:
         try:
             crop = None if listing.crop is None else functools.partial(listing.crop, k)
-            image = decode(listing.open_file(k), fit, crop).convert("L" if shape[2] == 1 else "RGB")
+            with one_at_a_time if k in large else nullcontext():
+                image = decode(listing.open_file(k), fit, crop).convert("L" if shape[2] == 1 else "RGB")
             return np.asarray(image).reshape(1, *shape)
         except Exception as e:  # any decoder may fail in its own way on a broken file
             return _reason(listing.names[k], e)

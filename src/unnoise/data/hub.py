@@ -39,7 +39,7 @@ class Hub(FileSource):
         def open_file(k: int) -> io.BytesIO | Path:
             part, row = rows[k]
             cell: dict[str, Any] = part[row][images]
-            return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"])
+            return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else self._inside(Path(cell["path"]))
 
         labels = None if classes is None else np.concatenate([np.asarray(s[classes], dtype=np.int64) for s in splits])
         names = () if classes is None else tuple(features[classes].names)
@@ -47,6 +47,15 @@ class Hub(FileSource):
         stamp = hashlib.blake2b("".join(s._fingerprint for s in splits).encode(), digest_size=8).hexdigest()
         return Listing(self.repo, [f"{k}" for k in range(len(rows))], open_file, [stamp] * len(rows), labels, names,
                        is_test if is_test.any() else None)  # fmt: skip
+
+    def _inside(self, path: Path) -> Path:
+        """A file that a cell names. Raises ValueError where it is none of the set's own, but one of the user's."""
+        import datasets
+
+        places = [Path(self.repo), Path(datasets.config.HF_DATASETS_CACHE), Path(datasets.config.DOWNLOADED_DATASETS_PATH)]
+        if not any(place.resolve() in path.resolve().parents for place in places if place.is_dir()):
+            raise ValueError(f"the set names a file outside of itself, {str(path)!r}")
+        return path
 
     def _load(self) -> dict[str, Any]:
         """The splits, with images as their files' bytes: decoding is ours."""

@@ -18,6 +18,8 @@ from unnoise.data.kinds import HEAD
 from unnoise.data.walk import LeftOut, Sieve, is_hidden
 from unnoise.utils.errors import UserError
 
+MAX_SHARDS = 10**5  # that a pattern may stand for
+MAX_CAPTIONS = 20  # texts that may each stand for an image and yet be classes
 MAX_BYTES = 2**28  # of one member
 
 
@@ -69,11 +71,15 @@ class TarShards(FileSource):
         stamps = [f"{m.start} {m.size} {m.shard.stat().st_mtime_ns}" for m in images]
         classes: tuple[str, ...] = ()
         index = None
+        notes = left_out.notes()
         if all(label is not None for label in labels):
             names, found = np.unique([str(label) for label in labels], return_inverse=True)
-            classes, index = tuple(str(n) for n in names), found.astype(np.int64)
+            if MAX_CAPTIONS < len(names) > len(images) / 2:
+                notes = (*notes, f"{len(names)} different texts for {len(images)} images are captions, no classes, and not used")
+            else:
+                classes, index = tuple(str(n) for n in names), found.astype(np.int64)
         return Listing(self.path, [f"{m.shard.name}/{m.name}" for m in images], lambda k: io.BytesIO(images[k].read()),
-                       stamps, index, classes, skipped=tuple(skipped), notes=left_out.notes())  # fmt: skip
+                       stamps, index, classes, skipped=tuple(skipped), notes=notes)  # fmt: skip
 
 
 def expand(pattern: str) -> list[Path]:
@@ -83,6 +89,8 @@ def expand(pattern: str) -> list[Path]:
         path = Path(pattern)
         return sorted(path.parent.glob(path.name)) if "*" in path.name else [path]
     before, first, last, after = found.groups()
+    if int(last) - int(first) >= MAX_SHARDS:
+        raise UserError(f"'{pattern}' stands for more than {MAX_SHARDS:,} files: give fewer, or a pattern with *")
     return [p for k in range(int(first), int(last) + 1) for p in expand(f"{before}{k:0{len(first)}d}{after}")]
 
 
