@@ -183,7 +183,7 @@ class CorrelatedNoise(Noise):
     def __post_init__(self) -> None:
         values = [v for part in (self.sigma, self.rows, self.columns, self.white) for v in _each(part)]
         if not (all(0 <= v < 1e6 for v in (*values, self.width)) and any(values)):
-            raise UserError("the parts of correlated noise must be at least 0, and not all of them 0")
+            raise UserError("the parts of correlated noise must be at least 0, one of them greater than 0")
 
     def spectrum(self, shape: torch.Size) -> Tensor:
         """The variance of each cosine coefficient on the scale of [-1, 1], (C, H, W), for images of a shape (..., C, H, W)."""

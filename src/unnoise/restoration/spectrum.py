@@ -72,11 +72,11 @@ def stripes(y: Tensor) -> tuple[float, ...]:
         return none
     lowest = y[0].double().cpu() @ cosines(width)[:4].T  # (C, H, 4)
     finest = torch.from_numpy(pywt.dwt(lowest.numpy(), "db2", axis=1)[1])
-    power = (finest.abs().median(1).values / 0.6745).square()  # (C, 4)
-    beside = power[:, 1:].mean(1)
-    if float(power[:, 0].mean()) < STRIPES * float(beside.mean()):
+    robust = finest.abs().median(1, keepdim=True).values / 0.6745
+    if float(robust[..., 0].square().mean()) < STRIPES * float(robust[..., 1:].square().mean()):
         return none
-    return _levels((power[:, 0] - beside).clamp(min=0) / width)
+    power = torch.minimum(finest.abs(), 3 * robust).square().mean(1)  # (C, 4): less at random than the median
+    return _levels((power[:, 0] - power[:, 1:].mean(1)).clamp(min=0) / width)
 
 
 def smoothest(y: Tensor, size: tuple[int, int]) -> Tensor:
