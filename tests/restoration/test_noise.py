@@ -7,7 +7,7 @@ import torch
 from tests.restoration.priors import make_prior
 from unnoise.diffusion.gaussian import GaussianDenoiser
 from unnoise.diffusion.schedules import Karras
-from unnoise.restoration.noise import NOISES, GaussianNoise, estimate_sigma, refine_sigma, salt_and_pepper_mask
+from unnoise.restoration.noise import NOISES, CorrelatedNoise, GaussianNoise, estimate_sigma, refine_sigma, salt_and_pepper_mask
 from unnoise.restoration.operators import Blur
 from unnoise.restoration.posteriors import denoise
 from unnoise.utils.errors import UserError
@@ -23,7 +23,7 @@ def test_noises_have_their_variance(name: str) -> None:
     torch.testing.assert_close(y.mean(0), x[0], rtol=0, atol=0.03)
     torch.testing.assert_close(y.var(0), noise.variance(x[:1])[0], rtol=0.1, atol=1e-4)
     with pytest.raises(UserError, match="greater than 0"):
-        type(noise)(0.0)  # type: ignore[call-arg]
+        type(noise)(0.0) if name != "correlated" else CorrelatedNoise(0.0, white=0.0)  # type: ignore[call-arg]
 
 
 def test_estimated_sigma() -> None:

@@ -97,6 +97,8 @@ def test_the_clean_image_explains_the_measurement(name: str) -> None:
         assert found < 0.5
     elif "inpaint" in name:
         assert found == pytest.approx(0.6**0.5, rel=0.05)  # nothing differs where nothing was measured
+    elif "correlated" in name:
+        assert found == pytest.approx(1, rel=0.25)  # at edges a stationary covariance is not quite diagonal in cosines
     else:
         assert found == pytest.approx(1, rel=0.05)
 

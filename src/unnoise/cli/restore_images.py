@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from unnoise.diffusion.sampling import SamplingConfig
     from unnoise.model import Model
     from unnoise.restoration.files import ImageFile
+    from unnoise.restoration.noise import CorrelatedNoise
     from unnoise.restoration.restore import Restored
     from unnoise.restoration.restorer import Restorer
     from unnoise.restoration.tasks import Task
@@ -126,6 +127,9 @@ class Restoration:
         label = self.model.restoration_label(self.how.label, 1)
         if job.estimated:
             sigma = self.restorer.refine_sigma(y, sigma, label)
+            noise = self.restorer.find_correlation(y, sigma, label)
+            if noise is not None:
+                return self._remove(job, y, noise)
         said = f"sigma {sigma * HALF_RANGE:.1f} of 255" + " (estimated)" * job.estimated
         if self.how.mode != "mean":
             found = self.restorer.sample_denoised(y, sigma, self.how.sample_count, self.how.seed, label, self.advance)
@@ -133,6 +137,17 @@ class Restoration:
         x = self.restorer.denoise(y, sigma, label)
         self.advance(1)
         return Found(x, None, said)
+
+    def _remove(self, job: Job, y: "Tensor", noise: "CorrelatedNoise") -> Found:
+        """Remove correlated noise, which one call of the network can't: the mean is that of samples."""
+        from unnoise.restoration.tasks import Denoise
+
+        whole = self
+        if self.how.mode == "mean":
+            how = replace(self.how, mode="average")
+            whole = replace(self, how=how, advance=lambda part: self.advance(part / how.sample_count))
+        found = whole._restore(replace(job, task=Denoise(noise)), y)
+        return replace(found, said=f"correlated noise (estimated), {noise}; {found.said}")
 
     def _restore(self, job: Job, y: "Tensor") -> Found:
         """Undo any other degradation."""

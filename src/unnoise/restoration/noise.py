@@ -1,5 +1,6 @@
 """Noise models, and estimates of how much noise an image holds."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -155,6 +156,82 @@ class CameraNoise(Noise):
         return x + self.variance(x).sqrt() * rng.normal_like(x)
 
 
+PerChannel = float | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class CorrelatedNoise(Noise):
+    r"""Gaussian noise that is alike in neighbouring pixels, as of demosaicing, resizing, compression or the lines of a sensor.
+
+    White noise smoothed by a Gaussian of `width` pixels, of standard deviation `sigma` after it; stripes, one value for each of
+    the `rows` or `columns`; and `white` noise. In grey levels of 255, for all channels or one for each. It is stationary, so its
+    covariance is nearly diagonal in the cosine basis, with the spectrum (H x W pixels, k_y < H, k_x < W)
+
+        S(k) = sigma^2 g(k) / mean(g) + [k_x = 0] rows^2 W + [k_y = 0] columns^2 H + white^2,
+        g(k) = exp(-width^2 pi^2 ((k_y / H)^2 + (k_x / W)^2)),
+
+    the squared transform of the Gaussian (Jain 1989, Fundamentals of Digital Image Processing, chapter 5: the cosine basis as the
+    limit of the eigenvectors of a stationary covariance).
+    """
+
+    sigma: PerChannel = 20.0
+    width: float = 0.7
+    rows: PerChannel = 0.0
+    columns: PerChannel = 0.0
+    white: PerChannel = 1.0
+
+    def __post_init__(self) -> None:
+        values = [v for part in (self.sigma, self.rows, self.columns, self.white) for v in _each(part)]
+        if not (all(0 <= v < 1e6 for v in (*values, self.width)) and any(values)):
+            raise UserError("the parts of correlated noise must be at least 0, one of them greater than 0")
+
+    def spectrum(self, shape: torch.Size) -> Tensor:
+        """The variance of each cosine coefficient on the scale of [-1, 1], (C, H, W), for images of a shape (..., C, H, W)."""
+        c, h, w = shape[-3:]
+        rows, columns = torch.zeros(h, w), torch.zeros(h, w)
+        rows[:, 0], columns[0] = w, h
+        low = smooth_power(torch.tensor(self.width), h, w)
+        parts = ((self.sigma, low), (self.rows, rows), (self.columns, columns), (self.white, torch.ones(h, w)))
+        return torch.stack([self._power(level, c) * power for level, power in parts]).sum(0)
+
+    def __str__(self) -> str:
+        """Its parts, e.g. `20.1 of 255 over 0.7 pixels and 1.0 white`."""
+        parts = ((self.sigma, f" smooth over {self.width:.1f} pixels"), (self.rows, " in rows"), (self.columns, " in columns"),
+                 (self.white, " white"))  # fmt: skip
+        found = ["/".join(f"{v:.1f}" for v in _each(level)) + what for level, what in parts if any(_each(level))]
+        return "sigma " + ", ".join(found)
+
+    def _power(self, level: PerChannel, channels: int) -> Tensor:
+        return (torch.tensor(_each(level)).expand(channels) / HALF_RANGE).square()[:, None, None]
+
+    def variance(self, x: Tensor) -> Tensor:
+        """Of each pixel."""
+        return self.spectrum(x.shape).mean((1, 2), keepdim=True).to(x).expand_as(x)
+
+    def add(self, x: Tensor, rng: BatchRng) -> Tensor:
+        sigma, rows, columns, white = (
+            self._power(level, x.shape[1]).sqrt().to(x) for level in (self.sigma, self.rows, self.columns, self.white)
+        )
+        smoothed = rng.normal_like(x)
+        if self.width > 0:
+            blur = Blur.gaussian(self.width)
+            k = blur.kernel.shape[-1] // 2
+            wider = x.new_empty(*x.shape[:2], x.shape[2] + 2 * k, x.shape[3] + 2 * k)
+            smoothed = blur(rng.normal_like(wider))[..., k:-k, k:-k] / blur.kernel.square().sum().sqrt()
+        lines = rows * rng.normal_like(x[..., :1]) + columns * rng.normal_like(x[..., :1, :])
+        return x + sigma * smoothed + lines + white * rng.normal_like(x)
+
+
+def smooth_power(width: Tensor, h: int, w: int) -> Tensor:
+    """g / mean(g) of `CorrelatedNoise`, (h, w), for a `width` () in pixels."""
+    down, along = (torch.exp(-(width * math.pi * torch.arange(n) / n).square()) for n in (h, w))
+    return torch.outer(down / down.mean(), along / along.mean())
+
+
+def _each(level: PerChannel) -> tuple[float, ...]:
+    return level if isinstance(level, tuple) else (level,)
+
+
 def measured_variance(noise: Noise | None, y: Tensor, mask: Tensor | None = None) -> Tensor:
     """The variance of the noise in a measurement y (B, C, H, W): read off the smoothed y where it depends on the image.
 
@@ -171,6 +248,7 @@ NOISES: dict[str, type[Noise]] = {
     "poisson": PoissonNoise,
     "speckle": SpeckleNoise,
     "camera": CameraNoise,
+    "correlated": CorrelatedNoise,
 }
 
 

@@ -7,6 +7,7 @@ a user's own function is an operator too.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -213,6 +214,14 @@ class Signs(Operator):
         return x * torch.from_numpy(signs).to(x)
 
 
+class Cosines(Operator):
+    """The orthonormal cosine transform of each channel, in which stationary noise has a spectrum."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return cosines(x.shape[-2]).to(x) @ x @ cosines(x.shape[-1]).to(x).T
+
+
+@lru_cache(maxsize=8)
 def cosines(n: int) -> Tensor:
     """The matrix of the orthonormal cosine transform of n values, (n, n) float64, one frequency per row."""
     k, position = torch.arange(n).double()[:, None], torch.arange(n).double()

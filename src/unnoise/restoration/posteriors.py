@@ -23,8 +23,8 @@ from unnoise.data.pixels import HALF_RANGE
 from unnoise.diffusion.denoiser import Denoiser
 from unnoise.diffusion.sampling import SamplingConfig, SamplingRecord, trajectory
 from unnoise.diffusion.schedules import Schedule
-from unnoise.restoration.noise import Noise, measured_variance
-from unnoise.restoration.operators import Mask, Operator, Repeated, cosines
+from unnoise.restoration.noise import ROUNDING, CorrelatedNoise, Noise, measured_variance
+from unnoise.restoration.operators import Cosines, Mask, Operator, Repeated, cosines
 from unnoise.utils.errors import UserError
 from unnoise.utils.rng import BatchRng
 
@@ -84,6 +84,11 @@ class Measurement:
         if measured != y.shape[1:]:
             raise UserError(f"the operator measures {tuple(measured)} of images of {shape}, and y is {tuple(y.shape[1:])}: "
                             "they must agree")  # fmt: skip
+        if isinstance(noise, CorrelatedNoise):
+            if mask is not None:
+                raise UserError("noise that is correlated can't be told from missing pixels: give its sigma as if it were white")
+            variance = noise.spectrum(y.shape).clamp(min=ROUNDING**2).to(y)[None]
+            return cls(Cosines()(y), Cosines() @ operator, variance, shape)
         return cls(y, operator, measured_variance(noise, y, mask), shape)
 
     def repeated(self, count: int) -> "Measurement":

@@ -10,14 +10,16 @@ from torch import Tensor
 from unnoise.diffusion.denoiser import Denoiser
 from unnoise.diffusion.samplers import DDPM
 from unnoise.diffusion.sampling import SamplingConfig
-from unnoise.restoration.noise import refine_sigma
+from unnoise.restoration.noise import CorrelatedNoise, refine_sigma
 from unnoise.restoration.operators import Crop
-from unnoise.restoration.posteriors import Measurement, Posterior, denoise, denoise_by_sampling
+from unnoise.restoration.posteriors import Measurement, Posterior, Spectral, denoise, denoise_by_sampling
 from unnoise.restoration.restore import OnProgress, Restored, follow, ignore, padded_size, restore
+from unnoise.restoration.spectrum import find_correlation
 from unnoise.restoration.tiling import TiledDenoiser
 from unnoise.utils.errors import UserError
 from unnoise.utils.rng import BatchRng
 
+QUICK_STEPS = 10  # of a sample that only the noise is read from
 MAX_LARGER = 4  # times the pixels trained on: larger images are taken a tile at a time
 
 
@@ -73,6 +75,16 @@ class Restorer:
         """The noise level of y (1, C, H, W), from a guess, by the residual that the denoiser leaves."""
         highest = float(self.denoiser.schedule.ratio(torch.ones((), dtype=torch.float64)))
         return refine_sigma(y, max(guess, 0.002), partial(self.denoise, label=label), highest)
+
+    def find_correlation(self, y: Tensor, sigma: float, label: Tensor | None = None) -> CorrelatedNoise | None:
+        """The noise of y (1, C, H, W), where white noise of `sigma` was estimated, if it is correlated; None if it is white."""
+        quick = replace(self, sampling=replace(self.sampling, steps=QUICK_STEPS))
+
+        def sample(measurement: Measurement, seed: int) -> Tensor:
+            labels = None if label is None else label.repeat(len(measurement.y))
+            return quick.restore(measurement, Spectral(), 1, seed, labels).samples[0]
+
+        return find_correlation(y, sigma, self.shape[1:], sample)
 
     def check_size(self, size: tuple[int, int]) -> int:
         """`size_divisor`. Raises UserError for images smaller than it."""
