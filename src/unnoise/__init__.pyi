@@ -217,6 +217,9 @@ from .restoration.noise import (
     CameraNoise as CameraNoise,
 )
 from .restoration.noise import (
+    CorrelatedNoise as CorrelatedNoise,
+)
+from .restoration.noise import (
     GaussianNoise as GaussianNoise,
 )
 from .restoration.noise import (

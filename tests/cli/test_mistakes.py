@@ -103,7 +103,7 @@ CASES = [  # {names} are those of `places`
     ("restore {trained} {grey}", "no noise to speak of"),
     ("restore {trained} {empty} --sigma 9", "no images in"),
     ("restore {trained} {grey} --task inpaint", "needs --mask"),
-    ("restore {trained} {grey} --task inpaint --mask {large}", "make them the same size"),
+    ("restore {trained} {grey} --task inpaint --mask {holed}", "make them the same size"),
     ("restore {trained} {grey} --task colourise", "trained on grey"),
     ("restore {trained} {grey} --task dejpeg", "is no JPEG file"),
     ("restore {trained} {grey} --task deblur --motion 9", "LENGTH,DEGREES"),
@@ -166,7 +166,7 @@ def places(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     Image.new("L", (8, 8), 128).save(tmp / "grey.png")
     Image.fromarray(np.zeros((1, 3), np.uint8)).save(tmp / "tiny.png")
     Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp / "small.png")
-    Image.fromarray(np.diag([255] * 40).astype(np.uint8)).save(tmp / "large.png")
+    Image.fromarray(np.pad(np.full((9, 9), 255, np.uint8), 5)).save(tmp / "holed.png")
     found |= {path.stem: path for path in tmp.iterdir() if path.suffix}
     return found | {"tmp": tmp, "out": tmp / "out", "trained": trained}
 

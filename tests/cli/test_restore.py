@@ -116,6 +116,17 @@ def test_alpha_stays_and_16_bits_where_asked(
     assert alpha is not None and np.array_equal(alpha, grey[..., 1] * np.uint16(257))
 
 
+def test_stripes_are_named_and_removed(
+    trained: Path, tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Estimated noise that is not white is said to be so, and the mean is that of samples."""
+    lines = 128 + 40 * np.random.default_rng(0).standard_normal((24, 1)) + np.random.default_rng(1).standard_normal((24, 24))
+    Image.fromarray(lines.clip(0, 255).astype(np.uint8)).save(tmp_path / "p.png")
+    assert command("restore", trained, tmp_path / "p.png", "--out", tmp_path / "out") == 0
+    out = capsys.readouterr().out
+    assert "correlated noise (estimated), sigma " in out and " in rows, " in out and "mean of 8 samples by spectral" in out
+
+
 def test_a_mask_says_how_much_is_missing(
     trained: Path, tmp_path: Path, command: Command, refused: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,7 @@ def restore(
     images: Annotated[Positional[tuple[Path, ...]], arg(help="images, or folders of them")],
     task: Annotated[str, arg(help="denoise, salt-and-pepper, inpaint, upscale, deblur, colourise, dejpeg")] = "denoise",
     sigma: Annotated[float | None, arg(help="the noise's standard deviation in 1/255; denoise: estimated if not given")] = None,
-    noise: Annotated[str | None, arg(help="other noise: poisson:PEAK, speckle:SIGMA or camera:GAIN,READ")] = None,
+    noise: Annotated[str | None, arg(help="poisson:PEAK, speckle:SIGMA, camera:GAIN,READ or correlated:SIGMA,PIXELS")] = None,
     mask: Annotated[Path | None, arg(help="inpaint: an image that is white, or painted, where pixels are missing")] = None,
     invert_mask: Annotated[bool, arg(help="inpaint: the mask is black, or transparent, where pixels are missing")] = False,
     factor: Annotated[int | None, arg(help="upscale: how many times; 4 by default")] = None,
