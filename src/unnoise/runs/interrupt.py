@@ -10,14 +10,18 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 
 class Interrupt:
-    """Inside it, the first of these signals only sets `signal`; a second one ends at once. One that is ignored stays so."""
+    """Inside it, the first of these signals only sets `signal`; a second one ends at once.
+
+    A hangup that is ignored, as under nohup, stays so.
+    """
 
     def __init__(self, signals: tuple[signal.Signals, ...] = SIGNALS) -> None:
         self._signals = signals
 
     def __enter__(self) -> "Interrupt":
         self.signal = 0
-        handled = (s for s in self._signals if signal.getsignal(s) is not signal.SIG_IGN)
+        hangup = getattr(signal, "SIGHUP", None)
+        handled = (s for s in self._signals if s is not hangup or signal.getsignal(s) is not signal.SIG_IGN)
         self._before = {s: signal.signal(s, self._ask) for s in handled}
         return self
 
