@@ -189,9 +189,13 @@ def test_ctrl_c_in_a_loop_of_ones_own_waits_for_the_step(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(loop, "clip_gradients", interrupted)
     steps = []
-    with pytest.raises(KeyboardInterrupt):
-        for record in run.train():
-            steps.append(record.step)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have had ignored
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            for record in run.train():
+                steps.append(record.step)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert steps == [*range(1, 7)] and resume(tmp_path, quiet).state.step == 7
 
 

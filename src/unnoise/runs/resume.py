@@ -98,7 +98,7 @@ def find_images(folder: RunFolder, info: RunInfo, data: Any, say: Say, cache: Pa
     """The images that the run was trained on, and its information with where they are now, if that was given."""
     stored = info.recipe.data.source
     sources = candidates(stored, folder.path, info.data_path) if data is None else [_given(stored, data)]
-    if not is_there(sources[0]):
+    if data is None and not is_there(sources[0]):
         raise UserError(f"the images of '{folder.path}' are not where they were ({sources[0]}): say where they are with `data`")
     for source in sources:
         recipe = replace(info.recipe, data=replace(info.recipe.data, source=source))
