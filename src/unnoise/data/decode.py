@@ -170,7 +170,7 @@ def _check_pixels(image: Image.Image) -> None:
         raise _too_large(f"{image.width}x{image.height}")
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation that is still to be applied: Pillow itself applies that of a TIFF."""
     found = None
     if image.format != "TIFF":
@@ -190,7 +190,7 @@ def read_header(file: File, fit: Fit | None = None) -> Header:
             _check_pixels(p)
         if is_wide(p, fit.bands, fit.range) and p.format == "TIFF":
             return _wide_header(file, fit)
-        h, w = (p.width, p.height) if _orientation(p) >= 5 else (p.height, p.width)
+        h, w = (p.width, p.height) if orientation_of(p) >= 5 else (p.height, p.width)
         grey = p.mode in GREY_MODES if fit.bands is None else len(fit.bands) == 1
         return Header(h, w, grey, p.mode, str(p.format), getattr(p, "n_frames", 1), "icc_profile" in p.info, is_deep(p))
 
@@ -228,7 +228,7 @@ Decoded = tuple[Image.Image, int, tuple[float, float] | None]  # L or RGB, the o
 
 def _decode_plain(opened: Image.Image, fit: Fit, scaled: bool) -> Decoded:
     """By Pillow; with `scaled` a JPEG may come out smaller."""
-    orientation = _orientation(opened)
+    orientation = orientation_of(opened)
     turned = replace(fit, size=fit.size[::-1]) if orientation >= 5 and fit.size is not None else fit
     extent = _draft(opened, turned) if scaled else None
     _check_pixels(opened)

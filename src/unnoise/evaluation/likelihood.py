@@ -37,7 +37,7 @@ def bits_per_dimension(denoiser: Denoiser, pixels: Tensor, seed: int = 0, *, mom
     `moments` are the training images' (`Model.moments`). `exact` takes as many derivatives a step as an image has values.
     """
     numbers = range(len(pixels))
-    # Normal draws through their own distribution function are uniform in (0, 1).
+    # Normal numbers through their own distribution function are uniform in (0, 1).
     uniform = 0.5 * (1 + torch.erf(BatchRng(seed, numbers, "dequantise").normal_like(pixels.double()) / math.sqrt(2)))
     x = (pixels.double() + uniform.to(pixels.device) - 0.5) / HALF_RANGE - 1
     found = log_density(denoiser, x, seed, moments=moments, steps=steps, label=label, exact=exact)

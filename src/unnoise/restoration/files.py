@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 from torch import Tensor
 
-from unnoise.data.decode import GREY_MODES, MAX_PIXELS, Fit, decode_image
+from unnoise.data.decode import GREY_MODES, MAX_PIXELS, Fit, decode_image, orientation_of
 from unnoise.data.pixels import from_uint8, from_uint16
 from unnoise.utils.errors import UserError
 
@@ -114,8 +114,8 @@ def _with_raw_mode(opened: Image.Image, mode: str) -> Image.Image:
 
 
 def _upright(layers: np.ndarray, opened: Image.Image) -> np.ndarray:
-    """(H, W, C) turned as the EXIF orientation says; Pillow itself has turned a TIFF."""
-    found = 1 if opened.format == "TIFF" else opened.getexif().get(ExifTags.Base.Orientation, 1)
+    """(H, W, C) turned as the EXIF orientation says."""
+    found = orientation_of(opened)
     if found in (5, 6, 7, 8):
         layers = layers.swapaxes(0, 1)
     across = found in (2, 3, 6, 7)

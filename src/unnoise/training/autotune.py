@@ -65,19 +65,23 @@ def compare_networks(auto: AutoUNet, size: tuple[int, int], measure: Callable[[U
                 break
             raise
 
-        def after(seconds: float, network: UNetConfig = network, speed: float = speed) -> Choice:
-            done = max(0.0, min(seconds * speed / batch, math.inf if steps is None else steps))
-            return Choice(network, speed, done, excess_loss(network.widths[0], done, batch, max(size)))
-
-        whole = after(math.inf if seconds is None else seconds)  # all steps, or as many as fit
-        same_time = whole if seconds is not None or not found else after(found[-1].steps * batch / found[-1].speed)
-        if found and same_time.loss > found[-1].loss:
+        most = math.inf if steps is None else steps
+        expect = partial(_expect, network, speed, batch, max(size))
+        whole = expect(min(most, math.inf if seconds is None else seconds * speed / batch))
+        before = found[-1] if found else None
+        same_time = whole if before is None or seconds is not None else expect(before.steps * speed / before.speed)
+        if before is not None and same_time.loss > before.loss:
             found.append(same_time)
             break
         found.append(whole)
         if whole.steps < 1:
             break
     return found
+
+
+def _expect(network: UNetConfig, speed: float, batch: int, side: int, steps: float) -> Choice:
+    """What a network is expected to reach in some steps."""
+    return Choice(network, speed, max(0.0, steps), excess_loss(network.widths[0], steps, batch, side))
 
 
 def training_speed(state: TrainState, images: ImageDataset, config: TrainingConfig, runtime: Runtime) -> float:
