@@ -87,7 +87,7 @@ def test_figures_show_what_they_are_given(tmp_path: Path) -> None:
 def test_forward_strip_shows_the_notebooks_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps 0, 30, ..., 270 of 300; on a continuous schedule times from the image to 1."""
     shown: list[str] = []
-    monkeypatch.setattr(figures, "_strip", lambda rows, titles, names, path: shown.extend(titles))
+    monkeypatch.setattr(figures, "_strip", lambda rows, titles, *_: shown.extend(titles))
     figures.forward_strip(Linear(300), torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), tmp_path / "f.png")
     assert shown == [f"t = {k}" for k in range(0, 300, 30)]
     figures.forward_strip(Flow(), torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), tmp_path / "f.png", count=3)

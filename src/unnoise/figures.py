@@ -36,27 +36,34 @@ def grid(pixels: np.ndarray, columns: int | None = None, min_side: int = 64) -> 
     return to_pil(sheet)
 
 
-def check_name(path: Path, animated: bool = False) -> None:
-    """Raises UserError, before any work is done, if a figure can't have this name, or another file has it."""
+def check_name(path: Path, animated: bool = False, overwrite: bool = False) -> None:
+    """Raises UserError, before any work is done, if a figure can't have this name or, unless `overwrite`, another file has it."""
     valid = (".gif", ".mp4") if animated else (".png",)
     if path.suffix not in valid:
         raise UserError(f"this is written as {' or '.join(valid)}: give a name that ends so, not '{path}'")
     if path.suffix == ".mp4" and importlib.util.find_spec("av") is None:
         raise UserError("writing .mp4 needs PyAV: pip install 'unnoise[video]', or choose a .gif")
-    if path.is_file() and not _is_ours(path):
-        raise UserError(f"'{path}' is there already, and was not written by unnoise: choose another name, or remove it")
+    if not overwrite:
+        refuse_foreign(path)
 
 
-def _is_ours(path: Path) -> bool:
+def refuse_foreign(path: Path, remedy: str = "choose another name, or `overwrite` it") -> None:
+    """Raises UserError where a file that this program did not write would be replaced."""
+    if path.is_file() and not is_ours(path):
+        raise UserError(f"'{path}' is there already, and was not written by unnoise: {remedy}")
+
+
+def is_ours(path: Path) -> bool:
+    """Whether this program wrote the PNG, GIF or MP4."""
     if path.suffix == ".mp4":
         return MARK[1].encode() in path.read_bytes()
     with path.open("rb") as file:
         return is_generated(file.read(HEAD))
 
 
-def save(image: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> None:
+def save(image: Image.Image, path: Path, text: Mapping[str, str] | None = None, overwrite: bool = False) -> None:
     """Write a PNG atomically, with `text` in it by keys behind the mark of this program."""
-    check_name(path)
+    check_name(path, overwrite=overwrite)
     atomic.write(path, lambda p: image.save(p, format="PNG", pnginfo=png_text(text or {})))
 
 
@@ -66,7 +73,8 @@ def _in_range(x: Tensor) -> np.ndarray:
     return pixels
 
 
-def _strip(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], names: Sequence[str], path: Path) -> None:
+def _strip(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], names: Sequence[str], path: Path,
+           overwrite: bool) -> None:  # fmt: skip
     """Rows of uint8 images (H, W, C), a title above each column and a name before each row."""
     figure = _figure(1.3 * len(titles) + 0.3, 1.3 * len(rows) + 0.3)
     axes = figure.subplots(len(rows), len(titles), squeeze=False)
@@ -79,17 +87,18 @@ def _strip(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], names: S
             if r == 0:
                 cell.set_title(titles[c], fontsize=9)
         axes[r, 0].set_ylabel(names[r], fontsize=9)
-    _save(figure, path)
+    _save(figure, path, overwrite)
 
 
-def forward_strip(schedule: Schedule, x: Tensor, noise: Tensor, path: Path, count: int = 10) -> None:
+def forward_strip(schedule: Schedule, x: Tensor, noise: Tensor, path: Path, count: int = 10,
+                  overwrite: bool = False) -> None:  # fmt: skip
     """One image x (1, C, H, W) in [-1, 1] under the same noise at `count` times: steps 0, T/10, 2T/10, ... of T."""
     if schedule.steps is None:
         t = torch.linspace(0, 1, count, dtype=torch.float64)
     else:
         t = (torch.arange(count) * schedule.steps // count + 1).double() / schedule.steps
     titles = [_name_time(float(v), schedule) for v in t]
-    _strip([[_in_range(add_noise(schedule, x, v, noise)) for v in t]], titles, ["x_t"], path)
+    _strip([[_in_range(add_noise(schedule, x, v, noise)) for v in t]], titles, ["x_t"], path, overwrite)
 
 
 def _name_time(t: float, schedule: Schedule) -> str:
@@ -110,13 +119,13 @@ def select_steps(records: Iterable[SamplingRecord], count: int = 10, every: int 
     return selected
 
 
-def reverse_strip(records: Sequence[SamplingRecord], schedule: Schedule, path: Path) -> None:
+def reverse_strip(records: Sequence[SamplingRecord], schedule: Schedule, path: Path, overwrite: bool = False) -> None:
     """A trajectory: x_t above, the estimate x_hat that led to it below."""
     rows = [[_in_range(r.x[:1]) for r in records], [to_uint8(r.x_hat[:1])[0] for r in records]]
-    _strip(rows, [_name_time(r.t, schedule) for r in records], ["x_t", "estimate"], path)
+    _strip(rows, [_name_time(r.t, schedule) for r in records], ["x_t", "estimate"], path, overwrite)
 
 
-def schedule_curves(schedules: Mapping[str, Schedule], path: Path) -> None:
+def schedule_curves(schedules: Mapping[str, Schedule], path: Path, overwrite: bool = False) -> None:
     """alpha, sigma and log SNR of each schedule over t, side by side."""
     t = torch.linspace(0, 1, 501, dtype=torch.float64)
     figure = _figure(11, 3.4)
@@ -132,7 +141,7 @@ def schedule_curves(schedules: Mapping[str, Schedule], path: Path) -> None:
         axes.set(xlabel="t (0: the image, 1: the most noise)")
         axes.grid(alpha=0.2)
     alpha.legend(frameon=False, fontsize=8)
-    _save(figure, path)
+    _save(figure, path, overwrite)
 
 
 def loss_curve(
@@ -140,6 +149,7 @@ def loss_curve(
     losses: Sequence[float],
     path: Path,
     held_out: tuple[Sequence[int], Sequence[float]] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Loss against step, with a running mean and, where there is one, the loss on held-out images."""
     figure = _figure(7, 4)
@@ -152,18 +162,20 @@ def loss_curve(
         axes.plot(*held_out, color="C1", marker="o", markersize=3, label="held out, averaged weights")
     axes.set(xlabel="step", ylabel="loss")
     axes.legend(frameon=False)
-    _save(figure, path)
+    _save(figure, path, overwrite)
 
 
-def animation(records: Iterable[SamplingRecord], path: Path, every: int | None = None) -> None:
+def animation(records: Iterable[SamplingRecord], path: Path, every: int | None = None, overwrite: bool = False) -> None:
     """Images becoming clear, a frame a step (at most 100), or each `every`-th step."""
-    check_name(path, animated=True)
-    film([grid(np.stack([_in_range(x[None]) for x in r.x])) for r in select_steps(records, 100, every)], path)
+    check_name(path, animated=True, overwrite=overwrite)
+    frames = [grid(np.stack([_in_range(x[None]) for x in r.x])) for r in select_steps(records, 100, every)]
+    film(frames, path, overwrite=overwrite)
 
 
-def film(frames: Sequence[Image.Image], path: Path, seconds: float = 5.0, hold: float = 1.5) -> None:
+def film(frames: Sequence[Image.Image], path: Path, seconds: float = 5.0, hold: float = 1.5,
+         overwrite: bool = False) -> None:  # fmt: skip
     """Frames one after the other, the last one held: `path` ends in .gif, or in .mp4 (needs PyAV)."""
-    check_name(path, animated=True)
+    check_name(path, animated=True, overwrite=overwrite)
     each = seconds / len(frames)
     if path.suffix == ".gif":
         times = [round(1000 * each)] * (len(frames) - 1) + [round(1000 * hold)]
@@ -193,6 +205,6 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: "Figure", path: Path) -> None:
-    check_name(path)
+def _save(figure: "Figure", path: Path, overwrite: bool) -> None:
+    check_name(path, overwrite=overwrite)
     atomic.write(path, lambda p: figure.savefig(p, dpi=120, metadata=dict([MARK])))

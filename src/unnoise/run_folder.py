@@ -7,8 +7,6 @@ evaluation.json  evaluation-nearest.png  evaluation/
 
 import hashlib
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +20,22 @@ from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
 
 Curve = tuple[list[int], list[float]]  # steps and values
+LOCK, HOLDER = ".lock", ".lock.json"  # who writes to the run; the second is removed when that ends, so a kill leaves it
+WRITTEN = (
+    "model.safetensors",
+    "guide.safetensors",
+    "metrics.jsonl",
+    "held-out.jsonl",
+    "skipped.txt",
+    "strip.png",
+    "loss.png",
+    "checkpoints",
+    "snapshots",
+    "samples",
+    "evaluation.json",
+    "evaluation-nearest.png",
+    "evaluation",
+)  # beside the recipe
 
 
 @dataclass(frozen=True)
@@ -38,12 +52,15 @@ class RunFolder:
             raise UserError(f"no run folder '{path}': train one with 'unnoise train --run {path}'")
         if not folder.recipe.is_file():
             raise UserError(f"'{path}' is not a run folder: it has no recipe.json")
-        inside = folder.path.resolve()
-        links = [p for p in sorted(folder.path.iterdir()) if p.is_symlink() and inside not in p.resolve().parents]
+        folder._refuse_links()
+        return folder
+
+    def _refuse_links(self) -> None:
+        inside = self.path.resolve()
+        links = [p for p in sorted(self.path.iterdir()) if p.is_symlink() and inside not in p.resolve().parents]
         if links:
             raise UserError(f"'{links[0]}' is a link that leads out of its run, where nothing may be written: put what it leads "
                             "to into the run, or remove it")  # fmt: skip
-        return folder
 
     @property
     def recipe(self) -> Path:
@@ -135,24 +152,24 @@ class RunFolder:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
     def refuse_existing(self) -> None:
-        """Raises UserError if a run is there already."""
+        """Raises UserError if a run is there already, or anything else that a run would replace.
+
+        What the beginning of one left that was killed is no such thing.
+        """
         if self.recipe.exists():
             raise UserError(f"'{self.path}' holds a run already: go on with 'unnoise train --resume {self.path}' "
                             "or choose another folder")  # fmt: skip
+        if not self.path.is_dir():
+            return
+        self._refuse_links()
+        others = [] if (self.path / HOLDER).exists() else [self.path / n for n in WRITTEN if (self.path / n).exists()]
+        if others:
+            raise UserError(f"'{others[0]}' is there already, and of no run: choose another folder")
 
     def sweep(self) -> None:
         """Remove what writing left when it was killed."""
         for place in (self.path, self.checkpoints, self.snapshots, self.evaluation_cache, self.path / "samples"):
             atomic.sweep(place)
-
-    @contextmanager
-    def creating(self) -> Iterator[None]:
-        """Make the folder; what can't be written inside the block is a UserError."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            yield
-        except OSError as e:
-            raise UserError(f"can't write to '{self.path}' ({e.strerror}): choose another folder") from e
 
 
 def _read_curve(path: Path) -> Curve | None:

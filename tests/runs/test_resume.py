@@ -171,7 +171,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     assert holder.stdout is not None
     try:
         assert any(line == "held\n" for line in holder.stdout)
-        with pytest.raises(UserError, match=f"is being trained by process {holder.pid} on "):
+        with pytest.raises(UserError, match=f"is being written by process {holder.pid} on "):
             resume(tmp_path, quiet)
     finally:
         holder.kill()

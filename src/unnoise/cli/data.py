@@ -27,6 +27,7 @@ def data(
     range: Annotated[str | None, arg(help="values that become black and white: 0,4095; all of 8 or 16 bits by default")] = None,
     bands: Annotated[str | None, arg(help="the bands that are red, green and blue, or grey, from 1: 1,2,3 or 4")] = None,
     out: Annotated[Path, arg(help="write a sheet of some of the images here (.png)")] = Path("sheet.png"),
+    overwrite: Annotated[bool, arg(help="replace a file of that name that this program did not write")] = False,
     cache: Annotated[Path | None, arg(help="where decoded images are kept; the user's cache folder by default")] = None,
     *,
     changes: tyro.conf.Suppress[Changes | None] = None,
@@ -48,15 +49,16 @@ def data(
         return _look_at_cache(action, cache)
     if source is None:
         raise UserError("say what to inspect: unnoise data inspect my/photos")
-    if out.suffix != ".png":
-        raise UserError(f"--out must end in .png, not '{out}'")
+    from unnoise import figures
     from unnoise.recipe import Recipe, override
 
+    figures.check_name(out, overwrite=True)
+
     asked = data_changes(source, root, download, size, labels, range, bands)
-    return _inspect(override(Recipe(), asked | (changes or {})).data, out, cache)
+    return _inspect(override(Recipe(), asked | (changes or {})).data, out, cache, overwrite)
 
 
-def _inspect(config: "DataConfig", out: Path, cache: Path | None) -> int:
+def _inspect(config: "DataConfig", out: Path, cache: Path | None, overwrite: bool) -> int:
     from unnoise import figures
     from unnoise.data.cache import FileSource
     from unnoise.data.dataset import split
@@ -70,10 +72,11 @@ def _inspect(config: "DataConfig", out: Path, cache: Path | None) -> int:
         if found.usual is None or fit_size(found.usual) != found.usual or len(set(found.sizes)) > 1:
             _print([*found.rows, *_suggest(found.usual)], found.skipped)
             return 0
+    figures.check_name(out, overwrite=overwrite)
     images = config.load(cache)
     _print(describe(images, split(images, config.held_out)), images.skipped)
     order = stream(0, "figure").permutation(len(images))[:48]
-    figures.save(figures.grid(images.read(order), columns=8), out)
+    figures.save(figures.grid(images.read(order), columns=8), out, overwrite=overwrite)
     say(f"{out}: {len(order)} of them")
     return 0
 

@@ -16,6 +16,7 @@ def interpolate(
     label: Annotated[str | None, arg(help="the class of all of them, for a run with labels")] = None,
     steps: Annotated[int, arg(help="sampling steps; images need about 100 to come back as they were")] = 100,
     out: Annotated[Path, arg(help="a .png with all of them in a row, or a .gif or .mp4")] = Path("interpolation.png"),
+    overwrite: Annotated[bool, arg(help="replace a file of that name that this program did not write")] = False,
 ) -> int:
     """Interpolate between images through the noise that they come from, by DDIM.
 
@@ -34,7 +35,7 @@ def interpolate(
     from unnoise.diffusion.inversion import interpolate
     from unnoise.model import Model
 
-    figures.check_name(out, animated=out.suffix in (".gif", ".mp4"))
+    figures.check_name(out, out.suffix in (".gif", ".mp4"), overwrite)
     model = Model.load(run)
     sampling = replace(model.info.recipe.sampling, steps=steps)
     sampling.times(model.info.recipe.schedule, steps)
@@ -47,8 +48,8 @@ def interpolate(
             noises.append(model.invert(model.read_image(end, fitted=True), sampling, index)[0])
     x = model.sample_from_noise(interpolate(noises, n), sampling, None if index is None else index.expand(n))
     if out.suffix == ".png":
-        figures.save(figures.grid(to_uint8(x), columns=n), out)
+        figures.save(figures.grid(to_uint8(x), columns=n), out, overwrite=overwrite)
     else:
-        figures.film([figures.grid(p[None]) for p in to_uint8(x)], out)
+        figures.film([figures.grid(p[None]) for p in to_uint8(x)], out, overwrite=overwrite)
     say(f"{out}: {n} images from {ends[0]} to {ends[-1]}")
     return 0

@@ -35,6 +35,7 @@ def restore(
     add_noise: Annotated[float | None, arg(help="try it out: degrade clean images first, with this noise; 0: none")] = None,
     bits: Annotated[int, arg(help="of the results' channels: 8 or 16, which are read too where an image has them")] = 8,
     out: Annotated[Path, arg(help="folder for the results")] = Path("restored"),
+    overwrite: Annotated[bool, arg(help="replace files that are no results of restoring; never the originals")] = False,
     seed: Annotated[int, arg(help="of added noise and of samples")] = 0,
     *,
     changes: tyro.conf.Suppress[Changes | None] = None,
@@ -64,13 +65,13 @@ def restore(
     how = Mode(mode or ("mean" if degradation.white else "average"), samples, method, seed, label)
     how.check(degradation.white, bool(sigma or add_noise or degradation.noise) or task == "dejpeg", changes or {})
     places = find_images(images, out)
-    refuse_overwriting(places, mask, out)
+    refuse_overwriting(places, mask, out, overwrite)
     model = Model.load(run)
     sampling = sampling_asked(model, None, None, changes)
     if mask is not None:
         say(degradation.read_mask().said)
     with progress_bar(len(places) * how.sample_count, "samples" if how.sample_count > 1 else "images") as advance:
-        restoration = Restoration(model, degradation, how, sampling, sigma, add_noise, bits, out, advance)
+        restoration = Restoration(model, degradation, how, sampling, sigma, add_noise, bits, out, overwrite, advance)
         return _restore_each(places, restoration, lambda: advance(how.sample_count))
 
 

@@ -45,7 +45,7 @@ def _inside(folder: Path, out: Path) -> Iterator[Place]:
     inside = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in EXTENSIONS and p.is_file()]
     inside = [p for p in inside if not (within and out.resolve() in p.resolve().parents)]
     inside = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
-    inside = [p for p in inside if not (p.suffix == ".png" and _is_result(p))]
+    inside = [p for p in inside if not (p.suffix == ".png" and is_result(p))]
     if not inside:
         raise UserError(f"no images in '{folder}' that are not results of restoring: give files or a folder that holds some")
     for path in inside:
@@ -53,24 +53,25 @@ def _inside(folder: Path, out: Path) -> Iterator[Place]:
         yield Place(path, name.with_name(name.stem))
 
 
-def refuse_overwriting(places: list[Place], mask: Path | None, out: Path) -> None:
-    """Raises UserError where a result would replace an image, the mask, another result or a file that is no result."""
+def refuse_overwriting(places: list[Place], mask: Path | None, out: Path, overwrite: bool) -> None:
+    """Raises UserError where a result would replace an image, the mask, another result or, unless `overwrite`, another file."""
     results = [place.result(out) for place in places]
     written = [*results, *(place.detail(out, part) for place in places for part in PARTS)]
     count = Counter(p.resolve() for p in (*(place.path for place in places), *([mask] if mask else []), *written))
     twice = next((path for path, n in count.items() if n > 1), None)
     if twice is not None:
         raise UserError(f"'{twice.name}' would be written over: choose another --out, or restore images of one name apart")
-    for path in results:
-        if path.exists() and not _is_result(path):
-            raise UserError(f"'{path}' is there already and no result of restoring: choose another --out")
+    for path in () if overwrite else written:
+        if path.exists() and not is_result(path):
+            raise UserError(f"'{path}' is there already and no result of restoring: choose another --out, or --overwrite it")
 
 
-def _is_result(path: Path) -> bool:
+def is_result(path: Path) -> bool:
+    """Whether a file is a PNG that restoring wrote."""
     from PIL import Image
 
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=("PNG",)) as opened:
             return KEY in opened.info
-    except OSError:
+    except (OSError, ValueError):
         return False

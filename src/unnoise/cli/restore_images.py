@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unnoise.cli.options import as_options, name_of, say
-from unnoise.cli.restore_files import KEY, PARTS, Place
+from unnoise.cli.restore_files import KEY, PARTS, Place, is_result
 from unnoise.cli.restore_options import Degradation, Mode
 from unnoise.utils.errors import UserError
 
@@ -62,6 +62,7 @@ class Restoration:
     add_noise: float | None
     bits: int
     out: Path
+    overwrite: bool
     advance: Callable[[float], None]
 
     def __post_init__(self) -> None:
@@ -201,14 +202,15 @@ class Restoration:
             for part in PARTS[:-1]:
                 path = job.place.detail(self.out, part)
                 if part in details:
-                    figures.save(to_pil(to_uint8(details[part])[0]), path, text)
-                else:
-                    path.unlink(missing_ok=True)  # of an earlier run
-            figures.save(figures.grid(strip, len(shown), min_side=256), job.place.detail(self.out, "strip"), text)
+                    figures.save(to_pil(to_uint8(details[part])[0]), path, text, self.overwrite)
+                elif is_result(path):
+                    path.unlink()  # of an earlier run
+            strip_path = job.place.detail(self.out, "strip")
+            figures.save(figures.grid(strip, len(shown), min_side=256), strip_path, text, self.overwrite)
             if self.bits == 16:
                 write_png16(_with_alpha(to_uint16(x)[0], job.file.alpha), result, text)
             else:
-                figures.save(to_pil(_with_alpha(to_uint8(x)[0], job.file.alpha)), result, text)
+                figures.save(to_pil(_with_alpha(to_uint8(x)[0], job.file.alpha)), result, text, self.overwrite)
         except OSError as e:
             raise UserError(f"can't write to '{self.out}' ({e.strerror or e}): choose another --out") from e
 

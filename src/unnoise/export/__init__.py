@@ -5,4 +5,4 @@ from pathlib import Path
 
 from unnoise.export.notebook import export_notebook
 
-FORMATS: dict[str, Callable[[Path, Path], None]] = {"notebook": export_notebook}
+FORMATS: dict[str, Callable[[Path, Path, bool], None]] = {"notebook": export_notebook}

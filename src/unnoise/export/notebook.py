@@ -14,6 +14,7 @@ from unnoise.networks.simple_unet import SimpleUnet, SimpleUnetConfig
 from unnoise.presets import PRESETS
 from unnoise.recipe import RunInfo, command_line, override
 from unnoise.run_folder import RunFolder
+from unnoise.runs.lock import RunLock, creating
 from unnoise.runs.settle import measure_moments
 from unnoise.runs.start import VERSIONS
 from unnoise.training.distributed import full_state_dict
@@ -52,14 +53,21 @@ def import_notebook(path: Path, run: Path, changes: dict[str, Any] | None = None
         fingerprint, moments = images.fingerprint(), measure_moments(images)
     info = RunInfo(recipe, shape, fingerprint=fingerprint, device=choose_device(), versions=VERSIONS,
                    command=command_line())  # fmt: skip
-    with folder.creating():
+    lock = RunLock(run)
+    with creating(folder, lock):
         folder.write_model(full_state_dict(denoiser), moments)
         info.save(folder.recipe)
+    lock.release()
     return info
 
 
-def export_notebook(run: Path, out: Path) -> None:
-    """Write a run's averaged weights as the plain `state_dict` that the notebook loads."""
+def export_notebook(run: Path, out: Path, overwrite: bool = False) -> None:
+    """Write a run's averaged weights as the plain `state_dict` that the notebook loads.
+
+    Raises UserError for another network and, unless `overwrite`, where `out` is there already.
+    """
+    if out.exists() and not overwrite:
+        raise UserError(f"'{out}' is there already: choose another `out`, or `overwrite` it")
     network = Model.load(run, "cpu").network
     if not isinstance(network, SimpleUnet):
         raise UserError(f"the notebook can load a simple-unet only, and '{run}' is another network: "

@@ -86,12 +86,15 @@ def read_image(path: Path | str) -> Tensor:
     return from_uint8(np.asarray(image).reshape(1, image.height, image.width, -1))
 
 
-def write_image(x: Tensor, path: Path | str) -> None:
-    """Write x (C, H, W) or (1, C, H, W) on [-1, 1] as a PNG. Raises UserError for another shape or name."""
+def write_image(x: Tensor, path: Path | str, overwrite: bool = False) -> None:
+    """Write x (C, H, W) or (1, C, H, W) on [-1, 1] as a PNG.
+
+    Raises UserError for another shape or name and, unless `overwrite`, for a file that this program did not write.
+    """
     x = x[None] if x.ndim == 3 else x
     if x.ndim != 4 or len(x) != 1 or x.shape[1] not in (1, 3):
         raise UserError(f"one image (1, C, H, W) of 1 or 3 channels is written, not {tuple(x.shape)}")
-    figures.save(to_pil(to_uint8(x)[0]), Path(path))
+    figures.save(to_pil(to_uint8(x)[0]), Path(path), overwrite=overwrite)
 
 
 def _recipe(source: Any, preset: str | None, size: int | tuple[int, int] | None, from_run: Path | str | None,

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unnoise.run_folder import RunFolder
+from unnoise.runs.lock import RunLock, creating
 from unnoise.training.ema import reconstruct
 
 
@@ -17,6 +18,8 @@ def make_average(path: Path, width: float, out: Path, step: int | None = None) -
     made.refuse_existing()
     tensors = reconstruct(run.snapshots, width, step)
     recipe = replace(info.recipe, training=replace(info.recipe.training, ema=width))
-    with made.creating():
+    lock = RunLock(out)
+    with creating(made, lock):
         made.write_model(tensors, run.read_moments())
         replace(info, recipe=recipe).save(made.recipe)  # last: what has a recipe is a run
+    lock.release()

@@ -171,6 +171,7 @@ def prepare(model: Model | Path | str, data: Any = None, n: int | None = None, f
     model = model if isinstance(model, Model) else Model.load(model)
     if model.folder is None or not model.folder.model.is_file():
         raise UserError("only a model with a run folder is evaluated, since samples and results are kept there: un.load(RUN)")
+    figures.refuse_foreign(model.folder.evaluation_nearest, "move it away")
     images = _find_images(model, data, cache)
     count = min(DEFAULT_N, len(images.train)) if n is None else n
     if count < max(1, len(model.info.classes)):
@@ -227,7 +228,7 @@ def _kept(path: Path, make: Callable[[], np.ndarray], shape: tuple[int, ...]) ->
         atomic.write(path, lambda p: np.save(p, made))
         return made
     try:
-        found: np.ndarray = np.load(path)
+        found: np.ndarray = np.array(np.load(path, mmap_mode="r"))  # mapped: as large as the file, whatever it says
         whole = len(found.shape) == len(shape) and all(s in (-1, f) for s, f in zip(shape, found.shape, strict=True))
     except (ValueError, EOFError):
         whole = False

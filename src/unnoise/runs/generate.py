@@ -4,9 +4,9 @@ Each PNG's text says how it was generated. Never more than a batch is in memory.
 """
 
 import json
-import shutil
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,12 +89,12 @@ def generate(model: Model, generation: Generation, out: Path, runtime: Runtime =
         runtime.gather(None)  # all are done
         if runtime.is_first and arrays:
             atomic.write(out, lambda p: _join(parts, generation.batches, p), work=parts)
-            shutil.rmtree(parts)
+            _remove(parts, generation)
         elif runtime.is_first:
             shown = [np.asarray(Image.open(parts / _name(k))) for k in range(min(generation.count, MAX_SHOWN))]
             pixels = np.stack(shown).reshape(len(shown), *shown[0].shape[:2], -1)
             columns = len(model.info.classes) if generation.label == EVERY else None
-            figures.save(figures.grid(pixels, columns), out.with_name(f"{out.name}-grid.png"))
+            figures.save(figures.grid(pixels, columns), _grid(out), overwrite=overwrite)
     except OSError as e:
         raise UserError(f"can't write to '{out}' ({e.strerror or e}): choose another `out`") from e
 
@@ -123,6 +123,10 @@ def _name(index: int) -> str:
     return f"{index:06d}.png"
 
 
+def _grid(out: Path) -> Path:
+    return out.with_name(f"{out.name}-grid.png")
+
+
 def _prepare(parts: Path, out: Path, generation: Generation, overwrite: bool) -> None:
     """Refuse to write over anything or, with `overwrite`, remove what another generation left there."""
     path = parts / "generation.json"
@@ -132,14 +136,27 @@ def _prepare(parts: Path, out: Path, generation: Generation, overwrite: bool) ->
     count = max(generation.count, before.get("count", 0))
     mine = [parts / _name(k) for k in range(count)] if parts == out else [out, *(parts / f"{k:06d}.npy" for k in range(count))]
     there = [p for p in mine if p.exists()]
-    if there and not goes_on and not overwrite:
-        raise UserError(f"'{there[0]}' is there already, and was not generated with these settings and weights: "
+    if parts == out and not overwrite:
+        figures.refuse_foreign(_grid(out))
+    others = [*([] if goes_on else there), *([path] if path.exists() and before.keys() != own.keys() else [])]
+    if others and not overwrite:
+        raise UserError(f"'{others[0]}' is there already, and was not generated with these settings and weights: "
                         "choose another `out`, or `overwrite` it")  # fmt: skip
     if not goes_on:
         for p in there:
             p.unlink()
     parts.mkdir(parents=True, exist_ok=True)
     atomic.write_json(path, own)
+
+
+def _remove(parts: Path, generation: Generation) -> None:
+    """Remove the batches of a generation that are in its .npz now; a folder that holds anything else stays."""
+    for k in generation.batches:
+        (parts / f"{k:06d}.npy").unlink(missing_ok=True)
+    atomic.sweep(parts)
+    (parts / "generation.json").unlink()
+    with suppress(OSError):
+        parts.rmdir()
 
 
 def _read_before(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from unnoise.data.stats import describe_classes
 from unnoise.recipe import Recipe, RunInfo, command_line
 from unnoise.registry import check_reopens
 from unnoise.run_folder import RunFolder
+from unnoise.runs.lock import creating
 from unnoise.runs.places import relation
 from unnoise.runs.settle import settle
 from unnoise.runs.trainer import Trainer
@@ -86,10 +87,7 @@ def silent(_: str) -> None:
 def _create(trainer: Trainer, images: ImageDataset) -> None:
     """Write what a run folder holds before the first step."""
     folder = trainer.folder
-    with folder.creating():
-        trainer.lock.acquire()
-        folder.refuse_existing()  # another may have begun one meanwhile
-        folder.sweep()
+    with creating(folder, trainer.lock):
         trainer.info.save(folder.recipe)
         if images.skipped:
             (folder.path / "skipped.txt").write_text("\n".join(images.skipped) + "\n", encoding="utf-8")

@@ -262,9 +262,9 @@ class Trainer:
         """Write what training can do without; where that fails training goes on, which is said once."""
         try:
             write()
-        except OSError as e:
+        except (OSError, UserError) as e:
             if what not in self._failed:
-                self.say(f"{what} can't be written ({e.strerror or e}): training goes on without")
+                self.say(f"{what} can't be written ({getattr(e, 'strerror', None) or e}): training goes on without")
             self._failed.add(what)
 
     def _collect(self) -> checkpoint.Contents:
