@@ -4,6 +4,7 @@ Arrays that need unpickling are refused: nothing that a source holds is executed
 """
 
 import gzip
+import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -128,8 +129,9 @@ class Idx(Source):
     def read(self, fit: Fit, cache: Path | None = None) -> ImageDataset:
         path, files = Path(self.path), self._files()
         parts = [read_idx(f) for f in files]
-        if any(p.ndim != 3 for p in parts):
-            raise UserError(f"'{files[0]}' does not hold images: it has {parts[0].ndim} dimensions where images have 3")
+        for file, part in zip(files, parts, strict=True):
+            if part.ndim != 3 or not part.size:
+                raise UserError(f"'{file}' does not hold images: it has the shape {part.shape}")
         is_test = np.repeat([f.name.startswith(("t10k", "test")) for f in files], [len(p) for p in parts])
         found = [f.with_name(f.name.replace("images", "labels").replace("idx3", "idx1")) for f in files]
         labels = np.concatenate([read_idx(f) for f in found]).astype(np.int64) if all(f.is_file() for f in found) else None
@@ -160,5 +162,5 @@ def read_idx(path: Path) -> np.ndarray:
             raise ValueError("it does not begin as one of bytes")
         shape = np.frombuffer(raw, ">u4", dimensions, 4).astype(int)
         return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
-    except (OSError, EOFError, ValueError, IndexError) as e:
+    except (OSError, EOFError, ValueError, IndexError, zlib.error) as e:
         raise UserError(f"'{path}' can't be read as an idx file ({e})") from e

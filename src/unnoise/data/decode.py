@@ -6,6 +6,7 @@ range is an error with its reason.
 """
 
 import math
+import os
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +25,7 @@ from unnoise.data.wide import is_deep, is_wide, read_wide, read_wide_header, str
 from unnoise.utils.errors import UserError, nearest
 
 MAX_PIXELS = 64_000_000  # of an image as it is decoded
+MAX_RATIO, SMALL = 400, 2**24  # bytes of pixels out of a byte of a file, of an image of more bytes than the second
 SCALED = ("JPEG", "MPO")  # formats that can be decoded at a smaller scale
 RESIZES = ("crop", "squash", "pad")
 GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"})
@@ -121,6 +123,7 @@ def _open(file: File) -> Image.Image | None:
         named = ".dng" if DNG_VERSION in image.tag_v2 else _extension(file)  # type: ignore[attr-defined]
         _refuse_unread(kind_of(_head(file), named))
         image.filename = ""  # so that it is not mapped into memory: Pillow scrambles mapped images that it turns
+    _check_ratio(file, image.width * image.height * len(image.getbands()) * (2 if is_deep(image) else 1))
     return image
 
 
@@ -168,6 +171,20 @@ def _too_large(size: str) -> ValueError:
 def _check_pixels(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise _too_large(f"{image.width}x{image.height}")
+
+
+def _check_ratio(file: File, needed: int) -> None:
+    """Raises ValueError for a file of a few bytes that would take much memory: next to nothing compresses so far."""
+    if needed <= SMALL:
+        return
+    if isinstance(file, Path):
+        size = file.stat().st_size
+    else:
+        position = file.tell()
+        size = file.seek(0, os.SEEK_END)
+        file.seek(position)
+    if needed > MAX_RATIO * size:
+        raise ValueError(f"{needed >> 20} MiB of pixels out of {size} bytes, as of an empty image: save it smaller")
 
 
 def orientation_of(image: Image.Image) -> int:

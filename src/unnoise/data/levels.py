@@ -11,6 +11,7 @@ from unnoise.utils.errors import UserError
 Range = tuple[float, float]
 PLAIN = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB",
          "LAB": "RGB", "HSV": "RGB"}  # Pillow's modes whose bands are no grey, red, green, blue or alpha  # fmt: skip
+BLOCK = 2**20  # values that are scaled at once
 EXTRA_SAMPLES = 338  # the TIFF tag that says what bands beyond the colours are
 
 
@@ -30,7 +31,7 @@ def to_levels(values: np.ndarray, value_range: Range | None) -> np.ndarray:
     if value_range is None:
         if values.dtype == np.uint8:
             return values
-        finite = values[np.isfinite(values)]
+        finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
         low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
         if values.dtype.kind == "f":
             raise ValueError(f"floating-point values, {low:.4g} to {high:.4g} here, have no known range: "
@@ -42,10 +43,13 @@ def to_levels(values: np.ndarray, value_range: Range | None) -> np.ndarray:
     elif values.dtype == np.uint8 and value_range[1] > 255:
         raise ValueError(f"it has 8 bits, for which the range {_text(value_range)} is not meant")
     low, high = value_range
-    scaled = (np.clip(values, low, high).astype(np.float64) - low) * 255 / (high - low)
-    if np.isnan(scaled).any():
-        raise ValueError("it holds values that are no numbers (NaN)")
-    levels: np.ndarray = np.round(scaled).astype(np.uint8)
+    levels = np.empty(values.shape, np.uint8)
+    rows = max(1, BLOCK // max(1, values[:1].size))
+    for k in range(0, len(values), rows):  # which spares memory, of which the numbers take eight times as much
+        scaled = (np.clip(values[k : k + rows], low, high).astype(np.float64) - low) * 255 / (high - low)
+        if np.isnan(scaled).any():
+            raise ValueError("it holds values that are no numbers (NaN)")
+        levels[k : k + rows] = np.round(scaled)
     return levels
 
 

@@ -3,6 +3,8 @@
 TIFFs are read by tifffile (the extra `tiff`).
 """
 
+import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ BITS, PHOTOMETRIC, SAMPLES, PLANAR, SAMPLE_FORMAT = 258, 262, 277, 284, 339  # T
 INVERTED, GREY, COLOUR = 0, 1, 2  # kinds of `PHOTOMETRIC` that are read
 ALPHA = 1, 2  # of the extra samples
 MAX_BYTES = 2**30  # of one image's values
+SMALL, MAX_RATIO = 2**25, 400  # bytes of values, and bytes out of a byte of a file of more than so many
 
 File = Path | IO[bytes]
 
@@ -109,6 +112,7 @@ def _tifffile(file: IO[bytes]) -> Any:
         import tifffile
     except ImportError as e:
         raise ValueError("a TIFF with more than Pillow reads: if it is whole, pip install 'unnoise[tiff]'") from e
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it logs of broken files is said in one sentence
     return tifffile.TiffFile(file)
 
 
@@ -129,9 +133,10 @@ def _read_tiff(file: IO[bytes], bands: Sequence[int] | None) -> Wide:
             raise ValueError(f"a TIFF of {page.dtype} and colours {page.photometric.name}: save it as RGB")
         as_bands = bands is not None and page.samplesperpixel == 1 and len(pages) >= max(bands) > 1
         taken = [pages[band] for band in range(max(bands))] if as_bands and bands is not None else [page]
-        if sum(p.nbytes for p in taken) > MAX_BYTES:
+        size = file.seek(0, os.SEEK_END)
+        if sum(p.nbytes for p in taken) > min(MAX_BYTES, max(SMALL, MAX_RATIO * size)):
             raise ValueError(f"{page.imagewidth}x{page.imagelength} of {page.samplesperpixel} {page.dtype} is more than "
-                             f"{MAX_BYTES >> 20} MiB: save it smaller")  # fmt: skip
+                             f"{MAX_BYTES >> 20} MiB, or than {size} bytes can hold: save it smaller")  # fmt: skip
         if len({p.shape for p in taken}) > 1:
             raise ValueError(f"its pages have several sizes, so they are no bands: save it with one page for data.bands {bands}")
         values = np.concatenate([_height_width_bands(p) for p in taken], axis=2)

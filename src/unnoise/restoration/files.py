@@ -37,6 +37,16 @@ def read_file(path: Path, fit: Fit | None = None, bits: int = 8) -> ImageFile:
     """
     _refuse_large(path)
     image = decode_image(path, fit)  # raises for whatever can't be read
+    try:
+        return _read_layers(path, image, bits)
+    except UserError:
+        raise
+    except Exception as e:  # as any decoder may
+        raise UserError(f"'{path}' can't be read as an image with all that it holds ({e or type(e).__name__})") from e
+
+
+def _read_layers(path: Path, image: Image.Image, bits: int) -> ImageFile:
+    """Its values and alpha, where `image` is what it looks like in 8 bits without."""
     with Image.open(path) as opened:
         deep, notes = _is_deep(opened), _notes(opened)
         if deep and (bits == 16 or opened.has_transparency_data):

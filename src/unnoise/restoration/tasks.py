@@ -172,13 +172,13 @@ class Dejpeg(Task):
     def of_file(cls, file: Path | io.BytesIO) -> "Dejpeg":
         """The tables in a JPEG. Raises UserError for a file that is none."""
         try:
-            with Image.open(file) as opened:
+            with Image.open(file, formats=("JPEG", "MPO")) as opened:
                 parts = opened.layer  # type: ignore[attr-defined]  # (id, horizontal, vertical, table) of each channel
                 known = [np.array(opened.quantization[part[3]], dtype=np.float64).reshape(8, 8) for part in parts]  # type: ignore[attr-defined]
                 tables, factors = (known[0], known[-1]), [tuple(part[1:3]) for part in parts]
                 coded = opened.mode == "L" or (opened.mode == "RGB" and [part[0] for part in parts] == [1, 2, 3])
                 turned = opened.getexif().get(ORIENTATION, 1)
-        except (AttributeError, OSError) as e:
+        except Exception as e:  # a broken file fails in many ways
             raise UserError(f"'{file}' is no JPEG file: it has no quantisation tables; give its `quality`") from e
         if turned != 1:
             raise UserError(f"'{file}' is turned by its EXIF data: turn it without loss first, e.g. with exiftran -a")

@@ -116,7 +116,9 @@ def regenerate(model: Model, image: Path) -> tuple[np.ndarray, bool]:
         )
     k = index // generation.batch
     again = generation.run(model, k)[index - k * generation.batch]
-    return again, np.array_equal(again.squeeze(), np.asarray(Image.open(image)))
+    with Image.open(image, formats=("PNG",)) as opened:
+        same = opened.size == again.shape[1::-1] and np.array_equal(again.squeeze(), np.asarray(opened))
+    return again, same
 
 
 def _name(index: int) -> str:
@@ -192,7 +194,7 @@ def _read_text(image: Path) -> tuple[Generation, int] | None:
             text = atomic.parse_json(opened.info.get(KEY, "null"))
         index = text.pop("index")
         return Generation(**text), int(index)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, Image.DecompressionBombError):
         return None
 
 
