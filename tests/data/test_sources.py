@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch.utils.data import TensorDataset
 
 from tests.data.files import PIXELS, idx, png, write_tar
@@ -51,6 +52,12 @@ def test_whatever_lies_at_a_path_is_found(tmp_path: Path, as_path: bool) -> None
         assert type(source) is kind
         truth = PIXELS[..., :1] if kind is Idx else PIXELS
         assert np.array_equal(DataConfig(source).load().pixels, truth)
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    ours, theirs = DataConfig(Digits()).load(), load_digits()
+    assert np.array_equal(ours.pixels[..., 0], np.round(theirs.images / 16 * 255))
+    assert ours.labels is not None and np.array_equal(ours.labels, theirs.target)
 
 
 def test_names_sources_and_images_in_python() -> None:
