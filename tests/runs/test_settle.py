@@ -49,7 +49,7 @@ def test_what_is_asked_for_stays(tmp_path: Path) -> None:
 def test_too_little_time_is_said(tmp_path: Path) -> None:
     recipe, said = settled(tmp_path, training__minutes=0.001)
     assert recipe.network.widths[0] == 16  # type: ignore[attr-defined]
-    assert any("too little to learn from: 100 steps, 0." in line for line in said)
+    assert any("too little to learn from: 100 steps, " in line for line in said)
 
 
 def test_previews_leave_the_time_to_training(tmp_path: Path) -> None:

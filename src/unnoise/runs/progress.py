@@ -23,6 +23,13 @@ def follow(trainer: Trainer, progress: bool = True) -> int:
     Where the number of steps is open, the first Ctrl-C lets the learning rate fall to 0 over some more steps, which ends the
     training; a second one stops at once.
     """
+    try:
+        return _follow(trainer, progress)
+    finally:
+        trainer.threads.reset()
+
+
+def _follow(trainer: Trainer, progress: bool) -> int:
     main = threading.current_thread() is threading.main_thread()  # signals are handled nowhere else
     with Interrupt() if main else nullcontext() as interrupt, TrainingProgress(trainer, progress) as shown:
 

@@ -28,6 +28,7 @@ from unnoise.training.autotune import (
 from unnoise.training.config import TrainingConfig
 from unnoise.training.loop import TrainState
 from unnoise.utils.runtime import Runtime
+from unnoise.utils.threads import Threads
 
 MOMENTS_IMAGES = 2000  # at most, of which statistics are measured
 MIN_IMAGES = 65  # whose mean and covariance (of rank 64) are kept beside the weights
@@ -47,10 +48,13 @@ def settle(recipe: Recipe, images: ImageDataset, runtime: Runtime, say: Say, sta
     """
     recipe = fit_to_images(recipe, images, say)
     minutes = recipe.training.minutes
+    threads = Threads(runtime.threads, recipe.training.is_timed, say)
+    threads.choose()
     bf16 = choose_precision(recipe.training, runtime, say, 1.0 if minutes is None else min(1.0, 0.3 * minutes))
     alone, count = Runtime(runtime.device, bf16), runtime.world_size  # one process tries, the others wait
 
     def build(recipe: Recipe) -> TrainState:
+        threads.choose()  # for what is measured with it: another program may just have begun
         return recipe.build_state(images.shape, len(images.classes), runtime.device)
 
     speed = None

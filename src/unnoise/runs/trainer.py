@@ -32,6 +32,7 @@ from unnoise.training.ema import snapshot_name
 from unnoise.training.loop import TrainingRecord, train
 from unnoise.utils.errors import UserError
 from unnoise.utils.runtime import Runtime
+from unnoise.utils.threads import Threads
 
 SAVE_ATTEMPTS = 3
 PREVIEWS = 0.04  # largest fraction of the time that grids and held-out losses may take
@@ -58,6 +59,7 @@ class Trainer:
         self.sharded = self.config.sharded and runtime.world_size > 1
         self.state = info.recipe.build_state(info.shape, len(info.classes), info.device, self.sharded, weights)
         self.lock, self.loggers = RunLock(folder.path), list[Logger]()
+        self.threads = Threads(runtime.threads, self.config.is_timed, say)
         self.moments: Moments | None = None  # of the training images, or of those of the first process
         self._micro_batches, self._guide_stored, self._expected = self.config.micro_batches, False, 0
         self._failed: set[str] = set()  # what could not be written
@@ -151,8 +153,7 @@ class Trainer:
     @property
     def is_open(self) -> bool:
         """Whether it is open when the training ends."""
-        config = self.config
-        return self.state.total is None and config.minutes is config.steps is config.epochs is None
+        return self.state.total is None and self.config.is_timed and self.config.minutes is None
 
     def end_soon(self) -> int:
         """Let the learning rate fall to 0 soon, where the end is open; gives how many steps that takes."""
@@ -178,6 +179,7 @@ class Trainer:
         saved = time.perf_counter()
         sample_at = saved + self.config.sample_every
         for record in records:
+            self.threads.after_step()
             self._after_step(record)
             now = time.perf_counter()
             ending = record.total is not None and record.step > 0.95 * record.total

@@ -113,6 +113,11 @@ class TrainingConfig:
         """The optimizers that share the parameters of a model."""
         return optimizers.build_optimizers(self.optimizer, model, self.learning_rate, self.beta2, self.weight_decay)
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether a clock or Ctrl-C ends it, not a number of steps."""
+        return self.minutes is not None or self.steps is self.epochs is None
+
     def steps_asked(self, images: int) -> int | None:
         """The number of steps that `epochs` and `steps` allow on this many images; None if only `minutes` is given."""
         asked = [] if self.epochs is None else [math.ceil(self.epochs * self.steps_per_epoch(images))]
