@@ -35,7 +35,7 @@ def test_products_of_polynomials_are_the_iterations_themselves(noise: float) -> 
     g = torch.randn(3, 24, 1) @ torch.randn(3, 1, 200) + noise * torch.randn(3, 24, 200)
     x = g / torch.linalg.matrix_norm(g, keepdim=True)
     exact = _newton_schulz(x.double())
-    assert float((_newton_schulz_by_products(x) - exact).norm() / exact.norm()) < 2e-3
+    assert float((_newton_schulz_by_products(x) - exact).norm() / exact.norm()) < 1e-4
 
 
 @pytest.mark.parametrize("shape", [(16, 48), (48, 16), (32, 32)])
