@@ -34,7 +34,8 @@ class DataConfig:
     """Which images, at which size. `size` is (height, width) or None: the source's own, or as they are.
 
     `labels` uses the source's classes where it has them. `flip` mirrors half of the images in training; `augment` is the
-    probability of each kind of augmentation that does not leak into samples (`unnoise.data.augment`).
+    probability of each kind of augmentation that does not leak into samples (`unnoise.data.augment`), None: chosen when a run
+    begins.
     `held_out` is the fraction held out of training where the source has no test split of its own. `range` are the values that
     become black and white, by default all that 8 or 16 bits hold; `bands`, counted from 1, those taken as red, green and blue,
     or as grey.
@@ -48,13 +49,13 @@ class DataConfig:
     bands: tuple[int, ...] | None = None
     labels: bool = True
     flip: bool = False
-    augment: float = 0.0
+    augment: float | None = 0.0
     held_out: float = 0.1
 
     def __post_init__(self) -> None:
         if not 0 <= self.held_out < 1:
             raise UserError(f"the held-out fraction must be in [0, 1), not {self.held_out}")
-        if not 0 <= self.augment <= 1:
+        if not 0 <= (self.augment or 0.0) <= 1:
             raise UserError(f"augment is a probability between 0 and 1, not {self.augment}")
         self.fit  # noqa: B018  (refuses what it can't do)
 

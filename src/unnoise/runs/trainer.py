@@ -93,7 +93,7 @@ class Trainer:
             with self.runtime.guard():
                 self.runtime.on_first(self.lock.acquire)
                 took = self._begin() if self.state.step == 0 or self.started is not None else 0.0
-                records = train(self.state, self.split.train, self.config, self.runtime, data.flip, data.augment,
+                records = train(self.state, self.split.train, self.config, self.runtime, data.flip, data.augment or 0.0,
                                 self._deadline(took))  # fmt: skip
                 yield from self._follow(uninterrupted(records), stop)
                 self.save()
