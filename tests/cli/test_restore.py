@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.conftest import Command
+from tests.data.files import png16
 from unnoise.restoration.files import read_file
 
 TASKS = [
@@ -103,7 +104,7 @@ def test_alpha_stays_and_16_bits_where_asked(
     Image.fromarray(grey).save(tmp_path / "la.png")
     words = ["restore", trained, tmp_path / "wide.png", tmp_path / "la.png", "--out"]
     assert command(*words, tmp_path / "o8", "--sigma", 0.2) == 0
-    assert "wide.png: sigma 0.2 of 255; 16 bits cut to 8, which --bits 16 keeps; " in capsys.readouterr().out
+    assert "wide.png: sigma 0.2 of 255; cut to 8 bits, where --bits 16 keeps 16; " in capsys.readouterr().out
     opened = Image.open(tmp_path / "o8" / "la.png")
     assert opened.mode == "LA" and np.array_equal(np.asarray(opened)[..., 1], grey[..., 1])
     assert Image.open(tmp_path / "o8" / "wide.png").mode == "L"
@@ -114,6 +115,25 @@ def test_alpha_stays_and_16_bits_where_asked(
     assert np.abs(np.asarray(found).astype(int) - wide).mean() < 40  # 8 bits alone lose 64 on average
     alpha = read_file(tmp_path / "o16" / "la.png", bits=16).alpha
     assert alpha is not None and np.array_equal(alpha, grey[..., 1] * np.uint16(257))
+
+
+def test_ranges_and_bands(trained: Path, tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    """12 bits in 16 come out from black to white where --range says so, else the doubt is said; --bands takes one of three."""
+    dark = np.stack([noisy(tmp_path / "a.png", dtype="uint16", seed=k) // 16 for k in range(3)], axis=2).astype(np.uint16)
+    Image.fromarray(dark[..., 1]).save(tmp_path / "grey.png")
+    (tmp_path / "rgb.png").write_bytes(png16(dark))
+    words = ["restore", trained, "--sigma", 0.2, "--bits", 16, "--out", tmp_path / "out"]
+    assert command(*words, tmp_path / "grey.png") == 0
+    assert "give --range, e.g. 0,4095" in capsys.readouterr().out
+    for name, more in (("grey", []), ("rgb", ["--bands", 2])):
+        assert command(*words, tmp_path / f"{name}.png", "--range", "0,4095", *more) == 0
+        assert "; values 0 to 4095 are black to white; " in capsys.readouterr().out
+        found = np.asarray(Image.open(tmp_path / "out" / f"{name}.png"))
+        assert np.abs(found - dark[..., 1] * (65535 / 4095)).mean() < 60
+    assert command(*words, tmp_path / "grey.png", "--bands", 2) == 2
+    assert "it has 1 band, none of number 2" in capsys.readouterr().err
+    for option, value in (("--range", "5,5"), ("--range", "x"), ("--bands", "1,2")):
+        assert command(*words, tmp_path / "grey.png", option, value) == 2
 
 
 def test_stripes_are_named_and_removed(

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, arg
 
-from unnoise.cli.options import Changes, as_options, progress_bar, sampling_asked, say
+from unnoise.cli.options import Changes, as_options, data_changes, progress_bar, sampling_asked, say
 from unnoise.cli.restore_files import Place, find_images, refuse_overwriting
 from unnoise.cli.restore_images import Restoration
 from unnoise.cli.restore_options import Degradation, Mode, parse_noise
@@ -33,6 +33,8 @@ def restore(
     method: Annotated[str | None, arg(help="mmps, spectral, diffpir, ddnm; experimental: dps")] = None,
     label: Annotated[str | None, arg(help="the images' class, if the run was trained with labels")] = None,
     add_noise: Annotated[float | None, arg(help="try it out: degrade clean images first, with this noise; 0: none")] = None,
+    range: Annotated[str | None, arg(help="values that are black and white: 0,4095; those of training by default")] = None,
+    bands: Annotated[str | None, arg(help="the images' bands that are red, green and blue, or grey: 1,2,3 or 4")] = None,
     bits: Annotated[int, arg(help="of the results' channels: 8 or 16, which are read too where an image has them")] = 8,
     out: Annotated[Path, arg(help="folder for the results")] = Path("restored"),
     seed: Annotated[int, arg(help="of added noise and of samples")] = 0,
@@ -65,7 +67,7 @@ def restore(
     how.check(degradation.white, bool(sigma or add_noise or degradation.noise) or task == "dejpeg", changes or {})
     places = find_images(images, out)
     refuse_overwriting(places, mask, out)
-    model = Model.load(run)
+    model = Model.load(run).reading(data_changes(None, value_range=range, bands=bands))
     sampling = sampling_asked(model, None, None, changes)
     if mask is not None:
         say(degradation.read_mask().said)

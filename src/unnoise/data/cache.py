@@ -33,7 +33,7 @@ from unnoise.data.wide import File
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
 
-VERSION = 3  # of decoding and of this layout: a new one decodes again
+VERSION = 4  # of decoding and of this layout: a new one decodes again
 IN_MEMORY = 2**30  # bytes: smaller sets are read whole
 CHUNK, CHUNK_BYTES = 512, 2**26  # images and bytes between two records of what is done, at most
 LARGE = 2**24  # pixels of an image of which no two are decoded at once
