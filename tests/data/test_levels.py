@@ -77,11 +77,10 @@ def test_a_range_of_png(tmp_path: Path, bands: int) -> None:
         pixels[..., -1] = 65535
     (tmp_path / "a.png").write_bytes(png16(pixels))
     found = ImageFolder(str(tmp_path)).read(Fit(range=(0, 4095))).pixels[0]
-    assert np.array_equal(found, expected(pixels[..., : 1 if bands < 3 else 3], (0, 4095)))
+    truth = expected(pixels[..., : 1 if bands < 3 else 3], (0, 4095))
+    assert np.array_equal(found, truth if bands != 2 else np.repeat(truth, 3, axis=2))  # Pillow has it as colour
     restored = read_file(tmp_path / "a.png", Fit(range=(0, 4095)))
-    assert np.array_equal(restored.values, found[..., : restored.values.shape[2]]) and (restored.alpha is None) == (
-        bands in (1, 3)
-    )
+    assert np.array_equal(restored.values, truth) and (restored.alpha is None) == (bands in (1, 3))
     assert restored.alpha is None or restored.alpha.min() == 255
 
 
