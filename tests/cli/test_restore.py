@@ -86,6 +86,27 @@ def test_a_bad_image_is_named_and_the_rest_goes_on(
     assert not (tmp_path / "no").exists()
 
 
+def test_images_in_folders_are_known_by_their_content(
+    trained: Path, tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str], refused: Callable[..., str]
+) -> None:
+    """As in training: without an ending or with a wrong one; what is left out is said, and a kind that is not read exits with 1."""
+    for name in ("IMG_1", "a.dat", "@eaDir/b.png"):
+        noisy(tmp_path / "x.png")
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "x.png").rename(tmp_path / "in" / name)
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    words = ["restore", trained, tmp_path / "in", "--sigma", 20, "--out", tmp_path / "out"]
+    assert command(*words) == 0
+    assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"IMG_1.png", "a.png"}
+    assert capsys.readouterr().err == "unnoise: left out: hidden or system folders (1, e.g. '@eaDir')\n"
+    (tmp_path / "in" / "c.jp2").write_bytes(b"\0\0\0\x0cjP  ")
+    assert command(*words) == 1
+    err = capsys.readouterr().err.splitlines()
+    assert err[0] == "unnoise: left out: JPEG 2000 (1, e.g. 'c.jp2'): save them as PNG" and "1 of 3 images could not" in err[-1]
+    words[2] = tmp_path / "out"
+    assert "images that this program wrote" in refused(*words[:5], "--out", tmp_path / "new")
+
+
 def test_what_is_no_result_is_not_written_over(trained: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
     """A user's own file in --out stays as it is."""
     noisy(tmp_path / "p.png")

@@ -17,7 +17,6 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from unnoise.data import levels
-from unnoise.data.kinds import EXTENSIONS as EXTENSIONS
 from unnoise.data.kinds import FORMATS, HEAD, TIFF, Kind, kind_of
 from unnoise.data.wide import File as File
 from unnoise.data.wide import Wide, is_deep, is_wide, orientation_of, read_wide, read_wide_header, stream

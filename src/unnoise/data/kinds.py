@@ -86,7 +86,6 @@ KINDS = (  # in this order they are looked for: the most frequent first, camera 
          ".tga .ico .cur .icns .pcx .sgi .xbm .xpm .dds .qoi .bpg .flif .jng .pam"),
 )  # fmt: skip
 BY_EXTENSION = {extension: kind for kind in KINDS for extension in kind.extensions.split()}
-EXTENSIONS = frozenset(extension for extension, kind in BY_EXTENSION.items() if kind.module)  # of kinds that can be read
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "PPM", "AVIF")  # Pillow's names of those that it reads by itself
 
 
