@@ -223,15 +223,12 @@ def _decode_plain(opened: Image.Image, fit: Fit, scaled: bool) -> Decoded:
     extent = _draft(opened, turned) if scaled else None
     _check_pixels(opened)
     opened.load()
-    return _flat(levels.to_eight_bits(opened, fit.bands, fit.range), fit.background), orientation, extent
+    return to_grey_or_colour(opened, fit), orientation, extent
 
 
-def to_grey_or_colour(image: Image.Image, background: str) -> Image.Image:
-    """A Pillow image of any mode as L or RGB, transparency over the background.
-
-    Raises ValueError for values of no known range.
-    """
-    return _flat(levels.to_eight_bits(image, None, None), background)
+def to_grey_or_colour(image: Image.Image, fit: Fit) -> Image.Image:
+    """A Pillow image of any mode as L or RGB, in its own size. Raises ValueError for values of no known range."""
+    return _flat(levels.to_eight_bits(image, fit.bands, fit.range), fit.background)
 
 
 def _decode_wide(file: File, fit: Fit) -> Decoded:
