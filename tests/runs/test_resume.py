@@ -147,6 +147,30 @@ def test_images_at_another_place_are_checked_and_remembered(tmp_path: Path, phot
     assert resume(tmp_path / "r", quiet).state.step == 2
 
 
+@pytest.mark.parametrize(("package", "module"), [("pillow-heif", "pillow_heif"), ("tifffile", "tifffile")])
+def test_a_decoder_that_comes_or_goes_is_named(
+    tmp_path: Path, photos: Path, package: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why the images are others than the run was trained on, and what to do; whichever way round."""
+    reader = pytest.importorskip(module)
+    if package == "tifffile":
+        reader.imwrite(photos / "a.tif", np.zeros((3, 8, 8), np.uint16), photometric="rgb", planarconfig="separate")
+    else:
+        reader.register_heif_opener()
+        Image.new("RGB", (8, 8), "red").save(photos / "a.heic")
+    with pytest.MonkeyPatch.context() as without:
+        without.setitem(sys.modules, module, None)
+        trained(tmp_path / "r", photos_recipe(photos), stop=2)
+    words = f"was trained on: it was without the 1 images that {package} reads, .*: uninstall that, or begin a new run, 'unnoise"
+    with pytest.raises(UserError, match=words):
+        resume(tmp_path / "r", quiet, cache=tmp_path / "cache")
+    trained(tmp_path / "all", photos_recipe(photos), stop=2)
+    monkeypatch.setitem(sys.modules, module, None)
+    assert resume(tmp_path / "r", quiet).state.step == 2
+    with pytest.raises(UserError, match=r"was trained on: not all of it is read here, .*: .*pip install 'unnoise\["):
+        resume(tmp_path / "all", quiet, cache=tmp_path / "cache")
+
+
 def photos_recipe(path: Path) -> Recipe:
     return small(training__steps=4, data__size=[8, 8], data__source=ImageFolder(str(path)))
 

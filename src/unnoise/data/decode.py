@@ -17,7 +17,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from unnoise.data import levels
-from unnoise.data.kinds import FORMATS, HEAD, TIFF, Kind, kind_of
+from unnoise.data.kinds import FORMATS, HEAD, Kind, kind_of
 from unnoise.data.wide import File as File
 from unnoise.data.wide import Wide, is_deep, is_wide, orientation_of, read_wide, read_wide_header, stream
 from unnoise.utils.errors import UserError, nearest
@@ -117,21 +117,20 @@ def _open(file: File) -> Image.Image | None:
             raise ValueError("its embedded text or colour profile is too large: save it without metadata") from e
         raise
     if image.format == "TIFF":
-        named = ".dng" if DNG_VERSION in image.tag_v2 else _extension(file)  # type: ignore[attr-defined]
-        _refuse_unread(kind_of(_head(file), named))
+        _refuse_unread(kind_of_file(file, ".dng" if DNG_VERSION in image.tag_v2 else None))  # type: ignore[attr-defined]
         image.filename = ""  # so that it is not mapped into memory: Pillow scrambles mapped images that it turns
     return image
 
 
 def _open_other(file: File, error: Exception) -> Image.Image | None:
     """What Pillow by itself refuses."""
-    kind = kind_of(head := _head(file), _extension(file))
+    kind = kind_of_file(file)
     if isinstance(error, Image.DecompressionBombError):
         if kind is None or kind.name != "JPEG":
             raise _too_large(str(error).partition("(")[2].partition(")")[0] or "this") from error
         return JpegImagePlugin.jpeg_factory(cast(IO[bytes], file))  # it may be decoded at a smaller scale
     _refuse_unread(kind)
-    if head.startswith(TIFF):
+    if kind is not None and kind.name == "TIFF":
         return None
     if kind is not None and kind.module == "pillow_heif":
         import pillow_heif
@@ -141,16 +140,14 @@ def _open_other(file: File, error: Exception) -> Image.Image | None:
     raise error
 
 
-def _head(file: File) -> bytes:
+def kind_of_file(file: File, extension: str | None = None) -> Kind | None:
+    """By its content and its extension, where that is not given."""
     with stream(file) as opened:
         head = opened.read(HEAD)
-    if not isinstance(file, Path):
-        file.seek(0)
-    return head
-
-
-def _extension(file: File) -> str:
-    return file.suffix if isinstance(file, Path) else ""
+    if isinstance(file, Path):
+        return kind_of(head, file.suffix if extension is None else extension)
+    file.seek(0)
+    return kind_of(head, extension or "")
 
 
 def _refuse_unread(kind: Kind | None) -> None:

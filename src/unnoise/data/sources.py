@@ -1,5 +1,6 @@
 """Sources by name or path, and what a recipe says of its data."""
 
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from unnoise.data.hub import Hub
 from unnoise.data.levels import Range
 from unnoise.data.tar import TarShards, expand
 from unnoise.data.torchvision_sets import Cifar10, FashionMnist, FgvcAircraft, Mnist
-from unnoise.utils.errors import UserError, nearest
+from unnoise.utils.errors import AmbiguousName, UserError, nearest
 
 SOURCES: dict[str, type[Source]] = {
     "digits": Digits,
@@ -106,9 +107,12 @@ def names() -> list[str]:
 def find_source(text: str) -> Source:
     """The source of this name, the folder or file at this path, or `hf:` and a data set of the hub.
 
-    Raises UserError naming what comes nearest.
+    Warns with `AmbiguousName` where a file or folder is called as a data set. Raises UserError naming what comes nearest.
     """
     if text in names():
+        if Path(text).exists():
+            warnings.warn(AmbiguousName(f"'{text}' is the data set of that name, not what lies in this folder: ./{text} takes that"),
+                          stacklevel=2)  # fmt: skip
         return SOURCES[text]()
     if text.startswith("hf:"):
         return Hub(text.removeprefix("hf:"))

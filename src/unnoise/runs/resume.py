@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unnoise.data.dataset import ImageDataset, Source, split
+from unnoise.data.decoders import explain_change
 from unnoise.recipe import RunInfo
 from unnoise.registry import source_of
 from unnoise.run_folder import RunFolder
@@ -109,10 +110,11 @@ def find_images(folder: RunFolder, info: RunInfo, data: Any, say: Say, cache: Pa
             if source is not sources[0] or source != stored:
                 say(f"images found at {source}")
             return images, info
+    why = explain_change(source, images, recipe.data.fit, info.fingerprint)
     per_process = images.per_process or "-" in info.fingerprint
     hint = "; data read per process also needs as many processes as before" if per_process else ""
-    raise UserError(f"the data {source} is not what '{folder.path}' was trained on: say where that is with `data`, "
-                    f"or begin a new run{hint}")  # fmt: skip
+    raise UserError(f"the data {source} is not what '{folder.path}' was trained on: {why or 'say where that is with `data`'}, "
+                    f"or begin a new run, 'unnoise train IMAGES --from-run {folder.path}'{hint}")  # fmt: skip
 
 
 def _given(stored: Source, data: Any) -> Source:
