@@ -163,12 +163,12 @@ def test_a_decoder_that_comes_or_goes_is_named(
         trained(tmp_path / "r", photos_recipe(photos), stop=2)
     words = f"was trained on: it was without the 1 images that {package} reads, .*: uninstall that, or begin a new run, 'unnoise"
     with pytest.raises(UserError, match=words):
-        resume(tmp_path / "r", quiet, cache=tmp_path / "cache")
+        resume(tmp_path / "r", quiet)
     trained(tmp_path / "all", photos_recipe(photos), stop=2)
     monkeypatch.setitem(sys.modules, module, None)
     assert resume(tmp_path / "r", quiet).state.step == 2
     with pytest.raises(UserError, match=r"was trained on: not all of it is read here, .*: .*pip install 'unnoise\["):
-        resume(tmp_path / "all", quiet, cache=tmp_path / "cache")
+        resume(tmp_path / "all", quiet)
 
 
 def photos_recipe(path: Path) -> Recipe:

@@ -3,7 +3,7 @@
     CACHE/<key>/pixels.npy   uint8 (N, H, W, C)        hashes.npy  labels are the listing's own
     CACHE/<key>/about.json   what it is; written last, so that a folder that has it is complete
 
-The key is a hash of the list of files (names, sizes, times of change) and of how they are fitted. An entry being built
+The key is a hash of the list of files (names, sizes, times of change), of how they are fitted and of what can be read here. An entry being built
 has the suffix `.tmp` and records the state of each file, so that building goes on after a crash.
 """
 
@@ -29,7 +29,7 @@ from PIL import Image
 from unnoise.data.dataset import ImageDataset, OnDisk, Source, hash_images
 from unnoise.data.decode import Fit, Header, decode, read_header
 from unnoise.data.notes import describe_files, describe_values
-from unnoise.data.wide import File
+from unnoise.data.wide import File, has_tifffile
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
 
@@ -62,7 +62,7 @@ class Listing:
     notes: tuple[str, ...] = ()
 
     def key(self, fit: Fit) -> str:
-        digest = hashlib.blake2b(repr((VERSION, fit, self.where)).encode(), digest_size=12)
+        digest = hashlib.blake2b(repr((VERSION, fit, self.where, has_tifffile())).encode(), digest_size=12)
         for name, stamp in zip(self.names, self.stamps, strict=True):
             digest.update(f"{name}\0{stamp}\0".encode(errors="surrogateescape"))
         return digest.hexdigest()

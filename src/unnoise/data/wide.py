@@ -3,6 +3,7 @@
 Colours of 16 bits are read by Pillow, one byte of each value at a time; other TIFFs by tifffile (the extra `tiff`).
 """
 
+import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -139,6 +140,11 @@ def _unpack(file: IO[bytes], mode: str) -> np.ndarray:
     tiles: Any = image.tile
     image.tile = [t._replace(args=mode if isinstance(t.args, str) else (mode, *t.args[1:])) for t in tiles]
     return np.asarray(image)
+
+
+def has_tifffile() -> bool:
+    """Whether what only tifffile reads is read here."""
+    return importlib.util.find_spec("tifffile") is not None
 
 
 def _tifffile(file: IO[bytes]) -> Any:
