@@ -89,7 +89,7 @@ def test_a_bad_image_is_named_and_the_rest_goes_on(
 def test_images_in_folders_are_known_by_their_content(
     trained: Path, tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str], refused: Callable[..., str]
 ) -> None:
-    """As in training: without an ending or with a wrong one; what is left out is said, and a kind that is not read exits with 1."""
+    """As in training: without an ending or with a wrong one; what is left out is said; the code is 1 for kinds not read."""
     for name in ("IMG_1", "a.dat", "@eaDir/b.png"):
         noisy(tmp_path / "x.png")
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,8 @@
     CACHE/<key>/pixels.npy   uint8 (N, H, W, C)        hashes.npy  labels are the listing's own
     CACHE/<key>/about.json   what it is; written last, so that a folder that has it is complete
 
-The key is a hash of the list of files (names, sizes, times of change), of how they are fitted and of what can be read here. An entry being built
-has the suffix `.tmp` and records the state of each file, so that building goes on after a crash.
+The key is a hash of the list of files (names, sizes, times of change), of how they are fitted and of what can be read here. An
+entry being built has the suffix `.tmp` and records the state of each file, so that building goes on after a crash.
 """
 
 import functools

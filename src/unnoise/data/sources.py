@@ -111,7 +111,7 @@ def find_source(text: str) -> Source:
     """
     if text in names():
         if Path(text).exists():
-            warnings.warn(AmbiguousName(f"'{text}' is the data set of that name, not what lies in this folder: ./{text} takes that"),
+            warnings.warn(AmbiguousName(f"'{text}' is the data set of that name, not the folder: ./{text} takes that"),
                           stacklevel=2)  # fmt: skip
         return SOURCES[text]()
     if text.startswith("hf:"):
