@@ -92,6 +92,15 @@ def test_what_is_no_image_is_not_spoken_of(tmp_path: Path, name: str, content: b
     assert len(images) == 1 and not images.skipped and not any("left out" in note for note in images.notes)
 
 
+@pytest.mark.parametrize("name", ["birme-512x512.zip", "a.tar.gz", "b/c.7z"])
+def test_archives_are_said(tmp_path: Path, name: str) -> None:
+    """What they hold is not looked at."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"PK\3\4")
+    with pytest.raises(UserError, match=rf"no images in .* or below; left out: archives \(1, e\.g\. '{name}'\): unpack them"):
+        ImageFolder(str(tmp_path)).read(Fit())
+
+
 def test_heic_is_read_by_the_extra(tmp_path: Path) -> None:
     """Beside other images, and under the name of a JPEG."""
     heif = pytest.importorskip("pillow_heif")

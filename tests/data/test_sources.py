@@ -31,7 +31,14 @@ def test_names_and_paths(tmp_path: Path) -> None:
     assert find_source(str(tmp_path)) == ImageFolder(str(tmp_path))
     (tmp_path / "text.txt").write_text("")
     text = str(tmp_path / "text.txt")
-    for wrong, words in (("digts", "did you mean 'digits'"), (text, "give the folder"), ("a/b", "check the path")):
+    (tmp_path / "photos.zip").write_bytes(b"PK")
+    packed = str(tmp_path / "photos.zip")
+    for wrong, words in (
+        ("digts", "did you mean 'digits'"),
+        (packed, "unpack it and give that folder"),
+        (text, "give the folder"),
+        ("a/b", "check the path"),
+    ):
         with pytest.raises(UserError, match=words):
             find_source(wrong)
 

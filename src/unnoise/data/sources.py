@@ -10,6 +10,7 @@ from unnoise.data.dataset import ImageDataset, Source
 from unnoise.data.decode import Fit
 from unnoise.data.folder import ImageFolder
 from unnoise.data.hub import Hub
+from unnoise.data.kinds import ARCHIVES
 from unnoise.data.levels import Range
 from unnoise.data.tar import TarShards, expand
 from unnoise.data.torchvision_sets import Cifar10, FashionMnist, FgvcAircraft, Mnist
@@ -126,6 +127,8 @@ def find_source(text: str) -> Source:
     if "idx3" in path.name and path.is_file():
         return Idx(text)
     if path.exists():
-        raise UserError(f"'{text}' is no folder, .npz, .npy, .tar nor idx file: give the folder that holds your images")
+        packed = path.suffix.lower() in ARCHIVES
+        raise UserError(f"'{text}' is no folder, .npz, .npy, .tar nor idx file: "
+                        + ("unpack it and give that folder" if packed else "give the folder that holds your images"))  # fmt: skip
     hint = "check the path" if "/" in text or path.suffix else nearest(text, names())
     raise UserError(f"no data at '{text}' (neither a known data set nor a path): {hint}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from unnoise.data.kinds import BY_EXTENSION, HEAD, Kind, is_generated, kind_of
+from unnoise.data.kinds import ARCHIVES, BY_EXTENSION, HEAD, Kind, is_generated, kind_of
 
 SYSTEM = frozenset({"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__pycache__"})
 CHUNK = 256  # files whose first bytes one task reads
@@ -70,6 +70,8 @@ class Sieve:
     def takes(self, head: bytes, name: str) -> bool:
         kind = kind_of(head, _extension(name))
         if kind is None:
+            if _extension(name) in ARCHIVES:
+                self._left_out.add("archives: unpack them where they hold images", name)
             return False
         if not self._is_read(kind):
             self._left_out.add(f"{kind.name}: {kind.remedy}", name)
