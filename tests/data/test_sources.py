@@ -33,12 +33,9 @@ def test_names_and_paths(tmp_path: Path) -> None:
     text = str(tmp_path / "text.txt")
     (tmp_path / "photos.zip").write_bytes(b"PK")
     packed = str(tmp_path / "photos.zip")
-    for wrong, words in (
-        ("digts", "did you mean 'digits'"),
-        (packed, "unpack it and give that folder"),
-        (text, "give the folder"),
-        ("a/b", "check the path"),
-    ):
+    wrong_ones = (("digts", "did you mean 'digits'"), (packed, "unpack it and give that folder"), (text, "give the folder"),
+                  ("a/b", "check the path"))  # fmt: skip
+    for wrong, words in wrong_ones:
         with pytest.raises(UserError, match=words):
             find_source(wrong)
 
