@@ -21,7 +21,7 @@ def explain_change(source: object, images: ImageDataset, fit: Fit, fingerprint: 
     for package in sorted(set(packages) - {""}):
         by_it = packages == package
         if images.subset(~by_it).fingerprint() == fingerprint:
-            return f"it was without the {by_it.sum()} images that {package} reads, which was installed since: uninstall that"
+            return f"it was without the images that {package} reads ({by_it.sum()}), which was installed since: uninstall that"
     return ""
 
 
