@@ -161,7 +161,7 @@ def test_a_decoder_that_comes_or_goes_is_named(
     with pytest.MonkeyPatch.context() as without:
         without.setitem(sys.modules, module, None)
         trained(tmp_path / "r", photos_recipe(photos), stop=2)
-    words = f"was trained on: it was without the images that {package} reads \\(1\\), .*: uninstall that, or begin a new run, 'unnoise"
+    words = rf"was trained on: it was without the images that {package} reads \(1\), .*: uninstall that, or begin a new run"
     with pytest.raises(UserError, match=words):
         resume(tmp_path / "r", quiet)
     trained(tmp_path / "all", photos_recipe(photos), stop=2)
