@@ -138,10 +138,10 @@ def test_images_at_another_place_are_checked_and_remembered(tmp_path: Path, phot
     other = tmp_path / "other"
     shutil.copytree(photos, other)
     shutil.move(photos, tmp_path / "away")
-    with pytest.raises(UserError, match=r"are not where they were .* say where they are with `data`"):
+    with pytest.raises(UserError, match=f"are not where they were, in '{photos}': say where they are with `data`"):
         resume(tmp_path / "r", quiet)
     Image.new("RGB", (8, 8)).save(other / "0.png")
-    with pytest.raises(UserError, match=r"is not what .* was trained on: say where that is with `data`"):
+    with pytest.raises(UserError, match=f"the data '{other}' is not what .* was trained on: say where that is with `data`"):
         resume(tmp_path / "r", quiet, data=other)
     resume(tmp_path / "r", quiet, data=tmp_path / "away").lock.release()
     assert resume(tmp_path / "r", quiet).state.step == 2
