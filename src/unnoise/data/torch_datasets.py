@@ -184,13 +184,14 @@ def _image_and_label(item: Any, k: int) -> tuple[Any, Any]:
 def _fitted(image: Any, array: np.ndarray, k: int, fit: Fit, low: int) -> np.ndarray:
     """uint8 (H, W, C) of an image whose values are `array`; those of a Pillow image have the range and bands of `fit` already."""
     if isinstance(image, Image.Image):
-        return replace(fit, range=None, bands=None).array(array[None])[0]
-    ranged = fit.range is not None and array.dtype.kind in "iuf"
-    values = array if ranged else _levels(array, k, low, isinstance(image, torch.Tensor))
+        fit = replace(fit, range=None, bands=None)
+    elif fit.range is None or array.dtype.kind not in "iuf":
+        array = _levels(array, k, low, isinstance(image, torch.Tensor))
     try:
-        return fit.array(values[None])[0]
+        fitted: np.ndarray = fit.array(array[None])[0]
     except UserError as e:
         raise UserError(f"image {k}: {e}") from e
+    return fitted
 
 
 def _channels_last(image: Any, k: int, fit: Fit) -> np.ndarray:

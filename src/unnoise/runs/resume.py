@@ -100,7 +100,8 @@ def find_images(folder: RunFolder, info: RunInfo, data: Any, say: Say, cache: Pa
     stored = info.recipe.data.source
     sources = candidates(stored, folder.path, info.data_path) if data is None else [_given(stored, data)]
     if data is None and not is_there(sources[0]):
-        raise UserError(f"the images of '{folder.path}' are not where they were, in {shown(sources[0])}: say where they are with `data`")
+        raise UserError(f"the images of '{folder.path}' are not where they were, in {shown(sources[0])}: say where they are with "
+                        "`data`")  # fmt: skip
     for source in sources:
         recipe = replace(info.recipe, data=replace(info.recipe.data, source=source))
         images, fingerprint = load_images(recipe, cache, runtime, whole=True)
@@ -113,8 +114,8 @@ def find_images(folder: RunFolder, info: RunInfo, data: Any, say: Say, cache: Pa
     why = explain_change(source, images, recipe.data.fit, info.fingerprint)
     per_process = images.per_process or "-" in info.fingerprint
     hint = "; data read per process also needs as many processes as before" if per_process else ""
-    raise UserError(f"the data {shown(source)} is not what '{folder.path}' was trained on: {why or 'say where that is with `data`'}, "
-                    f"or begin a new run, 'unnoise train IMAGES --from-run {folder.path}'{hint}")  # fmt: skip
+    raise UserError(f"the data {shown(source)} is not what '{folder.path}' was trained on: "
+                    f"{why or 'say where that is with `data`'}, or begin a new run, 'unnoise train IMAGES --from-run {folder.path}'{hint}")  # fmt: skip
 
 
 def _given(stored: Source, data: Any) -> Source:
