@@ -87,7 +87,8 @@ def to_images(array: np.ndarray, where: str, ranged: bool = False) -> tuple[np.n
         raise UserError(f"{where} holds no images: it has the shape {array.shape}")
     doubtful = array.dtype not in (np.uint8, np.bool_) or (array.dtype == np.uint8 and array.max() == 1)
     if doubtful and not (ranged and array.dtype.kind in "iuf"):
-        raise UserError(f"{where} holds {describe(array)}, and images must be uint8 from 0 to 255: save {to_uint8(array)}")
+        way = ", or give data.range" if array.dtype.kind in "iuf" and array.dtype != np.uint8 else ""
+        raise UserError(f"{where} holds {describe(array)}, and images must be uint8 from 0 to 255: save {to_uint8(array)}{way}")
     order = order_of(array.shape, where)
     pixels = array.astype(np.uint8) * np.uint8(255) if array.dtype == np.bool_ else array
     if order == "first":

@@ -241,7 +241,7 @@ def _levels(array: np.ndarray, k: int, low: int, is_tensor: bool) -> np.ndarray:
         return UserError(f"image {k} is {describe(array)}: {remedy.format(expression)}")
 
     if array.dtype.kind != "f":
-        raise refuse("give uint8, {}")
+        raise refuse("give uint8, {}, or data.range")
     if not np.isfinite(array).all():
         raise refuse(f"mend it, {'torch' if is_tensor else 'numpy'}.nan_to_num(image)")
     exact = array.astype(np.float32) if array.dtype == np.float16 else array
@@ -249,7 +249,7 @@ def _levels(array: np.ndarray, k: int, low: int, is_tensor: bool) -> np.ndarray:
     if -255 - ROUNDED <= levels.min() < -ROUNDED and levels.max() <= 255 + ROUNDED and low == 0:
         raise NegativeError
     if levels.min() < -ROUNDED or levels.max() > 255 + ROUNDED:
-        raise refuse("give floats in [0, 1] or [-1, 1], or uint8, {}")
+        raise refuse("give floats in [0, 1] or [-1, 1], or uint8, {}, or data.range")
     return np.round(levels).astype(np.uint8)
 
 

@@ -114,8 +114,9 @@ def find_images(folder: RunFolder, info: RunInfo, data: Any, say: Say, cache: Pa
     why = explain_change(source, images, recipe.data.fit, info.fingerprint)
     per_process = images.per_process or "-" in info.fingerprint
     hint = "; data read per process also needs as many processes as before" if per_process else ""
-    raise UserError(f"the data {shown(source)} is not what '{folder.path}' was trained on: "
-                    f"{why or 'say where that is with `data`'}, or begin a new run, 'unnoise train IMAGES --from-run {folder.path}'{hint}")  # fmt: skip
+    where = f"the data {shown(source)} is not what '{folder.path}' was trained on"
+    raise UserError(f"{where}: {why or 'say where that is with `data`'}, or begin a new run, "
+                    f"'unnoise train IMAGES --from-run {folder.path}'{hint}")  # fmt: skip
 
 
 def _given(stored: Source, data: Any) -> Source:
