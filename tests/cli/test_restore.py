@@ -151,6 +151,9 @@ def test_ranges_and_bands(trained: Path, tmp_path: Path, command: Command, capsy
         assert "; values 0 to 4095 are black to white; " in capsys.readouterr().out
         found = np.asarray(Image.open(tmp_path / "out" / f"{name}.png"))
         assert np.abs(found - dark[..., 1] * (65535 / 4095)).mean() < 60
+    assert command(*words, tmp_path / "grey.png", "--range", "1024,3072") == 0
+    beyond = ((dark[..., 1] < 1024) | (dark[..., 1] > 3072)).mean()
+    assert f"values 1024 to 3072 are black to white, and {beyond:.0%} of its values lie beyond; " in capsys.readouterr().out
     assert command(*words, tmp_path / "grey.png", "--bands", 2) == 2
     assert "it has 1 band, none of number 2" in capsys.readouterr().err
     for option, value in (("--range", "5,5"), ("--range", "x"), ("--bands", "1,2")):

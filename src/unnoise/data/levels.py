@@ -41,7 +41,7 @@ def to_levels(values: np.ndarray, value_range: Range | None, bits: int = 8) -> n
                              f"give data.range, e.g. {_text((low, high))}")  # fmt: skip
         value_range = 0, (255 if values.dtype == np.uint8 else 65535)
     elif values.dtype == np.uint8 and value_range[1] > 255:
-        raise ValueError(f"it has 8 bits, for which the range {_text(value_range)} is not meant")
+        raise ValueError(f"it has 8 bits, for which the range {_text(value_range)} is not meant: give data.range, e.g. 0,255")
     low, high = value_range
     scaled = (np.clip(values, low, high).astype(np.float64) - low) * np.iinfo(kind).max / (high - low)
     if np.isnan(scaled).any():

@@ -9,11 +9,12 @@ from PIL import Image
 from torch import Tensor
 
 from unnoise.data.decode import MAX_PIXELS, Fit, Header, named, read_header, read_values
-from unnoise.data.levels import to_layers
+from unnoise.data.levels import pick, to_layers
 from unnoise.data.notes import range_note
 from unnoise.data.pixels import from_uint8, from_uint16
 from unnoise.utils.errors import UserError
 
+BEYOND = 0.05  # the fraction of an image's values outside of its range that is spoken of
 SEVERAL = {"TIFF": "page", "GIF": "frame", "WEBP": "frame", "PNG": "frame"}  # a phone's MPO holds its own thumbnails
 
 
@@ -40,7 +41,9 @@ def read_file(path: Path, fit: Fit | None = None, bits: int = 8) -> ImageFile:
     with named(path):
         header, stored = read_header(path, fit), read_values(path, fit)
         layers = to_layers(stored.values, stored.alpha, fit.bands, fit.range, bits)
-    layers, notes = _upright(layers, stored.orientation), _notes(header, stored.values, fit, bits)
+    taken = stored.values[..., :-1] if stored.alpha else stored.values
+    notes = _notes(header, taken if fit.bands is None else pick(stored.values, fit.bands), fit, bits)
+    layers = _upright(layers, stored.orientation)
     has_alpha = layers.shape[2] in (2, 4)
     return ImageFile(layers[..., :-1], layers[..., -1], notes) if has_alpha else ImageFile(layers, None, notes)
 
@@ -65,7 +68,10 @@ def _notes(header: Header, values: np.ndarray, fit: Fit, bits: int) -> tuple[str
     if header.frames > 1 and header.format in SEVERAL and not as_bands:
         notes.append(f"{SEVERAL[header.format]} 1 of {header.frames}")
     if fit.range is not None:
-        notes.append(f"values {fit.range[0]:.12g} to {fit.range[1]:.12g} are black to white")
+        low, high = fit.range
+        beyond = ((values < low) | (values > high)).mean()
+        cut = f", and {beyond:.0%} of its values lie beyond" if beyond > BEYOND else ""
+        notes.append(f"values {low:.12g} to {high:.12g} are black to white{cut}")
     elif values.dtype == np.uint16 and (doubt := range_note([values], 16)):
         notes.append(doubt)
     if values.dtype != np.uint8 and bits == 8:
