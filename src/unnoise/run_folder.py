@@ -161,12 +161,14 @@ def _read_curve(path: Path) -> Curve | None:
 
 
 def _curve_of(steps: list[dict[str, Any]]) -> Curve | None:
-    records = [r for r in steps if _is_number(r.get("loss"))]  # or was skipped
+    records = [r for r in steps if _is_number(r.get("loss"))]
     return ([r["step"] for r in records], [r["loss"] for r in records]) if records else None
 
 
 def _read_steps(path: Path) -> list[dict[str, Any]]:
-    return [r for r in atomic.read_records(path) if _is_number(r.get("step"))]
+    """Of each step, also of those that were skipped, which have no loss."""
+    records = [r for r in atomic.read_records(path) if _is_number(r.get("step"))]
+    return [r for r in records if _is_number(r.get("loss")) or r.get("skipped") is True]
 
 
 @dataclass(frozen=True)
