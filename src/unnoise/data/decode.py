@@ -130,7 +130,7 @@ def _open_other(file: File, error: Exception) -> Image.Image | None:
             raise _too_large(str(error).partition("(")[2].partition(")")[0] or "this") from error
         return JpegImagePlugin.jpeg_factory(cast(IO[bytes], file))  # it may be decoded at a smaller scale
     _refuse_unread(kind)
-    if kind is not None and kind.name == "TIFF":
+    if (content := kind_of_file(file, "")) is not None and content.name == "TIFF":
         return None
     if kind is not None and kind.module == "pillow_heif":
         import pillow_heif
