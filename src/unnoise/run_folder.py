@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -156,8 +157,18 @@ class RunFolder:
 
 
 def _read_curve(path: Path) -> Curve | None:
-    records = [r for r in atomic.read_records(path) if _is_number(r.get("step")) and _is_number(r.get("loss"))]  # or was skipped
+    return _curve_of(_read_steps(path))
+
+
+def _curve_of(steps: list[dict[str, Any]]) -> Curve | None:
+    records = [r for r in steps if _is_number(r.get("loss"))]
     return ([r["step"] for r in records], [r["loss"] for r in records]) if records else None
+
+
+def _read_steps(path: Path) -> list[dict[str, Any]]:
+    """Of each step, also of those that were skipped, which have no loss."""
+    records = [r for r in atomic.read_records(path) if _is_number(r.get("step"))]
+    return [r for r in records if _is_number(r.get("loss")) or r.get("skipped") is True]
 
 
 @dataclass(frozen=True)
@@ -184,8 +195,9 @@ def list_runs(root: Path) -> list[RunSummary]:
 
 
 def _summarise(folder: RunFolder) -> RunSummary:
-    total, curve, held_out = folder.read_info().total_steps, folder.read_losses(), folder.read_held_out_losses()
-    step = int(curve[0][-1]) if curve else 0
+    total, steps, held_out = folder.read_info().total_steps, _read_steps(folder.metrics), folder.read_held_out_losses()
+    curve = _curve_of(steps)
+    step = int(steps[-1]["step"]) if steps else 0
     state = "done" if step and step == total else "unfinished" if step else "no steps"
     loss = float(np.mean(curve[1][-50:])) if curve else None
     return RunSummary(folder.path, state, step, total, loss, min(held_out[1]) if held_out else None)

@@ -165,6 +165,8 @@ def test_what_to_train_is_a_preset_or_images(
         assert command("train", *words, "--run", f"r{len(words)}-{words[0]}", *QUICK, "--steps", 1, "--data.held-out", 0) == 0
         out = capsys.readouterr().out
         assert shown in out and ("is the preset, not the folder" in out) == (words == ["digits"])
+    assert command("train", "mine", "--from-run", "r1-mine", "--run", "more", "--steps", 1, "--data.held-out", 0) == 0
+    assert "the preset" not in capsys.readouterr().out  # it has the recipe of a run
 
 
 MYNET = """

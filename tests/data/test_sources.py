@@ -11,14 +11,16 @@ from sklearn.datasets import load_digits
 from torch.utils.data import TensorDataset
 
 from tests.data.files import PIXELS, idx, png, write_tar
+from unnoise.cli.options import data_changes
 from unnoise.data.arrays import Array, Digits, Idx, InMemory
 from unnoise.data.dataset import ImageDataset, Source
 from unnoise.data.folder import ImageFolder
 from unnoise.data.hub import Hub
-from unnoise.data.sources import DataConfig, as_source, find_source
+from unnoise.data.sources import SOURCES, DataConfig, as_source, find_source, names
 from unnoise.data.tar import TarShards
 from unnoise.data.torchvision_sets import Cifar10
-from unnoise.utils.errors import UserError
+from unnoise.registry import source_of
+from unnoise.utils.errors import AmbiguousName, UserError
 
 
 def test_names_and_paths(tmp_path: Path) -> None:
@@ -30,9 +32,24 @@ def test_names_and_paths(tmp_path: Path) -> None:
     assert find_source(str(tmp_path)) == ImageFolder(str(tmp_path))
     (tmp_path / "text.txt").write_text("")
     text = str(tmp_path / "text.txt")
-    for wrong, words in (("digts", "did you mean 'digits'"), (text, "give the folder"), ("a/b", "check the path")):
+    (tmp_path / "photos.zip").write_bytes(b"PK")
+    packed = str(tmp_path / "photos.zip")
+    wrong_ones = (("digts", "did you mean 'digits'"), (packed, "unpack it and give that folder"), (text, "give the folder"),
+                  ("a/b", "check the path"))  # fmt: skip
+    for wrong, words in wrong_ones:
         with pytest.raises(UserError, match=words):
             find_source(wrong)
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_folder_called_as_a_data_set_is_said(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data set is taken, and how the folder is meant is said, wherever a name becomes a source."""
+    monkeypatch.chdir(tmp_path)
+    Path(name).mkdir()
+    for call in (find_source, as_source, source_of, lambda data: data_changes(data)["data.source"]):
+        with pytest.warns(AmbiguousName, match=f"'{name}' is the data set of that name, .*: ./{name} takes that"):
+            assert type(call(name)) is SOURCES[name]
+    assert find_source(f"./{name}") == ImageFolder(f"./{name}")
 
 
 @pytest.mark.parametrize("as_path", [False, True])

@@ -28,7 +28,7 @@ from unnoise.cli.restore import restore
 from unnoise.cli.runs import runs
 from unnoise.cli.sample import sample
 from unnoise.cli.train import train
-from unnoise.utils.errors import SystemLimit, UserError, nearest, printable
+from unnoise.utils.errors import AmbiguousName, SystemLimit, UserError, nearest, printable
 
 _VERBS = (demo, train, sample, interpolate, restore, evaluate, figure, data, runs, info, average, import_, export, doctor)
 VERBS: dict[str, Callable[..., int]] = {verb.__name__.rstrip("_"): verb for verb in _VERBS}
@@ -63,7 +63,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _format_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
-    ours = issubclass(category, SystemLimit)
+    ours = issubclass(category, SystemLimit | AmbiguousName)
     return f"unnoise: {message}\n" if ours else f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 

@@ -80,7 +80,7 @@ def train(
     recipe = override(recipe, asked | (changes or {}))
     if recipe.data.source == ImageFolder():
         raise UserError(f"the preset '{chosen}' needs images: give --data FOLDER")
-    if what != chosen:
+    if chosen and what != chosen:
         say(f"the preset '{chosen}' ('unnoise info {chosen}' shows it)")
     return _run(recipe, run or Path("runs") / name, started, strict, cache, from_run)
 
@@ -101,7 +101,7 @@ def _recipe(what: str | None, data: str | None, changes_of: "Callable[[str | Non
             from_run: Path | None) -> "tuple[str, str, Recipe]":  # fmt: skip
     """The preset's name, a name for the run, and the recipe, from what to train (images or a preset) and where the images are.
 
-    `changes_of` gives the other options of data as fields, for the images.
+    Without a preset where the recipe is that of `from_run`. `changes_of` gives the other options of data as fields.
     """
     from unnoise.presets import find_preset, recipe_for
     from unnoise.recipe import override

@@ -52,7 +52,7 @@ class Array(Source):
         parts, notes = choose(path, read_headers(path), self.with_labels)
         found, values = [], []
         for part in parts:
-            images, note = to_images(load(path, part.images), self._where(part.images))
+            images, note = to_images(load(path, part.images), self._where(part.images), ranged=fit.range is not None)
             found.append(fit.array(images))
             notes += note
             if found[-1].shape[1:] != found[0].shape[1:]:
@@ -92,11 +92,11 @@ class InMemory(Source):
             raise UserError("the images of this run were given from Python and are not in its folder: give them again, "
                             "unnoise.resume(run, data=images)")  # fmt: skip
         if isinstance(self.data, ImageDataset):
-            if fit.size in (None, self.data.shape[1:]):
+            if fit.size in (None, self.data.shape[1:]) and fit.range is None and fit.bands is None:
                 return self.data
             return replace(self.data, store=fit.array(self.data.pixels), index=None, known_hashes=None)
         if (array := self._array()) is not None:
-            images, notes = to_images(array, "the array")
+            images, notes = to_images(array, "the array", ranged=fit.range is not None)
             return ImageDataset(fit.array(images), notes=notes)
         return from_dataset(self.data, fit, self.with_labels)
 

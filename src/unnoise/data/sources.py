@@ -1,5 +1,6 @@
 """Sources by name or path, and what a recipe says of its data."""
 
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from unnoise.data.dataset import ImageDataset, Source
 from unnoise.data.decode import Fit
 from unnoise.data.folder import ImageFolder
 from unnoise.data.hub import Hub
+from unnoise.data.kinds import ARCHIVES
 from unnoise.data.levels import Range
 from unnoise.data.tar import TarShards, expand
 from unnoise.data.torchvision_sets import Cifar10, FashionMnist, FgvcAircraft, Mnist
-from unnoise.utils.errors import UserError, nearest
+from unnoise.utils.errors import AmbiguousName, UserError, nearest
 
 SOURCES: dict[str, type[Source]] = {
     "digits": Digits,
@@ -107,9 +109,12 @@ def names() -> list[str]:
 def find_source(text: str) -> Source:
     """The source of this name, the folder or file at this path, or `hf:` and a data set of the hub.
 
-    Raises UserError naming what comes nearest.
+    Warns with `AmbiguousName` where a file or folder is called as a data set. Raises UserError naming what comes nearest.
     """
     if text in names():
+        if Path(text).exists():
+            warnings.warn(AmbiguousName(f"'{text}' is the data set of that name, not the folder: ./{text} takes that"),
+                          stacklevel=2)  # fmt: skip
         return SOURCES[text]()
     if text.startswith("hf:"):
         return Hub(text.removeprefix("hf:"))
@@ -123,6 +128,8 @@ def find_source(text: str) -> Source:
     if "idx3" in path.name and path.is_file():
         return Idx(text)
     if path.exists():
-        raise UserError(f"'{text}' is no folder, .npz, .npy, .tar nor idx file: give the folder that holds your images")
+        packed = path.suffix.lower() in ARCHIVES
+        raise UserError(f"'{text}' is no folder, .npz, .npy, .tar nor idx file: "
+                        + ("unpack it and give that folder" if packed else "give the folder that holds your images"))  # fmt: skip
     hint = "check the path" if "/" in text or path.suffix else nearest(text, names())
     raise UserError(f"no data at '{text}' (neither a known data set nor a path): {hint}")

@@ -1,17 +1,19 @@
 """Files with more than Pillow holds: several bands of more than 8 bits, more than four bands, bands first, pages as bands.
 
-TIFFs are read by tifffile (the extra `tiff`).
+Colours of 16 bits are read by Pillow, one byte of each value at a time; other TIFFs by tifffile (the extra `tiff`).
 """
 
+import importlib.util
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from unnoise.data.levels import Range
+from unnoise.data.levels import EXTRA_SAMPLES, Range
 
 BITS, PHOTOMETRIC, SAMPLES, PLANAR, SAMPLE_FORMAT = 258, 262, 277, 284, 339  # TIFF tags
 INVERTED, GREY, COLOUR = 0, 1, 2  # kinds of `PHOTOMETRIC` that are read
@@ -66,9 +68,11 @@ def read_wide(file: File, bands: Sequence[int] | None) -> Wide:
     Raises ValueError, or whatever the reader raises, for what can't be read.
     """
     with stream(file) as opened:
-        is_png = opened.read(4) == b"\x89PNG"
+        deep = _read_deep(opened)
+        if deep is not None and (bands is None or max(bands) <= deep.values.shape[2]):
+            return deep if deep.alpha or bands is not None else deep._replace(values=deep.values[..., :3])
         opened.seek(0)
-        return _read_png(opened) if is_png else _read_tiff(opened, bands)
+        return _read_tiff(opened, bands)
 
 
 def read_wide_header(file: File) -> WideHeader:
@@ -90,18 +94,57 @@ def stream(file: File) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _read_png(file: IO[bytes]) -> Wide:
-    """Pillow unpacks one byte of each value: the first of two as they are stored, or the second as if they were swapped."""
-    values: np.ndarray = np.zeros((1, 1, 1), np.uint16)
-    for ending in (";16B", ";16L"):
-        file.seek(0)
-        with Image.open(file, formats=("PNG",)) as image:
-            tile: Any = image.tile[0]
-            if tile.args not in ("RGB;16B", "RGBA;16B"):
-                raise ValueError("16 bits of grey with transparency have no range: save it without transparency")
-            image.tile = [tile._replace(args=tile.args.replace(";16B", ending))]
-            values = values * 256 + np.asarray(image).astype(np.uint16)
-    return Wide(values, values.shape[2] == 4, 1)
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation that is still to be applied: Pillow itself applies that of a TIFF."""
+    found = None
+    if image.format != "TIFF":
+        with suppress(Exception):  # metadata are often broken where the image is whole
+            found = image.getexif().get(ExifTags.Base.Orientation)
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def _read_deep(file: IO[bytes]) -> Wide | None:
+    """Colours, or grey and alpha, of 16 bits in a PNG or TIFF; None for anything else.
+
+    Pillow unpacks one byte of each value: the higher as they are stored, the lower as if they were swapped.
+    """
+    try:
+        image = Image.open(file, formats=("PNG", "TIFF"))
+    except UnidentifiedImageError:
+        return None
+    kind, deep, order = _raw_mode(image).partition(";16")
+    if not deep or kind not in ("LA", "RGB", "RGBA"):
+        return None
+    if kind == "LA":  # four bytes a pixel, whatever they mean
+        four = _unpack(file, "RGBA").astype(np.uint16)
+        values = four[..., ::2] << 8 | four[..., 1::2]
+    else:
+        first = {"little": "L", "big": "B"}[sys.byteorder] if order == "N" else order
+        high, low = (_unpack(file, f"{kind};16{end}") for end in (first, "B" if first == "L" else "L"))
+        values = high.astype(np.uint16) << 8 | low
+    alpha = kind != "RGB" and (image.format == "PNG" or EXTRA_SAMPLES in image.tag_v2)  # type: ignore[attr-defined]
+    return Wide(values, alpha, orientation_of(image))
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How the pixels are stored, in Pillow's words."""
+    tile: Any = getattr(image, "tile", None)
+    found = tile[0].args if tile else ""
+    return str(found if isinstance(found, str) else found[0] if found else "")
+
+
+def _unpack(file: IO[bytes], mode: str) -> np.ndarray:
+    """The values of an image as if they were stored so."""
+    file.seek(0)
+    image = Image.open(file, formats=("PNG", "TIFF"))
+    tiles: Any = image.tile
+    image.tile = [t._replace(args=mode if isinstance(t.args, str) else (mode, *t.args[1:])) for t in tiles]
+    return np.asarray(image)
+
+
+def has_tifffile() -> bool:
+    """Whether what only tifffile reads is read here."""
+    return importlib.util.find_spec("tifffile") is not None
 
 
 def _tifffile(file: IO[bytes]) -> Any:
