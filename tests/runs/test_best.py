@@ -26,10 +26,10 @@ COPIES, NONE = Space(1.0, 0.0, 0.1, 36, 100), Space(0.0, 0.0, 1.0, 36, 100)
 
 
 def few(tmp_path: Path, count: int, say: Callable[[str], None], **changes: object) -> Trainer:
-    """A run of a small network on so few digits."""
-    images = ImageDataset(small().data.load().pixels[:count])
+    """A run of a small network on so few digits, with 40 held out."""
+    images = ImageDataset(small().data.load().pixels[: count + 40], test=np.arange(count + 40) >= count)
     fast = {"training__optimizer": "muon", "training__learning_rate": 5e-3, "training__batch": 16, "training__ema": 0.05}
-    recipe = small(data__source=source_of(images), data__held_out=0.5, training__sample_count=16, **fast, **changes)
+    recipe = small(data__source=source_of(images), training__sample_count=16, **fast, **changes)
     run = begin(tmp_path, recipe, say)
     run.watch.budget = math.inf
     return run
@@ -38,7 +38,7 @@ def few(tmp_path: Path, count: int, say: Callable[[str], None], **changes: objec
 def test_a_network_that_learns_few_images_by_heart_is_caught(tmp_path: Path, digits_run: Trainer) -> None:
     """And one that has learned from many is not."""
     said: list[str] = []
-    run = few(tmp_path, 40, said.append, training__steps=200)
+    run = few(tmp_path, 12, said.append, training__steps=200)
     list(run.train())
     run.finish()
     last = read_records(tmp_path / "held-out.jsonl")[-1]
@@ -53,7 +53,7 @@ def test_a_network_that_learns_few_images_by_heart_is_caught(tmp_path: Path, dig
 @pytest.mark.slow
 def test_copying_is_caught_before_the_end(tmp_path: Path) -> None:
     """As it begins, with a best model from before it, and the training ends long before it was planned to."""
-    run = few(tmp_path, 40, quiet, training__steps=3000, training__stop_when_copying=True, **OFTEN)
+    run = few(tmp_path, 24, quiet, training__steps=3000, training__stop_when_copying=True, **OFTEN)
     list(run.train())
     best = Candidate.read(run.folder)
     assert run.state.step < 1500 and best is not None and not best.copies and best.step < run.state.step

@@ -129,6 +129,13 @@ class Copying:
         shown = " and ".join(f"{x.rate:.1%} in {name} (held-out images: {x.held_out_rate:.1%})" for name, x in spaces.items())
         return f"no sign of copying: of the samples count as copies {shown}"
 
+    @classmethod
+    def from_json(cls, found: dict[str, Any], n: int, held_out: int) -> "Copying":
+        """What `to_json` gave, of so many samples and held-out images. Raises KeyError for what it did not make."""
+        spaces = [Space(found[f"rate{of}"], found[f"held_out_rate{of}"], found[f"distance_ratio{of}"], n, held_out)
+                  for of in ("", "_features")]  # fmt: skip
+        return cls(*spaces, np.array(found["suspicious"]), np.array(found["nearest"]))
+
     def to_json(self) -> dict[str, Any]:
         """`rate` and what else is not said to be of features is of pixels."""
         return {

@@ -21,22 +21,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from unnoise.evaluation import distances, neighbours
+from unnoise.evaluation.result import Result
 from unnoise.utils import rng
 
 Function = Callable[[np.ndarray, np.ndarray], float]  # features of generated (N, D) and real images (M, D)
 Z = 1.96  # standard errors on either side, for 95 %
 HALVES = 60  # of either set
 FOLDS = 5
-
-
-@dataclass(frozen=True)
-class Result:
-    """A measure's value, its 95 % interval, and its floor."""
-
-    value: float
-    low: float
-    high: float
-    floor: float
 
 
 @dataclass(frozen=True)
