@@ -144,6 +144,7 @@ def test_what_cannot_be(run: Path, tmp_path: Path, refused: Callable[..., str]) 
     kept = next((run / "evaluation").glob("features-*.npy"))
     for content in (b"", kept.read_bytes()[:-9], b"\x93NUMPY"):
         kept.write_bytes(content)
+        (run / "evaluation.json").unlink(missing_ok=True)  # which would be shown again
         assert "is damaged: remove it" in refused("evaluate", run, "-n", 12, "--features", "pixels")
 
 

@@ -53,7 +53,7 @@ class ClassResult:
         distances = [
             f"{name} {r.value:.4f} ({r.low:.4f} to {r.high:.4f}, floor {r.floor:.4f})" for name, r in self.measures.items()
         ]
-        return "; ".join([f"recognised {' and '.join(shares)}", *distances])
+        return "; ".join([f"recognised {' and '.join(shares) or 'none, since there are none'}", *distances])
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,9 @@ class Job:
         sets = (Labelled(generated, own), Labelled(real, held_out.labels), Labelled(train, self.train.labels))
         found = measure_classes(self.features.name, *sets, classes, self.generation.seed)
         few, needs = sum(not of.measures for of in found.values()), MEASURES["kid"].minimum
-        note = f"{few} of {len(classes)} classes have no distance of their own: it needs {needs} samples and held-out images of a class"
+        note = (
+            f"{few} of {len(classes)} classes have no distance of their own, which needs {needs} samples and held-out images each"
+        )
         return found, (note,) if few else ()
 
     def _measure(self, generated: np.ndarray, real: np.ndarray,
