@@ -16,7 +16,9 @@ def evaluate(
     run: Annotated[Positional[Path], arg(help="folder of a run")],
     data: Annotated[str | None, arg(help="images to hold samples against; by default those that the run held out")] = None,
     n: Annotated[int | None, arg(aliases=["-n"], help="how many samples; 1000, or as many as there are training images")] = None,
-    features: Annotated[str | None, arg(help="classifier, pixels, inception, inception:FILE, or FILE.onnx")] = None,
+    features: Annotated[
+        str | None, arg(help="classifier, pixels, dinov2, inception, these two with :FILE too, or FILE.onnx")
+    ] = None,
     seed: Annotated[int, arg(help="of the samples, and of what is chosen at random")] = 0,
     json_: Annotated[bool, arg(name="json", help="print one JSON object and nothing else")] = False,
 ) -> int:

@@ -47,7 +47,7 @@ def evaluate(model: Model | Path | str, data: Any = None, n: int | None = None, 
 
     `n` samples, 1000 by default or as many as there are training images, are held against the run's held-out images, or those in
     `data`: a path, an array, a Dataset, or the run's own images at another place. `features` is `classifier` (where there are
-    labels, the default), `pixels`, `inception` or FILE.onnx. Raises UserError for what can't be.
+    labels, the default), `pixels`, `dinov2`, `inception` or FILE.onnx. Raises UserError for what can't be.
     """
     return prepare(model, data, n, features, seed, cache, Runtime.join()).run(on_progress or (lambda _: None))
 
