@@ -27,7 +27,8 @@ def test_terms_are_those_of_a_gaussian(schedule: Schedule) -> None:
 
     def part(s: float) -> Tensor:
         noisy = variances + s**2
-        return math.log(s) - noisy.log() / 2 + (variances - c2) / noisy / 2
+        found: Tensor = math.log(s) - noisy.log() / 2 + (variances - c2) / noisy / 2
+        return found
 
     assert many.s_0 == pytest.approx(1e-3)  # a perfect denoiser is always better than none
     diffusion = float((part(s_1) - part(many.s_0)).sum())

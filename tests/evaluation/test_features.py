@@ -109,11 +109,13 @@ def test_inception_gives_2048(tmp_path: Path) -> None:
     assert find_features(f"inception:{tmp_path / 'weights.pth'}", GREY).build()(GREY.pixels[:2]).shape == (2, 2048)
 
 
-@timm.models.register_model
+@timm.models.register_model  # type: ignore[untyped-decorator]
 def vit_tiny_dinov2(pretrained: bool = False, **options: Any) -> torch.nn.Module:
     """DINOv2 of width 48 and two blocks."""
     size = {"patch_size": 14, "embed_dim": 48, "depth": 2, "num_heads": 2, "init_values": 1.0}
-    return timm.models.vision_transformer._create_vision_transformer("vit_small_patch14_dinov2", pretrained, **size, **options)
+    make = timm.models.vision_transformer._create_vision_transformer
+    made: torch.nn.Module = make("vit_small_patch14_dinov2", pretrained, **size, **options)
+    return made
 
 
 @pytest.fixture
@@ -122,7 +124,8 @@ def tiny_dinov2(monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
     monkeypatch.setitem(encoders.DINOV2, 48, "vit_tiny_dinov2")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return timm.create_model("vit_tiny_dinov2", num_classes=0)
+        made: torch.nn.Module = timm.create_model("vit_tiny_dinov2", num_classes=0)
+        return made
 
 
 @pytest.mark.parametrize("layout", ["pth", "safetensors"])

@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import small
 from unnoise.data.dataset import ImageDataset, Split, split
 from unnoise.evaluation import watch as module
+from unnoise.evaluation.copying import Nearest
 from unnoise.evaluation.watch import CopyWatch
 
 
@@ -47,7 +48,7 @@ def test_it_keeps_to_its_budget(large: Split, monkeypatch: pytest.MonkeyPatch) -
     watch._expected = 3.0
     plain = watch._nearest
 
-    def slow(pixels: np.ndarray) -> module.Nearest:
+    def slow(pixels: np.ndarray) -> Nearest:
         clock[0] += 1.0
         return plain(pixels)
 

@@ -75,7 +75,7 @@ def near_duplicates(split: Split) -> list[tuple[int, int]]:
 
 def thumbnails(pixels: np.ndarray, side: int = THUMBNAIL) -> np.ndarray:
     """Means over blocks of images (N, H, W, C), float32, at most `side` x `side`."""
-    found = pixels.astype(np.float32)
+    found: np.ndarray = pixels.astype(np.float32)
     for axis in (1, 2):
         edges = np.linspace(0, found.shape[axis], min(side, found.shape[axis]) + 1).astype(int)
         shape = [1, 1, 1, 1]

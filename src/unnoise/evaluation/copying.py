@@ -132,9 +132,9 @@ class Copying:
     @classmethod
     def from_json(cls, found: dict[str, Any], n: int, held_out: int) -> "Copying":
         """What `to_json` gave, of so many samples and held-out images. Raises KeyError for what it did not make."""
-        spaces = [Space(found[f"rate{of}"], found[f"held_out_rate{of}"], found[f"distance_ratio{of}"], n, held_out)
-                  for of in ("", "_features")]  # fmt: skip
-        return cls(*spaces, np.array(found["suspicious"]), np.array(found["nearest"]))
+        pixels, features = (Space(found[f"rate{of}"], found[f"held_out_rate{of}"], found[f"distance_ratio{of}"], n, held_out)
+                            for of in ("", "_features"))  # fmt: skip
+        return cls(pixels, features, np.array(found["suspicious"]), np.array(found["nearest"]))
 
     def to_json(self) -> dict[str, Any]:
         """`rate` and what else is not said to be of features is of pixels."""

@@ -44,7 +44,7 @@ def kernel_distance_error(a: np.ndarray, b: np.ndarray) -> float:
     if not variance:
         return 0.0
     second = min(_second_order_variance(*kernels), variance / 2)
-    return float(variance - 2 * second**2 / variance) ** 0.5
+    return float((variance - 2 * second**2 / variance) ** 0.5)
 
 
 def _jackknife_variance(within_a: np.ndarray, within_b: np.ndarray, between: np.ndarray) -> float:
@@ -72,7 +72,7 @@ def _second_order_variance(within_a: np.ndarray, within_b: np.ndarray, between: 
         variance += 2 * float(np.square(centred).sum()) / (n * (n - 1) * n * (n - 3))
     n, m = between.shape
     centred = between - between.mean(1, keepdims=True) - between.mean(0) + between.mean()
-    return variance + 4 * float(np.square(centred).sum()) / (n * m * (n - 1) * (m - 1))
+    return float(variance + 4 * np.square(centred).sum() / (n * m * (n - 1) * (m - 1)))
 
 
 def _kernels(a: np.ndarray, b: np.ndarray) -> Kernels:

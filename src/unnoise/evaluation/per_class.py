@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unnoise.evaluation.measures import MEASURES
-from unnoise.evaluation.result import ClassResult
+from unnoise.evaluation.result import ClassResult, Result
 from unnoise.utils import rng
 
 MAX_FITTED = 5000  # training images that the classifier is fitted to
@@ -20,7 +20,8 @@ class Labelled:
 
     def of(self, label: int) -> np.ndarray:
         """Those of one class."""
-        return self.features[self.labels == label]
+        found: np.ndarray = self.features[self.labels == label]
+        return found
 
 
 def measure_classes(name: str, generated: Labelled, real: Labelled, training: Labelled, classes: tuple[str, ...],
@@ -36,7 +37,7 @@ def measure_classes(name: str, generated: Labelled, real: Labelled, training: La
     for k, label in enumerate(classes):
         samples, images, floor = generated.of(k), real.of(k), training.of(k)
         n = min(len(samples), len(floor))
-        measures = {}
+        measures: dict[str, Result] = {}
         for measure in ("frechet", "kid"):
             if not measures and min(n, len(images)) >= MEASURES[measure].needs(images.shape[1]):
                 own = "fid" if (measure, name) == ("frechet", "inception") else measure

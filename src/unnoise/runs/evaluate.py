@@ -148,8 +148,11 @@ class Job:
                                             levels=LEVELS, label=label))  # fmt: skip
         held_out, total = bounds[0], bounds[0].total
         mean, error = float(total.mean()), float(total.std(correction=0)) / max(1, count - 1) ** 0.5
-        terms = (float(term.mean()) for term in (held_out.prior, held_out.diffusion, held_out.reconstruction))
-        return Likelihood(mean, mean - Z * error, mean + Z * error, *terms, float(bounds[1].total.mean()), count)
+        prior, diffusion, reconstruction = (
+            float(x.mean()) for x in (held_out.prior, held_out.diffusion, held_out.reconstruction)
+        )
+        low, high, training = mean - Z * error, mean + Z * error, float(bounds[1].total.mean())
+        return Likelihood(mean, low, high, prior, diffusion, reconstruction, training, count)
 
     def _classes(self, generated: np.ndarray, real: np.ndarray,
                  train: np.ndarray) -> tuple[dict[str, ClassResult], tuple[str, ...]]:  # fmt: skip
