@@ -19,6 +19,7 @@ from unnoise.evaluation.copying import Copying
 from unnoise.evaluation.measures import MEASURES
 from unnoise.evaluation.result import Evaluation
 from unnoise.runs import evaluate as module
+from unnoise.runs.evaluated import evaluated_before
 from unnoise.runs.trainer import Trainer
 
 
@@ -78,8 +79,13 @@ def test_what_was_found_is_shown_again(run: Path, capsys: pytest.CaptureFixture[
     assert call(*asked[:3], 26, *asked[4:]) == 0 and computed == [25, 26]
     (run / "guide.safetensors").unlink()  # what samples may depend on
     assert call(*asked[:3], 26, *asked[4:]) == 0 and computed == [25, 26, 26]
-    (run / "evaluation.json").write_text('{"key": 1}')
-    assert call(*asked[:3], 26, *asked[4:]) == 0 and computed == [25, 26, 26, 26]
+    found = json.loads((run / "evaluation.json").read_text())
+    for damaged in ('{"key": 1}', json.dumps(found | {"likelihood": 3}), json.dumps(found | {"per_class": 3})):
+        (run / "evaluation.json").write_text(damaged)
+        assert evaluated_before(run, 26, "pixels", 0) is None
+    (run / "evaluation.json").write_text(json.dumps(found))
+    again = evaluated_before(run, 26, "pixels", 0)
+    assert again is not None and again.to_json() == found
 
 
 def test_shown_again_without_torch() -> None:

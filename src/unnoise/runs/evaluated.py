@@ -10,6 +10,7 @@ from pathlib import Path
 
 from unnoise import __version__
 from unnoise.evaluation.result import Evaluation
+from unnoise.utils import atomic
 
 VERSION = 1  # of how evaluations are computed: a new one computes them again
 
@@ -19,16 +20,20 @@ def run_key(run: Path, n: int | None, features: str | None, seed: int) -> str:
     files = [run / "recipe.json", run / "model.safetensors", run / "guide.safetensors", Path((features or "").split(":", 1)[-1])]
     parts: list[object] = [n, features, seed, __version__, VERSION]
     for path in files:
-        parts.append(hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None)
+        if path.is_file():
+            with path.open("rb") as file:
+                parts.append((path.name, hashlib.file_digest(file, "sha256").hexdigest()))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def evaluated_before(run: Path, n: int | None, features: str | None, seed: int) -> Evaluation | None:
     """What RUN/evaluation.json holds, if it is what would be found now."""
     try:
-        found = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
-        if found["key"] != run_key(run, n, features, seed) or not (run / "evaluation-nearest.png").is_file():
+        stored = atomic.read_json(run / "evaluation.json")
+        if stored["key"] != run_key(run, n, features, seed) or not (run / "evaluation-nearest.png").is_file():
             return None
-        return Evaluation.from_json(found)
-    except (OSError, ValueError, KeyError, TypeError):
+        found = Evaluation.from_json(stored)
+        found.table()  # raises for values of another kind, as a file that was damaged may hold
+        return found
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
