@@ -40,7 +40,7 @@ def test_neighbours_are_those_of_torch_fidelity_and_prdc() -> None:
 def test_monge_distance_of_gaussians() -> None:
     """Of N(m, s^2 I) and N(0, I) in D dimensions it is 3 D (|m|^2 / D + (s - 1)^2); unequal sets are cut to one size."""
     rng = np.random.default_rng(0)
-    a, b = 1.5 * rng.standard_normal((8_000, 5)) + 0.4, rng.standard_normal((9_000, 5))
+    a, b = 1.5 * rng.standard_normal((20_000, 5)) + 0.4, rng.standard_normal((22_000, 5))
     assert distances.monge_distance(a, b) == pytest.approx(15 * (0.16 + 0.25), rel=0.03)
     assert distances.monge_distance(a, a) == 0
 

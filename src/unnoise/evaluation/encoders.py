@@ -4,6 +4,7 @@ onnxruntime, timm and torch-fidelity are the extra `evaluation`, imported when u
 """
 
 import hashlib
+import logging
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -107,13 +108,14 @@ def dinov2_features(weights: Path | None = None) -> Features:
         raise UserError(f"DINOv2's features need timm: {INSTALL}") from e
     try:
         if weights is None:
+            logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it warns of is said below
             network = timm.create_model(DINOV2[384], pretrained=True, img_size=DINOV2_SIDE)
         else:
             width = load_state_dict(str(weights), weights_only=True)["cls_token"].shape[2]
             network = timm.create_model(DINOV2[width], pretrained=True, img_size=DINOV2_SIDE,
                                         pretrained_cfg_overlay={"file": str(weights)})  # fmt: skip
     except Exception as e:  # timm, the hub, safetensors and torch each raise their own kinds
-        why = next(iter(str(e).strip().splitlines()), type(e).__name__)
+        why = next(iter(str(e).strip().splitlines()), type(e).__name__).partition(". ")[0]
         if weights is None:
             raise UserError(f"can't download DINOv2's weights ({why}): get {URL_DINOV2} where there is a network and give "
                             "`features` dinov2:FILE, or choose pixels") from e  # fmt: skip
