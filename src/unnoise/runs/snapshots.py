@@ -1,13 +1,13 @@
 """Averages of the weights stored while training: an early one for autoguidance, and those that others are made from."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from safetensors.torch import load_file
 
 from unnoise.run_folder import RunFolder
+from unnoise.runs.attempts import Attempts
 from unnoise.training import checkpoint
 from unnoise.training.config import TrainingConfig
 from unnoise.training.distributed import full_state_dict
@@ -21,13 +21,13 @@ MIN_SNAPSHOT = 64  # step from which averages of an open training are stored
 
 @dataclass
 class Snapshots:
-    """Stores what is due. `attempt(what, write)` writes what training can do without; only the first process writes."""
+    """Stores what is due; only the first process writes."""
 
     state: TrainState
     config: TrainingConfig
     folder: RunFolder
     runtime: Runtime
-    attempt: Callable[[str, Callable[[], object]], None]
+    attempt: Attempts
     guide_stored: bool = False
 
     def store(self, total: int | None) -> None:

@@ -23,6 +23,7 @@ from unnoise.evaluation.watch import BUDGET, CopyWatch
 from unnoise.model import Model
 from unnoise.recipe import RunInfo
 from unnoise.run_folder import RunFolder
+from unnoise.runs.attempts import Attempts
 from unnoise.runs.best import Candidate, stopped_falling
 from unnoise.runs.interrupt import uninterrupted
 from unnoise.runs.lock import RunLock
@@ -60,8 +61,8 @@ class Trainer:
         self.lock, self.loggers = RunLock(folder.path), list[Logger]()
         self.moments: Moments | None = None  # of the training images, or of those of the first process
         self._micro_batches, self._expected = self.config.micro_batches, 0
+        self._try = Attempts(say)
         self.snapshots = Snapshots(self.state, self.config, folder, runtime, self._try)
-        self._failed: set[str] = set()  # what could not be written
         self._held_out: list[float] = []  # losses measured since the start of this process
         self.watch = CopyWatch(split.train, split.held_out, info.recipe.data.flip)
         self.copying: Space | None = None  # what the last samples are, where that was looked at
@@ -275,15 +276,6 @@ class Trainer:
     def _evaluate(self) -> None:
         self.sample_grid()  # first: the copy rate stands beside the loss
         self.measure()
-
-    def _try(self, what: str, write: Callable[[], object]) -> None:
-        """Write what training can do without; where that fails training goes on, which is said once."""
-        try:
-            write()
-        except OSError as e:
-            if what not in self._failed:
-                self.say(f"{what} can't be written ({e.strerror or e}): training goes on without")
-            self._failed.add(what)
 
     def _collect(self) -> checkpoint.Contents:
         return checkpoint.collect(self.state.models, self.state.optimizers)
