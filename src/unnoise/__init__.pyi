@@ -180,6 +180,9 @@ from .diffusion.timesteps import (
 from .diffusion.timesteps import (
     UniformTimes as UniformTimes,
 )
+from .evaluation.result import (
+    Evaluation as Evaluation,
+)
 from .model import (
     Model as Model,
 )
@@ -293,9 +296,6 @@ from .runs.api import (
 )
 from .runs.api import (
     write_image as write_image,
-)
-from .runs.evaluate import (
-    Evaluation as Evaluation,
 )
 from .runs.evaluate import (
     evaluate as evaluate,

@@ -1,6 +1,6 @@
 """A run folder: what lies where, and reading it. Nothing here trains or samples.
 
-recipe.json  model.safetensors  guide.safetensors
+recipe.json  model.safetensors  guide.safetensors  best.safetensors
 metrics.jsonl  held-out.jsonl  samples/  tensorboard/  checkpoints/  snapshots/
 evaluation.json  evaluation-nearest.png  evaluation/
 """
@@ -61,13 +61,18 @@ class RunFolder:
         return self.path / "guide.safetensors"
 
     @property
+    def best(self) -> Path:
+        """The averaged weights where the held-out loss was lowest, before samples were copies (`unnoise.runs.best`)."""
+        return self.path / "best.safetensors"
+
+    @property
     def metrics(self) -> Path:
         """A line of JSON per step."""
         return self.path / "metrics.jsonl"
 
     @property
     def held_out(self) -> Path:
-        """A line of JSON per measurement of the held-out loss."""
+        """A line of JSON per measurement of the held-out loss, with the copy rate of the samples where it was looked at."""
         return self.path / "held-out.jsonl"
 
     @property

@@ -35,6 +35,7 @@ def train(
     steps: Annotated[int | None, arg(help="train for this many steps in all")] = None,
     minutes: Annotated[float | None, arg(help="be done, last samples included, after this long")] = None,
     stop_when: Annotated[str | None, arg(help="plateau: end when the held-out loss has stopped falling")] = None,
+    stop_when_copying: Annotated[bool, arg(help="end when samples become copies of training images")] = False,
     batch: Annotated[str | None, arg(help="images per step; auto: chosen for images and machine")] = None,
     seed: Annotated[int | None, arg(help="of all random numbers")] = None,
     labels: Annotated[str | None, arg(help="folder: the first sub-folder is the class; none: train without")] = None,
@@ -73,7 +74,7 @@ def train(
     chosen, name, recipe = _recipe(what, data, changes_of, from_run)
     batch_size = 0 if batch == "auto" else None if batch is None else whole_number(batch, "--batch is auto or a number")
     numbers = {"training.steps": steps, "training.minutes": minutes, "training.batch": batch_size, "training.seed": seed,
-               "training.stop_when": stop_when}  # fmt: skip
+               "training.stop_when": stop_when, "training.stop_when_copying": stop_when_copying or None}  # fmt: skip
     asked: Changes = {k: v for k, v in numbers.items() if v is not None}
     if steps is not None and minutes is None:
         asked["training.minutes"] = None

@@ -115,6 +115,7 @@ def _describe(trainer: Trainer, images: ImageDataset) -> None:
         f"{torch.get_num_threads()} threads, {'bf16' if runtime.bf16 else 'fp32'}")  # fmt: skip
     if trainer.is_open:
         say("training until Ctrl-C, which ends it with a short fall of the learning rate"
-            + (", or until the held-out loss has stopped falling" if config.stop_when == "plateau" else ""))  # fmt: skip
+            + (", or until the held-out loss has stopped falling" if config.stop_when == "plateau" else "")
+            + (", or until samples are copies" if config.stop_when_copying else ""))  # fmt: skip
     if config.drop_last and not config.drops_last(count):
         say(f"{count} images are fewer than a batch of {config.batch}: no batch is dropped, they span epochs")
