@@ -279,6 +279,12 @@ from .restoration.posteriors import (
 from .restoration.restore import (
     Restored as Restored,
 )
+from .reports.compare import (
+    Comparison as Comparison,
+)
+from .reports.compare import (
+    compare as compare,
+)
 from .runs.api import (
     load as load,
 )
@@ -299,6 +305,9 @@ from .runs.evaluate import (
 )
 from .runs.evaluate import (
     evaluate as evaluate,
+)
+from .runs.report import (
+    report as report,
 )
 from .training.config import (
     TrainingConfig as TrainingConfig,

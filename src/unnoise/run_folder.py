@@ -3,10 +3,12 @@
 recipe.json  model.safetensors  guide.safetensors
 metrics.jsonl  held-out.jsonl  samples/  tensorboard/  checkpoints/  snapshots/
 evaluation.json  evaluation-nearest.png  evaluation/
+report.html  report.md  report-example.png  cost.jsonl
 """
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from unnoise.training import checkpoint
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
 
+GRID = re.compile(r"\d{6,12}\.png")
 Curve = tuple[list[int], list[float]]  # steps and values
 
 
@@ -90,6 +93,21 @@ class RunFolder:
         return self.path / "evaluation"
 
     @property
+    def report(self) -> Path:
+        """The report card; the same as markdown has the suffix .md."""
+        return self.path / "report.html"
+
+    @property
+    def example(self) -> Path:
+        """Images restored, for the report card."""
+        return self.path / "report-example.png"
+
+    @property
+    def cost(self) -> Path:
+        """A line of JSON per session of training: steps, seconds, machine, energy."""
+        return self.path / "cost.jsonl"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -101,6 +119,11 @@ class RunFolder:
     def grid(self, step: int) -> Path:
         """The grid of samples made at a step."""
         return self.path / "samples" / f"{step:06d}.png"
+
+    def grids(self) -> dict[int, Path]:
+        """All grids of samples by their steps, in order."""
+        found = {int(p.stem): p for p in (self.path / "samples").glob("*.png") if GRID.fullmatch(p.name)}
+        return dict(sorted(found.items()))
 
     def read_info(self) -> RunInfo:
         return RunInfo.load(self.recipe)
@@ -129,6 +152,14 @@ class RunFolder:
         """The held-out loss where it was measured; None before the first."""
         return _read_curve(self.held_out)
 
+    def read_copy_rates(self) -> Curve | None:
+        """The fraction of copies among the samples of a step, where it was measured."""
+        return _read_curve(self.held_out, "copy_rate")
+
+    def read_rates(self) -> Curve | None:
+        """The images per second of each step."""
+        return _read_curve(self.metrics, "images_per_second")
+
     def hash_model(self) -> str:
         """A short hash of the weights for use."""
         with self.model.open("rb") as file:
@@ -155,9 +186,13 @@ class RunFolder:
             raise UserError(f"can't write to '{self.path}' ({e.strerror}): choose another folder") from e
 
 
-def _read_curve(path: Path) -> Curve | None:
-    records = [r for r in atomic.read_records(path) if _is_number(r.get("step")) and _is_number(r.get("loss"))]  # or was skipped
-    return ([r["step"] for r in records], [r["loss"] for r in records]) if records else None
+def _read_curve(path: Path, name: str = "loss") -> Curve | None:
+    steps, values = list[int](), list[float]()
+    for r in atomic.iterate_records(path):
+        if _is_number(r.get("step")) and _is_number(r.get(name)):  # not one that was skipped
+            steps.append(r["step"])
+            values.append(r[name])
+    return (steps, values) if steps else None
 
 
 @dataclass(frozen=True)
