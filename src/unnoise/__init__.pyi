@@ -213,6 +213,12 @@ from .recipe import (
 from .registry import (
     register as register,
 )
+from .reports.compare import (
+    Comparison as Comparison,
+)
+from .reports.compare import (
+    compare as compare,
+)
 from .restoration.noise import (
     CameraNoise as CameraNoise,
 )
@@ -278,12 +284,6 @@ from .restoration.posteriors import (
 )
 from .restoration.restore import (
     Restored as Restored,
-)
-from .reports.compare import (
-    Comparison as Comparison,
-)
-from .reports.compare import (
-    compare as compare,
 )
 from .runs.api import (
     load as load,

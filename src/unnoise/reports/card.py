@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -119,7 +120,10 @@ def _samples(folder: RunFolder, info: RunInfo, grids: dict[int, Path]) -> Iterat
 
 def _data(info: RunInfo) -> Iterator[Block]:
     data = info.recipe.data
-    rows = [("Images", words.source_title(data.source)), ("Trained on", f"{info.images:,}" if info.images else "number not recorded")]
+    rows = [
+        ("Images", words.source_title(data.source)),
+        ("Trained on", f"{info.images:,}" if info.images else "number not recorded"),
+    ]
     if info.images:
         rows.append(("Held out", f"{info.held_out:,}, never trained on" if info.held_out else "none"))
     rows.append(("Size", size_of(info)))
@@ -170,7 +174,7 @@ def _losses(folder: RunFolder) -> Iterator[Block]:
     image = folder.path / "loss.png"
     yield Curve(f"Curve of the loss. {text}", text, curves.loss_svg(loss, held_out), image.name if image.is_file() else None)
     if rates:
-        text = f"Fraction of the samples made during training that are copies of training images: {percent(rates[1][-1])} at the end."
+        text = f"Copies of training images among the samples made during training: {percent(rates[1][-1])} at the end."
         yield Curve(f"Curve of the copy rate. {text}", text, curves.rate_svg(rates), None)
 
 
@@ -193,7 +197,7 @@ def _measures(folder: RunFolder, found: Found | None) -> Iterator[Block]:
         names = list(dict.fromkeys(k for values in found.per_class.values() for k in values))
         cells = [(name, *(number(v[k]) if k in v else "–" for k in names)) for name, v in found.per_class.items()]
         yield Table("By class", ("Class", *(k.replace("_", " ") for k in names)), tuple(cells))
-    yield from (Text(note) for note in found.notes)
+    yield from (Text(f"{note[:1].upper()}{note[1:]}.") for note in found.notes)
 
 
 def interval(low: float, high: float) -> str:
@@ -227,8 +231,10 @@ def _cost(folder: RunFolder, info: RunInfo) -> Cost | None:
     rates = folder.read_rates()
     if rates is None:
         return None
-    sessions = [s for s in atomic.read_records(folder.cost) if isinstance(s.get("seconds"), float) and 0 <= s["seconds"] < MAX_SECONDS]
-    joules = [s.get("joules") for s in sessions]
+    sessions = [
+        s for s in atomic.read_records(folder.cost) if isinstance(s.get("seconds"), float) and 0 <= s["seconds"] < MAX_SECONDS
+    ]
+    joules: list[Any] = [s.get("joules") for s in sessions]
     machines = dict.fromkeys(str(s.get("machine"))[:200] for s in sessions)
     values = np.asarray(rates[1])
     seconds = float((info.recipe.training.batch / values[values > 0]).sum())
@@ -240,7 +246,10 @@ def _cost(folder: RunFolder, info: RunInfo) -> Cost | None:
 def _costs(cost: Cost | None) -> Iterator[Block]:
     if cost is None:
         return
-    rows = [("Time in steps", f"{duration(cost.seconds)} for {cost.steps:,} steps"), ("Speed", f"{cost.rate:,.0f} images/s (median)")]
+    rows = [
+        ("Time in steps", f"{duration(cost.seconds)} for {cost.steps:,} steps"),
+        ("Speed", f"{cost.rate:,.0f} images/s (median)"),
+    ]
     if cost.wall is not None:
         rows.append(("Time in all", f"{duration(cost.wall)}, samples and checkpoints included"))
     rows.append(("Machine", cost.machine or "not recorded"))
@@ -258,5 +267,6 @@ def _repeat(info: RunInfo) -> Sequence[Block]:
     command = info.command.replace("__main__.py", "unnoise", 1)
     if not command.startswith("unnoise "):
         return (Text("It was trained from Python; recipe.json in the run folder has all of it. The command was:"), Code(command))
-    note = f"Written with {info.versions}; recipe.json in the run folder has every number. Equal numbers take the same versions."
-    return (Code(command), Text(note))
+    steps = info.total_steps if info.recipe.training.minutes is not None else None
+    budget = f" Minutes are other steps on another machine: --steps {steps} in place of --minutes does as many." if steps else ""
+    return (Code(command), Text(f"By {info.versions}; recipe.json in the run folder has every number.{budget}"))

@@ -1,5 +1,6 @@
 """Runs side by side: what differs in their recipes, their measures, and which of these differences are within noise."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +11,8 @@ from unnoise import __version__
 from unnoise.recipe import RunInfo
 from unnoise.registry import to_json
 from unnoise.reports import words
-from unnoise.reports.blocks import Block, Code, Figure, Page, Section, Table, Text
-from unnoise.reports.card import interval, number, percent, read_figure, run_title, shown_path
+from unnoise.reports.blocks import Block, Code, Facts, Figure, Page, Section, Table, Text
+from unnoise.reports.card import interval, number, read_figure, run_title, shown_path
 from unnoise.reports.evaluations import Found, Value, higher_is_better, read_evaluation
 from unnoise.reports.render import check_name, write
 from unnoise.run_folder import RunFolder
@@ -90,7 +91,7 @@ def compare(*runs: Path | str, out: Path | str | None = None) -> Comparison:
 def within_noise(a: Value, b: Value) -> bool:
     """Whether the difference of two values lies within both intervals together, as independent errors add."""
     low, high = sorted((a, b), key=lambda v: v.value)
-    return high.value - low.value <= ((low.high - low.value) ** 2 + (high.value - high.low) ** 2) ** 0.5
+    return high.value - low.value <= math.hypot(low.high - low.value, high.value - high.low)
 
 
 def _distinct(folders: Sequence[RunFolder]) -> list[str]:
@@ -116,7 +117,7 @@ def _flat(info: RunInfo) -> dict[str, str]:
             for key, inner in value.items():
                 add(f"{name}.{key}".removesuffix(".name"), inner)
         else:
-            found[name.removeprefix("recipe.")] = str(value)[:MAX_VALUE]
+            found[name.removeprefix("recipe.")] = f"{value:.4g}" if isinstance(value, float) else str(value)[:MAX_VALUE]
 
     recipe = to_json(info.recipe)
     recipe["data"]["source"] = words.source_title(info.recipe.data.source)
@@ -158,16 +159,24 @@ def _reasons(runs: Sequence[Run]) -> tuple[str, ...]:
     said = [f"{run.name} is not evaluated: 'unnoise evaluate {shown_path(run.folder)}'" for run in runs if not run.found]
     labels = ("features", "n", "number of real images", "seed", "images", "fraction held out")
     if evaluated:
-        differ = [label for label, *values in zip(labels, *(run.conditions for run in evaluated), strict=True) if len(set(values)) > 1]
+        differ = [
+            label for label, *values in zip(labels, *(run.conditions for run in evaluated), strict=True) if len(set(values)) > 1
+        ]
         if differ:
-            said.append(f"measures are compared of the same features, n and real images only, and these runs differ in: {', '.join(differ)}")
+            said.append(
+                f"measures of equal features, n and real images alone are compared, and these runs differ in: {', '.join(differ)}"
+            )
     return tuple(said)
 
 
 def _cell(value: Value | None) -> str:
     if value is None:
         return "–"
-    return f"{number(value.value)} ({interval(value.low, value.high)}; floor {number(value.floor)})"
+    return f"{number(value.value)} ({interval(value.low, value.high)})"
+
+
+def _tall_cell(value: Value | None) -> str:
+    return "–" if value is None else f"{number(value.value)}\n{interval(value.low, value.high)}\nfloor {number(value.floor)}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -180,16 +189,16 @@ def _page(found: Comparison, place: Path) -> Page:
     grids = [figure for run in found.runs if (figure := _last_grid(run, place))]
     measures: list[Block] = [Text(reason, notice=True) for reason in found.reasons]
     if found.rows:
-        rows = [(r.name, *map(_cell, r.values), r.verdict) for r in found.rows]
-        measures += [Table("Measures, with 95 % intervals", ("Measure", *names, "Difference"), tuple(rows)), Text(NOISE)]
-    copying = [(run.name, percent(run.found.copying.get("rate", 0.0)), run.found.verdict) for run in found.runs if run.found]
+        rows = [(f"{r.name}: {r.verdict}".removesuffix(": "), *map(_tall_cell, r.values)) for r in found.rows]
+        measures += [Table("Measures, each with its 95 % interval and its floor", ("Measure", *names), tuple(rows)), Text(NOISE)]
+    copying = [(run.name, run.found.verdict) for run in found.runs if run.found]
     differ: Block = Text("The recipes are equal.")
     if found.differ:
         differ = Table("Fields that are not equal in all recipes", ("Field", *names), found.differ)
     sections = (
         Section("What differs", (differ,)),
         Section("How good they are", tuple(measures)),
-        *([Section("Copying", (Table("Copies among the samples", ("Run", "In pixels", "Verdict"), tuple(copying)),))] if copying else []),
+        *([Section("Copying", (Facts(tuple(copying)),))] if copying else []),
         *([Section("Samples", tuple(grids))] if grids else []),
         Section("How to repeat this", (Code(f"unnoise compare {' '.join(shown_path(run.folder) for run in found.runs)}"),)),
     )

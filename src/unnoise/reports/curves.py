@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ SIZE = 4.4, 2.6  # inches
 POINTS = 400  # of a curve
 INK, FIRST, SECOND, FAINT = "#000001", "#000002", "#000003", "#000004"  # stand for colours of the page
 COLOURS = {INK: "currentColor", FIRST: "var(--first)", SECOND: "var(--second)", FAINT: "var(--faint)"}
-STYLE = {"svg.fonttype": "none", "font.size": 8.5, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK,
+STYLE: dict[Any, Any] = {"svg.fonttype": "none", "font.size": 8.5, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK,
          "xtick.color": INK, "ytick.color": INK, "grid.color": FAINT, "grid.alpha": 0.3, "grid.linewidth": 0.5,
          "axes.grid": True, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}  # fmt: skip
 
@@ -46,17 +47,21 @@ def curves_svg(lines: Sequence[Line], what: str, limits: tuple[float, float] | N
     """An `svg` element of curves over steps, its axis logarithmic where all is positive and no `limits` are given."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     buffer = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": what}):
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.add_subplot()
         for line in lines:
-            look = {"marker": "o", "markersize": 3, "linewidth": 1.2} if line.dots else {"linewidth": 0.6 + 0.9 * (line.colour != FAINT)}
-            axes.plot(*_thinned(line.curve), color=line.colour, label=line.label, **look)
-        axes.set(xlabel="step", ylabel=what, **({} if limits is None else {"ylim": limits}))
-        if limits is None and all(min(line.curve[1]) > 0 for line in lines):
+            axes.plot(*_thinned(line.curve), color=line.colour, label=line.label, linewidth=0.6 if line.colour == FAINT else 1.4,
+                      marker="o" if line.dots else None, markersize=3)  # fmt: skip
+        axes.set(xlabel="step", ylabel=what)
+        if limits is not None:
+            axes.set_ylim(limits)
+        elif all(min(line.curve[1]) > 0 for line in lines):
             axes.set_yscale("log")
+            axes.yaxis.set(major_locator=LogLocator(subs=(1, 2, 3, 5)), major_formatter="{x:g}", minor_formatter=NullFormatter())
         axes.legend()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return _element(buffer.getvalue())

@@ -69,7 +69,10 @@ def _read(json: Any) -> Found:
         verdict=_text(copying["verdict"]),
         notes=tuple(_text(note) for note in _few(json.get("notes", []))),
         bits=_numbers(bits) if isinstance(bits, dict) else {"value": _number(bits)},
-        per_class={str(name): _numbers(v if isinstance(v, dict) else {"value": v}) for name, v in _few(json.get("per_class") or {}).items()},
+        per_class={
+            str(name): _numbers(v if isinstance(v, dict) else {"value": v})
+            for name, v in _few(json.get("per_class") or {}).items()
+        },
     )
 
 

@@ -23,7 +23,7 @@ from unnoise.utils.png import MARK
 TEMPLATES = Path(__file__).parent / "templates"
 MARKS = {".html": f'<meta name="generator" content="{MARK[1]}">', ".md": f"<!-- {MARK[1]} -->"}
 HEAD = 1024  # bytes of a file in which its mark stands
-QUALITY = 90  # of WebP
+QUALITY = 90  # of JPEG
 SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&])")  # what markdown reads
 
 
@@ -69,14 +69,11 @@ def _render(template: str, page: Page, finalize: Callable[[object], object]) -> 
 
 
 def data_uri(image: Image.Image) -> str:
-    """An image within the page: PNG or WebP, whichever is smaller."""
-    return "data:image/" + min(_encode(image, "PNG"), _encode(image, "WebP"), key=len)
-
-
-def _encode(image: Image.Image, kind: str) -> str:
+    """An image within the page: PNG of grey ones, JPEG of those in colour."""
+    kind, how = ("png", {}) if image.mode == "L" else ("jpeg", {"quality": QUALITY})
     buffer = io.BytesIO()
-    image.save(buffer, kind, **({"optimize": True} if kind == "PNG" else {"quality": QUALITY}))
-    return f"{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    image.save(buffer, kind, **how)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _escape_markdown(text: str) -> str:

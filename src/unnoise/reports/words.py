@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unnoise.data.dataset import Source
 from unnoise.data.arrays import InMemory
+from unnoise.data.dataset import Source
 from unnoise.data.hub import Hub
 from unnoise.diffusion.denoiser import EDM, X0, Denoiser, Epsilon, FlowVelocity, Velocity
 from unnoise.diffusion.guidance import AutoGuidance, ClassGuidance, NoGuidance
 from unnoise.diffusion.loss import L1, L2, Huber
-from unnoise.diffusion.samplers import DDIM, DDPM, Euler, EulerAncestral, DPMpp2M, DPMpp2MSDE, DPMpp2S, Heun, UniPC
+from unnoise.diffusion.samplers import DDIM, DDPM, DPMpp2M, DPMpp2MSDE, DPMpp2S, Euler, EulerAncestral, Heun, UniPC
 from unnoise.diffusion.sampling import SamplingConfig, sample
 from unnoise.diffusion.schedules import Cosine, Flow, Karras, Linear, Schedule
 from unnoise.networks.unet import UNetConfig
@@ -23,6 +23,7 @@ from unnoise.utils.errors import UserError
 
 PLACES = ("path", "root", "repo")  # fields that say where something lies on a machine
 MAX_STEPS = 2000  # of a sampler whose calls are counted
+OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "muon": "Muon"}
 WORDS: dict[type, str] = {
     Linear: "linear in beta",
     Cosine: "cosine",
@@ -86,7 +87,9 @@ def network(info: RunInfo, parameters: int | None) -> str:
     if isinstance(config, UNetConfig):
         patch = f" on patches of {config.patch}x{config.patch}" if config.patch > 1 else ""
         plural = "s" * (config.blocks > 1)
-        return f"U-Net{patch} with {', '.join(map(str, config.widths))} channels by level, {config.blocks} block{plural} each{size}"
+        return (
+            f"U-Net{patch} with {', '.join(map(str, config.widths))} channels by level, {config.blocks} block{plural} each{size}"
+        )
     return part(config) + size
 
 
@@ -101,9 +104,12 @@ def recipe(info: RunInfo, parameters: int | None, steps: int | None) -> tuple[tu
         ("Noise schedule", part(r.schedule)),
         ("Network predicts", part(r.target)),
         ("Loss", part(t.loss)),
-        ("Optimizer", f"{t.optimizer}, learning rate {t.learning_rate:.3g}, {t.lr_schedule}"),
+        ("Optimizer", f"{OPTIMIZERS[t.optimizer]}, learning rate {t.learning_rate:.3g}, {t.lr_schedule}"),
         ("Length", length),
-        ("Weights used", f"their average of relative width {t.ema:g} (power-function EMA)" if t.ema else "those of the last step"),
+        (
+            "Weights used",
+            f"their average of relative width {t.ema:g} (power-function EMA)" if t.ema else "those of the last step",
+        ),
         ("Precision", "bfloat16" if info.bf16 else "float32"),
         ("Seed", str(t.seed)),
     ]

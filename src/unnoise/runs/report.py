@@ -23,15 +23,17 @@ from unnoise.utils.runtime import SINGLE
 
 IMAGES, SAMPLES, STEPS = 4, 6, 6  # of the example, images one after the other in rows
 SIGMA = 50  # of its noise, of 255
-SHORT = 0.4  # seconds that the example may take at the end of a training
-PASS = 1 / 3  # of a step of training on as many images, that a call of the network takes
+SHORT = 0.5  # seconds that the example may take at the end of a training
+PASS = 0.8  # of a step of training on as many images, that a call of the network takes in a small batch, measured
 
 
-def report(run: Model | Path | str, evaluated: bool = False, on_progress: Advance | None = None, cache: Path | None = None) -> Path:
+def report(
+    run: Model | Path | str, evaluated: bool = False, on_progress: Advance | None = None, cache: Path | None = None
+) -> Path:
     """Write the report card of a run, report.html and report.md in its folder, as `unnoise report` does; gives the first's path.
 
     With `evaluated` the run is first evaluated as `un.evaluate` does by default, unless it has been. An example of restoration is
-    computed where the run's images are found. Raises UserError where a file of the run is damaged, or another's file has the name.
+    computed where the run's images are found. Raises UserError for a damaged file of the run, and where another's has the name.
     """
     folder = RunFolder.open(run) if not isinstance(run, Model) else run.folder
     if folder is None:
@@ -88,21 +90,22 @@ def _example(model: Model, held_out: ImageDataset) -> Example:
     if not len(held_out):
         return Example("No example: no image was held out.")
     chosen = np.linspace(0, len(held_out) - 1, min(IMAGES, len(held_out))).round().astype(int)
-    x = held_out.tensor(chosen, "cpu")
+    x, count = held_out.tensor(chosen, "cpu"), len(chosen)
     y = x + SIGMA / HALF_RANGE * rng.normal(rng.stream(0, "report example"), x.shape)
     label = None
     if held_out.labels is not None and not model.info.recipe.training.label_dropout:
-        label = torch.from_numpy(held_out.labels[chosen]).to(model.info.device)
+        label = torch.from_numpy(held_out.labels[chosen]).to(model.info.device).repeat(SAMPLES)
     restorer = model.restorer(dataclasses.replace(model.info.recipe.sampling, steps=STEPS))
     try:
-        found = restorer.sample_denoised(y, SIGMA / HALF_RANGE, SAMPLES, label=label)
+        found = restorer.sample_denoised(y.repeat(SAMPLES, 1, 1, 1), SIGMA / HALF_RANGE, 1, label=label)  # in one batch
     except UserError as e:
         return Example(f"No example: {e}.")
-    std = found.std.mean(1, keepdim=True).expand_as(x)
+    mean = found.mean.unflatten(0, (SAMPLES, count)).mean(0)
+    std = found.samples[0].unflatten(0, (SAMPLES, count)).std(0).mean(1, keepdim=True).expand_as(x)
     brightest = float(std.max()) or 1.0
-    columns = (x, y.clamp(-1, 1), found.mean, 2 * std / brightest - 1)
+    columns = (x, y.clamp(-1, 1), mean, 2 * std / brightest - 1)
     rows = np.stack([to_uint8(column) for column in columns], 1).reshape(-1, *x.shape[2:], x.shape[1])
-    before, after = (_psnr(x, z) for z in (y.clamp(-1, 1), found.mean))
+    before, after = (_psnr(x, z) for z in (y.clamp(-1, 1), mean))
     caption = (f"Each row, from the left: an image that was held out; with noise of sigma {SIGMA} of 255; the mean of {SAMPLES} "
                f"restorations by {STEPS} steps each; their standard deviation, the doubt (black is none, white "
                f"{brightest * HALF_RANGE:.0f} of 255). PSNR {before:.1f} dB before, {after:.1f} dB after.")  # fmt: skip

@@ -50,7 +50,8 @@ def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = Fal
         settled, bf16, compiled = settle(recipe, parts.train, runtime, say, started)
         return RunInfo(settled, images.shape, images.classes, fingerprint, runtime.device, bf16, compiled, versions=VERSIONS,
                        command=command_line(), data_path=relation(recipe.data.source, folder.path),
-                       from_run="" if from_run is None else Path(from_run).resolve().name, images=counts[0], held_out=counts[1])  # fmt: skip
+                       from_run="" if from_run is None else Path(from_run).resolve().name,
+                       images=counts[0], held_out=counts[1])  # fmt: skip
 
     info = replace(runtime.on_first(choose), device=runtime.device)
     weights = None if from_run is None else read_weights(from_run, info.recipe, info.shape, info.classes, say)
