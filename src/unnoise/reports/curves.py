@@ -14,9 +14,11 @@ SIZE = 4.4, 2.6  # inches
 POINTS = 400  # of a curve
 INK, FIRST, SECOND, FAINT = "#000001", "#000002", "#000003", "#000004"  # stand for colours of the page
 COLOURS = {INK: "currentColor", FIRST: "var(--first)", SECOND: "var(--second)", FAINT: "var(--faint)"}
-STYLE: dict[Any, Any] = {"svg.fonttype": "none", "font.size": 8.5, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK,
-         "xtick.color": INK, "ytick.color": INK, "grid.color": FAINT, "grid.alpha": 0.3, "grid.linewidth": 0.5,
-         "axes.grid": True, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}  # fmt: skip
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none", "font.size": 8.5, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK,
+    "xtick.color": INK, "ytick.color": INK, "grid.color": FAINT, "grid.alpha": 0.3, "grid.linewidth": 0.5,
+    "axes.grid": True, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

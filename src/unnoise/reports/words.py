@@ -14,12 +14,13 @@ from unnoise.diffusion.denoiser import EDM, X0, Denoiser, Epsilon, FlowVelocity,
 from unnoise.diffusion.guidance import AutoGuidance, ClassGuidance, NoGuidance
 from unnoise.diffusion.loss import L1, L2, Huber
 from unnoise.diffusion.samplers import DDIM, DDPM, DPMpp2M, DPMpp2MSDE, DPMpp2S, Euler, EulerAncestral, Heun, UniPC
-from unnoise.diffusion.sampling import SamplingConfig, sample
+from unnoise.diffusion.sampling import trajectory
 from unnoise.diffusion.schedules import Cosine, Flow, Karras, Linear, Schedule
 from unnoise.networks.unet import UNetConfig
 from unnoise.recipe import RunInfo
 from unnoise.registry import to_json
 from unnoise.utils.errors import UserError
+from unnoise.utils.rng import BatchRng
 
 PLACES = ("path", "root", "repo")  # fields that say where something lies on a machine
 MAX_STEPS = 2000  # of a sampler whose calls are counted
@@ -141,14 +142,15 @@ class _Counter(Denoiser):
 
 def count_calls(info: RunInfo) -> int | None:
     """Network calls for an image, as its sampler makes them; None where it can't be run."""
-    config: SamplingConfig = dataclasses.replace(info.recipe.sampling, start="noise")
+    config = info.recipe.sampling
     if config.steps > MAX_STEPS:
         return None
     counter = _Counter(info.recipe.schedule)
     wrapped = config.guidance.wrap(counter, counter)
     label = torch.zeros(1, dtype=torch.int64) if info.classes else None
     try:
-        sample(wrapped, (1, 1, 1, 1), label=label, config=config)
+        for _ in trajectory(wrapped, torch.zeros(1, 1, 1, 1), config, BatchRng(0, [0]), label):
+            pass
     except UserError:
         return None
     return counter.calls
