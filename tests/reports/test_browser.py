@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -43,7 +43,7 @@ def browser() -> "Iterator[Browser]":
 @pytest.mark.parametrize("name", ["card", "bare", "comparison"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1200])
-def test_pages(pages: dict[str, Path], browser: "Browser", name: str, scheme: str, width: int) -> None:
+def test_pages(pages: dict[str, Path], browser: "Browser", name: str, scheme: Literal["light", "dark"], width: int) -> None:
     """No message, no request, no scrolling sideways, the scheme's own colours, and no serious finding of axe."""
     from axe_playwright_python.sync_playwright import Axe
 
