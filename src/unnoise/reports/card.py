@@ -253,7 +253,8 @@ def _costs(cost: Cost | None) -> Iterator[Block]:
     if cost.wall is not None:
         rows.append(("Time in all", f"{duration(cost.wall)}, samples and checkpoints included"))
     rows.append(("Machine", cost.machine or "not recorded"))
-    energy = "not measured: the machine does not tell" if cost.joules is None else f"{cost.joules / 3600:.2f} Wh of the processor"
+    unknown = "not recorded" if cost.wall is None else "not measured: this machine does not tell"
+    energy = unknown if cost.joules is None else f"{cost.joules / 3600:.2f} Wh of the processor"
     yield Facts((*rows, ("Energy", energy)))
 
 
@@ -268,5 +269,5 @@ def _repeat(info: RunInfo) -> Sequence[Block]:
     if not command.startswith("unnoise "):
         return (Text("It was trained from Python; recipe.json in the run folder has all of it. The command was:"), Code(command))
     steps = info.total_steps if info.recipe.training.minutes is not None else None
-    budget = f" Minutes are other steps on another machine: --steps {steps} in place of --minutes does as many." if steps else ""
+    budget = f" Another machine does another number of steps in --minutes; --steps {steps} does as many." if steps else ""
     return (Code(command), Text(f"By {info.versions}; recipe.json in the run folder has every number.{budget}"))
