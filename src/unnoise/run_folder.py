@@ -122,7 +122,7 @@ class RunFolder:
 
     def grids(self) -> dict[int, Path]:
         """All grids of samples by their steps, in order."""
-        found = {int(p.stem): p for p in (self.path / "samples").glob("*.png") if GRID.fullmatch(p.name)}
+        found = {int(p.stem): p for p in (self.path / "samples").glob("*.png") if GRID.fullmatch(p.name) and not p.is_symlink()}
         return dict(sorted(found.items()))
 
     def read_info(self) -> RunInfo:
@@ -144,21 +144,21 @@ class RunFolder:
         own = {} if moments is None else {f"{checkpoint.MOMENTS}{k}": v for k, v in vars(moments).items()}
         checkpoint.save_tensors(self.model, {**tensors, **own})
 
+    def read_metrics(self) -> dict[str, Curve]:
+        """The `loss` and the `images_per_second` of each step; without what there is not."""
+        return _read_curves(self.metrics, "loss", "images_per_second")
+
+    def read_held_out(self) -> dict[str, Curve]:
+        """The held-out `loss`, and the `copy_rate` of samples, where they were measured; without what there is not."""
+        return _read_curves(self.held_out, "loss", "copy_rate")
+
     def read_losses(self) -> Curve | None:
         """The loss of each step; None before the first."""
-        return _read_curve(self.metrics)
+        return self.read_metrics().get("loss")
 
     def read_held_out_losses(self) -> Curve | None:
         """The held-out loss where it was measured; None before the first."""
-        return _read_curve(self.held_out)
-
-    def read_copy_rates(self) -> Curve | None:
-        """The fraction of copies among the samples of a step, where it was measured."""
-        return _read_curve(self.held_out, "copy_rate")
-
-    def read_rates(self) -> Curve | None:
-        """The images per second of each step."""
-        return _read_curve(self.metrics, "images_per_second")
+        return self.read_held_out().get("loss")
 
     def hash_model(self) -> str:
         """A short hash of the weights for use."""
@@ -186,13 +186,14 @@ class RunFolder:
             raise UserError(f"can't write to '{self.path}' ({e.strerror}): choose another folder") from e
 
 
-def _read_curve(path: Path, name: str = "loss") -> Curve | None:
-    steps, values = list[int](), list[float]()
-    for r in atomic.iterate_records(path):
-        if _is_number(r.get("step")) and _is_number(r.get(name)):  # not one that was skipped
-            steps.append(r["step"])
-            values.append(r[name])
-    return (steps, values) if steps else None
+def _read_curves(path: Path, *names: str) -> dict[str, Curve]:
+    found: dict[str, Curve] = {name: ([], []) for name in names}
+    for record in atomic.iterate_records(path):
+        for name, (steps, values) in found.items():
+            if _is_number(record.get("step")) and _is_number(record.get(name)):  # not where a step was skipped
+                steps.append(record["step"])
+                values.append(record[name])
+    return {name: curve for name, curve in found.items() if curve[0]}
 
 
 @dataclass(frozen=True)

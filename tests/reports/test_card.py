@@ -206,10 +206,10 @@ def test_a_training_ends_with_a_report(run: Path, small_run: Trainer, monkeypatc
     trainer.folder, trainer.say = RunFolder(run), said.append
     for seconds, expected in ((1e9, True), (0.0, False)):
         monkeypatch.setattr(module, "SHORT", seconds)
-        module.report_training(trainer)
+        module.report_training(trainer, 100.0)
         assert ("PSNR" in read(run)[1]) is expected and not said
     (run / "report.html").write_text("mine")
-    module.report_training(trainer)
+    module.report_training(trainer, 100.0)
     assert "report card can't be written" in said[0] and (run / "report.html").read_text() == "mine"
 
 
@@ -233,3 +233,21 @@ def test_the_grid_shown_is_the_last(reported: Path) -> None:
     with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as shown, \
             Image.open(reported / "samples" / "000012.png") as file:  # fmt: skip
         assert shown.tobytes() == file.convert("L").tobytes()
+
+
+FETCHED = [({"name": "hub", "repo": "a/b"}, "on the hub"),
+           ({"name": "mnist", "root": "none", "download": True}, "not where they were")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "said"), FETCHED, ids=[said for _, said in FETCHED])
+def test_nothing_is_fetched(run: Path, source: dict[str, object], said: str) -> None:
+    edit(run / "recipe.json", lambda r: r["recipe"]["data"].update(source=source))
+    un.report(run)
+    assert said in read(run)[1] and not Path("none").exists()
+
+
+def test_links_are_not_shown(run: Path, tmp_path: Path) -> None:
+    """A grid that is a link to an image elsewhere is none."""
+    Image.new("L", (8, 8)).save(tmp_path / "mine.png")
+    (run / "samples" / "000099.png").symlink_to(tmp_path / "mine.png")
+    assert 99 not in RunFolder(run).grids() and 12 in RunFolder(run).grids()

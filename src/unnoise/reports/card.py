@@ -15,6 +15,7 @@ from unnoise.recipe import RunInfo
 from unnoise.reports import curves, words
 from unnoise.reports.blocks import Block, Code, Curve, Facts, Figure, Page, Section, Stages, Table, Text
 from unnoise.reports.evaluations import Found, higher_is_better, read_evaluation
+from unnoise.run_folder import Curve as Values
 from unnoise.run_folder import RunFolder
 from unnoise.training import checkpoint
 from unnoise.utils import atomic
@@ -50,13 +51,14 @@ class Cost:
 def card(folder: RunFolder, example: Example | None = None) -> Page:
     """The page of a run. Raises UserError where its files are damaged."""
     info, found = folder.read_info(), read_evaluation(folder.evaluation)
-    cost, name, grids = _cost(folder, info), run_title(folder), folder.grids()
+    metrics, grids = folder.read_metrics(), folder.grids()
+    cost = _cost(folder, info, metrics.get("images_per_second"))
     sections = (
         ("Samples", _samples(folder, info, grids)),
         ("What it was trained on", _data(info)),
         ("Network and recipe", _recipe(folder, info, cost)),
         ("Watch it learn", _stages(folder, grids)),
-        ("Loss", _losses(folder)),
+        ("Loss", _losses(folder, metrics.get("loss"))),
         ("How good it is", _measures(folder, found)),
         ("Does it copy its training images?", _copying(folder, found)),
         ("Restoration, and how sure it is", _example(folder, example)),
@@ -64,7 +66,9 @@ def card(folder: RunFolder, example: Example | None = None) -> Page:
         ("How to repeat it", _repeat(info)),
     )
     kept = tuple(Section(title, blocks) for title, blocks in ((title, tuple(blocks)) for title, blocks in sections) if blocks)
-    return Page("Report card of a diffusion model", name, _lead(info, cost), kept, f"Written by unnoise {__version__}.")
+    return Page(
+        "Report card of a diffusion model", run_title(folder), _lead(info, cost), kept, f"Written by unnoise {__version__}."
+    )
 
 
 def run_title(folder: RunFolder) -> str:
@@ -164,8 +168,9 @@ def _stages(folder: RunFolder, grids: dict[int, Path]) -> Iterator[Block]:
                  tuple((name, figure) for name, figure in found if figure))  # fmt: skip
 
 
-def _losses(folder: RunFolder) -> Iterator[Block]:
-    loss, held_out, rates = folder.read_losses(), folder.read_held_out_losses(), folder.read_copy_rates()
+def _losses(folder: RunFolder, loss: Values | None) -> Iterator[Block]:
+    measured = folder.read_held_out()
+    held_out, rates = measured.get("loss"), measured.get("copy_rate")
     if loss is None:
         return
     text = f"Loss of {len(loss[1]):,} steps, {np.mean(loss[1][-50:]):.4f} over the last {min(50, len(loss[1]))}."
@@ -226,9 +231,8 @@ def _example(folder: RunFolder, example: Example | None) -> Iterator[Block]:
         yield Figure(alt, example.caption, example.image, folder.example.name)
 
 
-def _cost(folder: RunFolder, info: RunInfo) -> Cost | None:
-    """None before the first step."""
-    rates = folder.read_rates()
+def _cost(folder: RunFolder, info: RunInfo, rates: Values | None) -> Cost | None:
+    """From the images per second of each step; None before the first."""
     if rates is None:
         return None
     sessions = [

@@ -25,7 +25,7 @@ def follow(trainer: Trainer, progress: bool = True) -> int:
     Where the number of steps is open, the first Ctrl-C lets the learning rate fall to 0 over some more steps, which ends the
     training; a second one stops at once.
     """
-    meter = CostMeter(trainer.runtime.device)
+    meter, speed = CostMeter(trainer.runtime.device), 0.0
     main = threading.current_thread() is threading.main_thread()  # signals are handled nowhere else
     with Interrupt() if main else nullcontext() as interrupt, TrainingProgress(trainer, progress) as shown:
 
@@ -42,6 +42,7 @@ def follow(trainer: Trainer, progress: bool = True) -> int:
         for record in trainer.train(stop):
             shown.update(record)
             meter.update()
+            speed = record.images_per_second
         stopped = interrupt.signal if interrupt is not None else 0
     if shown.records:
         _write_cost(trainer, meter, trainer.state.step - shown.records)
@@ -51,7 +52,7 @@ def follow(trainer: Trainer, progress: bool = True) -> int:
         return stopped or signal.SIGTERM
     if shown.records or not trainer.folder.strip.exists():
         trainer.finish()
-        report_training(trainer)
+        report_training(trainer, speed)
         facts = f", {shown.facts}" if shown.facts else ""
         trainer.say(f"trained {trainer.state.step} steps{facts}: {trainer.folder.path}")
     else:

@@ -1,6 +1,6 @@
 """Report cards of runs: `un.report`, `unnoise report`, and at the end of a training."""
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 
 from unnoise import figures
 from unnoise.data.dataset import ImageDataset, split
+from unnoise.data.hub import Hub
 from unnoise.data.pixels import HALF_RANGE, to_uint8
 from unnoise.model import Model
 from unnoise.reports.card import Example, card
@@ -44,17 +45,15 @@ def report(
     return _write(folder, _found_example(folder, cache))
 
 
-def report_training(trainer: Trainer) -> None:
-    """Write the report card of a run whose training has ended; where that fails it is said, as of a log."""
+def report_training(trainer: Trainer, images_per_second: float) -> None:
+    """Write the report card of a run whose training has ended at this speed; where that fails it is said, as of a log."""
     if not trainer.runtime.is_first:
         return
     try:
         _check(trainer.folder)
-        rates = trainer.folder.read_rates()
-        calls = IMAGES * SAMPLES * STEPS * PASS
-        short = rates is not None and calls / max(float(np.median(rates[1][-50:])), 1e-9) < SHORT
+        short = SHORT * images_per_second > IMAGES * SAMPLES * STEPS * PASS
         _write(trainer.folder, _example(trainer.model, trainer.split.held_out) if short and not trainer.sharded else None)
-    except (OSError, UserError) as e:
+    except Exception as e:  # a sampler or network of the user's own may raise anything, and the training is done
         trainer.say(f"the report card can't be written ({e}): 'unnoise report {trainer.folder.path}' writes it")
 
 
@@ -78,11 +77,16 @@ def _found_example(folder: RunFolder, cache: Path | None) -> Example | None:
     if not folder.model.is_file():
         return Example("There are no weights yet.")
     model = Model.load(folder.path)
+    recipe, source = model.info.recipe, model.info.recipe.data.source
+    if isinstance(source, Hub):
+        return Example("No example: the run's images are on the hub, and a report fetches nothing.")
+    if getattr(source, "download", False):
+        recipe = replace(recipe, data=replace(recipe.data, source=replace(source, download=False)))  # type: ignore[type-var]
     try:
-        images = find_images(folder, model.info, None, silent, cache, SINGLE)[0]
+        images = find_images(folder, replace(model.info, recipe=recipe), None, silent, cache, SINGLE)[0]
     except UserError:
         return Example("No example: the run's images are not where they were, and it takes some that were held out.")
-    return _example(model, split(images, model.info.recipe.data.held_out).held_out)
+    return _example(model, split(images, recipe.data.held_out).held_out)
 
 
 def _example(model: Model, held_out: ImageDataset) -> Example:
@@ -95,7 +99,7 @@ def _example(model: Model, held_out: ImageDataset) -> Example:
     label = None
     if held_out.labels is not None and not model.info.recipe.training.label_dropout:
         label = torch.from_numpy(held_out.labels[chosen]).to(model.info.device).repeat(SAMPLES)
-    restorer = model.restorer(dataclasses.replace(model.info.recipe.sampling, steps=STEPS))
+    restorer = model.restorer(replace(model.info.recipe.sampling, steps=STEPS))
     try:
         found = restorer.sample_denoised(y.repeat(SAMPLES, 1, 1, 1), SIGMA / HALF_RANGE, 1, label=label)  # in one batch
     except UserError as e:
