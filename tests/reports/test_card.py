@@ -132,12 +132,15 @@ def test_what_there_is_not_is_not_invented(
 
 
 def test_what_later_evaluations_have_is_shown(run: Path) -> None:
-    edit(run / "evaluation.json", lambda e: e.update(bits_per_dim={"bound": 3.25}, per_class={"seven": {"recognised": 0.75}}))
+    seven = {"n": 11, "real": 7, "recognised": 0.75, "real_recognised": None, "measures": {"kid (pixels)": {"value": 0.0625}}}
+    likelihood = {"bits_per_dim": 3.25, "low": 3.125, "high": 3.375, "n": 100}
+    edit(run / "evaluation.json", lambda e: e.update(bits_per_dim=3.25, likelihood=likelihood, per_class={"seven": seven}))
     lines = [json.dumps({"step": k, "loss": None, "copy_rate": 0.125 * k}) for k in range(3)]
     (run / "held-out.jsonl").write_text("\n".join(lines))
     un.report(run)
     for text in (Reader(read(run)[0]).text, read(run)[1]):
-        assert "3.2500" in text and "seven" in text and "0.7500" in text and "25.0 % at the end" in text
+        for expected in ("3.2500", "3.1250", "seven", "75.0 %", "0.0625", "25.0 % at the end"):
+            assert expected in text
 
 
 def test_a_strangers_words_stay_words(run: Path) -> None:
@@ -235,8 +238,10 @@ def test_the_grid_shown_is_the_last(reported: Path) -> None:
         assert shown.tobytes() == file.convert("L").tobytes()
 
 
-FETCHED = [({"name": "hub", "repo": "a/b"}, "on the hub"),
-           ({"name": "mnist", "root": "none", "download": True}, "not where they were")]  # fmt: skip
+FETCHED: list[tuple[dict[str, object], str]] = [
+    ({"name": "hub", "repo": "a/b"}, "on the hub"),
+    ({"name": "mnist", "root": "none", "download": True}, "not where they were"),
+]
 
 
 @pytest.mark.parametrize(("source", "said"), FETCHED, ids=[said for _, said in FETCHED])

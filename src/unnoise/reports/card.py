@@ -25,6 +25,9 @@ MAX_STAGES = 12
 MAX_SIDE = 1200  # pixels of an image on the page
 MAX_SECONDS = 1e9  # of a session
 MAX_CLASSES = 40  # that are named
+BITS = {"bits_per_dim": "Bits per dimension, at most", "low": "95 % interval from", "high": "to", "prior": "of it the prior",
+        "diffusion": "the diffusion", "reconstruction": "the reconstruction", "training": "Of as many training images"}  # fmt: skip
+PER_CLASS = {"n": "Samples", "real": "Held out", "recognised": "Recognised", "real_recognised": "Held out, recognised"}
 EXAMPLE_LATER = "Not made yet: it takes the run's images, and some seconds."
 
 
@@ -197,12 +200,24 @@ def _measures(folder: RunFolder, found: Found | None) -> Iterator[Block]:
                 for name, v in found.measures.items())  # fmt: skip
         yield Table("Measures, each beside its floor", ("Measure", "Value", "95 % interval", "Floor"), tuple(rows))
     if found.bits:
-        yield Facts(tuple((f"Bits per dimension, {k.replace('_', ' ')}", number(v)) for k, v in found.bits.items()))
+        yield Facts(tuple((BITS[k], number(v)) for k, v in found.bits.items() if k in BITS))
     if found.per_class:
-        names = list(dict.fromkeys(k for values in found.per_class.values() for k in values))
-        cells = [(name, *(number(v[k]) if k in v else "–" for k in names)) for name, v in found.per_class.items()]
-        yield Table("By class", ("Class", *(k.replace("_", " ") for k in names)), tuple(cells))
+        yield _classes(found)
     yield from (Text(f"{note[:1].upper()}{note[1:]}.") for note in found.notes)
+
+
+def _classes(found: Found) -> Table:
+    """A row a class, a column for each number that any has."""
+    names = list(dict.fromkeys(k for values in found.per_class.values() for k in values))
+    rows = [(name, *(_of_class(k, values.get(k)) for k in names)) for name, values in list(found.per_class.items())[:MAX_CLASSES]]
+    more = f", the first {MAX_CLASSES} of {len(found.per_class)}" if len(found.per_class) > MAX_CLASSES else ""
+    return Table(f"By class{more}", ("Class", *(PER_CLASS.get(k, k) for k in names)), tuple(rows))
+
+
+def _of_class(name: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    return percent(value) if "recognised" in name else f"{value:,.0f}" if name in PER_CLASS else number(value)
 
 
 def interval(low: float, high: float) -> str:

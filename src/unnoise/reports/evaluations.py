@@ -24,7 +24,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Found:
-    """An evaluation; `copying` as in its JSON, `bits` per dimension and `per_class` where they were measured."""
+    """An evaluation; `copying` as in its JSON; `bits` per dimension, as in `likelihood`, and `per_class` where there are."""
 
     n: int
     real: int
@@ -58,7 +58,6 @@ def _read(json: Any) -> Found:
     measures = {str(name): Value(*(_number(v[key]) for key in ("value", "low", "high", "floor")))
                 for name, v in _few(json["measures"]).items()}  # fmt: skip
     copying = json["copying"]
-    bits = json.get("bits_per_dim") or {}
     return Found(
         n=int(_number(json["n"])),
         real=int(_number(json["real"])),
@@ -68,12 +67,15 @@ def _read(json: Any) -> Found:
         copying=_numbers(copying),
         verdict=_text(copying["verdict"]),
         notes=tuple(_text(note) for note in _few(json.get("notes", []))),
-        bits=_numbers(bits) if isinstance(bits, dict) else {"value": _number(bits)},
-        per_class={
-            str(name): _numbers(v if isinstance(v, dict) else {"value": v})
-            for name, v in _few(json.get("per_class") or {}).items()
-        },
+        bits=_numbers(json.get("likelihood") or {}),
+        per_class={str(name): _class(v) for name, v in _few(json.get("per_class") or {}).items()},
     )
+
+
+def _class(values: dict[str, Any]) -> dict[str, float]:
+    """Numbers of one class, the values of its measures among them."""
+    measures = {str(name): _number(v["value"]) for name, v in _few(values.get("measures") or {}).items()}
+    return _numbers(values) | measures
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:
