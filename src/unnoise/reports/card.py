@@ -26,7 +26,7 @@ MAX_SIDE = 1200  # pixels of an image on the page
 MAX_SECONDS = 1e9  # of a session
 MAX_CLASSES = 40  # that are named
 BITS = {"bits_per_dim": "Bits per dimension, at most", "low": "95 % interval from", "high": "to", "prior": "of it the prior",
-        "diffusion": "the diffusion", "reconstruction": "the reconstruction", "training": "Of as many training images"}  # fmt: skip
+        "diffusion": "the diffusion", "reconstruction": "the reconstruction", "training": "Of training images"}  # fmt: skip
 PER_CLASS = {"n": "Samples", "real": "Held out", "recognised": "Recognised", "real_recognised": "Held out, recognised"}
 EXAMPLE_LATER = "Not made yet: it takes the run's images, and some seconds."
 
