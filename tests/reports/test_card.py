@@ -85,6 +85,7 @@ def test_one_file_has_it_all(reported: Path) -> None:
     assert len(images) >= 5 and all(i["alt"] and (i["src"] or "").startswith("data:image/") for i in images)
     assert not re.search(r"https?:", html) and not re.search(r"""(?:src|href)=["'](?!data:|#)""", html)
     assert not re.search(r"url\((?!#)|@import", html)
+    assert "\\x" not in page.text  # nothing of ours is escaped as unprintable
     assert [t for t, _ in page.elements if re.fullmatch(r"h\d", t)] == ["h1"] + ["h2"] * len(SECTIONS)
     assert all(i["scope"] in ("col", "row") for i in page.all("th"))
     (policy,) = [m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy"]

@@ -25,8 +25,6 @@ MAX_STAGES = 12
 MAX_SIDE = 1200  # pixels of an image on the page
 MAX_SECONDS = 1e9  # of a session
 MAX_CLASSES = 40  # that are named
-BITS = {"bits_per_dim": "Bits per dimension, at most", "low": "95 % interval from", "high": "to", "prior": "of it the prior",
-        "diffusion": "the diffusion", "reconstruction": "the reconstruction", "training": "Of training images"}  # fmt: skip
 PER_CLASS = {"n": "Samples", "real": "Held out", "recognised": "Recognised", "real_recognised": "Held out, recognised"}
 EXAMPLE_LATER = "Not made yet: it takes the run's images, and some seconds."
 
@@ -183,7 +181,7 @@ def _losses(folder: RunFolder, loss: Values | None) -> Iterator[Block]:
     yield Curve(f"Curve of the loss. {text}", text, curves.loss_svg(loss, held_out), image.name if image.is_file() else None)
     if rates:
         text = f"Copies of training images among the samples made during training: {percent(rates[1][-1])} at the end."
-        yield Curve(f"Curve of the copy rate. {text}", text, curves.rate_svg(rates), None)
+        yield Curve(f"Curve of the copy rate. {text}", text, curves.rate_svg(rates), None) if len(rates[0]) > 1 else Text(text)
 
 
 def _measures(folder: RunFolder, found: Found | None) -> Iterator[Block]:
@@ -199,11 +197,20 @@ def _measures(folder: RunFolder, found: Found | None) -> Iterator[Block]:
         rows = ((name + better[higher_is_better(name)], number(v.value), interval(v.low, v.high), number(v.floor))
                 for name, v in found.measures.items())  # fmt: skip
         yield Table("Measures, each beside its floor", ("Measure", "Value", "95 % interval", "Floor"), tuple(rows))
-    if found.bits:
-        yield Facts(tuple((BITS[k], number(v)) for k, v in found.bits.items() if k in BITS))
+    if "bits_per_dim" in found.bits:
+        yield Text(_bits(found.bits))
     if found.per_class:
         yield _classes(found)
     yield from (Text(f"{note[:1].upper()}{note[1:]}.") for note in found.notes)
+
+
+def _bits(bits: dict[str, float]) -> str:
+    """The bound with its interval, its terms, and that of training images."""
+    terms = [f"{name} {number(bits[name])}" for name in ("prior", "diffusion", "reconstruction") if name in bits]
+    text = f"Bits per dimension of held-out images: at most {number(bits['bits_per_dim'])}"
+    text += f" ({interval(bits['low'], bits['high'])})" if {"low", "high"} <= bits.keys() else ""
+    text += f", of it {', '.join(terms)}" if terms else ""
+    return text + (f"; {number(bits['training'])} of as many training images." if "training" in bits else ".")
 
 
 def _classes(found: Found) -> Table:
