@@ -216,6 +216,12 @@ from .recipe import (
 from .registry import (
     register as register,
 )
+from .reports.compare import (
+    Comparison as Comparison,
+)
+from .reports.compare import (
+    compare as compare,
+)
 from .restoration.noise import (
     CameraNoise as CameraNoise,
 )
@@ -299,6 +305,9 @@ from .runs.api import (
 )
 from .runs.evaluate import (
     evaluate as evaluate,
+)
+from .runs.report import (
+    report as report,
 )
 from .training.config import (
     TrainingConfig as TrainingConfig,

@@ -3,10 +3,12 @@
 recipe.json  model.safetensors  guide.safetensors  best.safetensors
 metrics.jsonl  held-out.jsonl  samples/  tensorboard/  checkpoints/  snapshots/
 evaluation.json  evaluation-nearest.png  evaluation/
+report.html  report.md  report-example.png  cost.jsonl
 """
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from unnoise.training import checkpoint
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
 
+GRID = re.compile(r"\d{6,12}\.png")
 Curve = tuple[list[int], list[float]]  # steps and values
 
 
@@ -96,6 +99,21 @@ class RunFolder:
         return self.path / "evaluation"
 
     @property
+    def report(self) -> Path:
+        """The report card; the same as markdown has the suffix .md."""
+        return self.path / "report.html"
+
+    @property
+    def example(self) -> Path:
+        """Images restored, for the report card."""
+        return self.path / "report-example.png"
+
+    @property
+    def cost(self) -> Path:
+        """A line of JSON per session of training: steps, seconds, machine, energy."""
+        return self.path / "cost.jsonl"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -107,6 +125,11 @@ class RunFolder:
     def grid(self, step: int) -> Path:
         """The grid of samples made at a step."""
         return self.path / "samples" / f"{step:06d}.png"
+
+    def grids(self) -> dict[int, Path]:
+        """All grids of samples by their steps, in order."""
+        found = {int(p.stem): p for p in (self.path / "samples").glob("*.png") if GRID.fullmatch(p.name) and not p.is_symlink()}
+        return dict(sorted(found.items()))
 
     def read_info(self) -> RunInfo:
         return RunInfo.load(self.recipe)
@@ -127,13 +150,21 @@ class RunFolder:
         own = {} if moments is None else {f"{checkpoint.MOMENTS}{k}": v for k, v in vars(moments).items()}
         checkpoint.save_tensors(self.model, {**tensors, **own})
 
+    def read_metrics(self) -> dict[str, Curve]:
+        """The `loss` and the `images_per_second` of each step; without what there is not."""
+        return _read_curves(self.metrics, "loss", "images_per_second")
+
+    def read_held_out(self) -> dict[str, Curve]:
+        """The held-out `loss`, and the `copy_rate` of samples, where they were measured; without what there is not."""
+        return _read_curves(self.held_out, "loss", "copy_rate")
+
     def read_losses(self) -> Curve | None:
         """The loss of each step; None before the first."""
-        return _read_curve(self.metrics)
+        return self.read_metrics().get("loss")
 
     def read_held_out_losses(self) -> Curve | None:
         """The held-out loss where it was measured; None before the first."""
-        return _read_curve(self.held_out)
+        return self.read_held_out().get("loss")
 
     def hash_model(self) -> str:
         """A short hash of the weights for use."""
@@ -161,8 +192,14 @@ class RunFolder:
             raise UserError(f"can't write to '{self.path}' ({e.strerror}): choose another folder") from e
 
 
-def _read_curve(path: Path) -> Curve | None:
-    return _curve_of(_read_steps(path))
+def _read_curves(path: Path, *names: str) -> dict[str, Curve]:
+    found: dict[str, Curve] = {name: ([], []) for name in names}
+    for record in atomic.iterate_records(path):
+        for name, (steps, values) in found.items():
+            if _is_number(record.get("step")) and _is_number(record.get(name)):  # not where a step was skipped
+                steps.append(record["step"])
+                values.append(record[name])
+    return {name: curve for name, curve in found.items() if curve[0]}
 
 
 def _curve_of(steps: list[dict[str, Any]]) -> Curve | None:

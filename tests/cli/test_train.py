@@ -44,7 +44,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 def test_it_leaves_a_run_folder(finished: Finished) -> None:
     names = {str(p.relative_to(finished.folder)) for p in finished.folder.rglob("*") if p.is_file()}
-    assert {"recipe.json", "model.safetensors", "metrics.jsonl", "strip.png", "loss.png", "samples/000002.png"} <= names
+    assert {"recipe.json", "model.safetensors", "metrics.jsonl", "strip.png", "loss.png", "samples/000002.png", "report.html",
+            "report.md", "cost.jsonl"} <= names  # fmt: skip
     assert "checkpoints/000002/state.json" in names
 
 

@@ -44,12 +44,14 @@ def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = Fal
         raise UserError(f"{len(images.skipped)} files can't be read, the first {images.skipped[0]}: mend or remove them, "
                         "or train without `strict`")  # fmt: skip
     parts = split(images, recipe.data.held_out)
+    counts = [sum(runtime.gather(len(p))) if images.per_process else len(p) for p in (parts.train, parts.held_out)]
 
     def choose() -> RunInfo:
         settled, bf16, compiled = settle(recipe, parts.train, runtime, say, started)
         return RunInfo(settled, images.shape, images.classes, fingerprint, runtime.device, bf16, compiled, versions=VERSIONS,
                        command=command_line(), data_path=relation(recipe.data.source, folder.path),
-                       from_run="" if from_run is None else Path(from_run).resolve().name)  # fmt: skip
+                       from_run="" if from_run is None else Path(from_run).resolve().name,
+                       images=counts[0], held_out=counts[1])  # fmt: skip
 
     info = replace(runtime.on_first(choose), device=runtime.device)
     weights = None if from_run is None else read_weights(from_run, info.recipe, info.shape, info.classes, say)
