@@ -39,10 +39,11 @@ OWN = {"network.width", "part.field"}  # a field of the network that the documen
 PROGRAMS = "\n".join(
     p.read_text(encoding="utf-8") for folder in ("benchmarks", "notebooks") for p in (ROOT / folder).glob("*.py")
 )
-FOREIGN = {  # options of other programs: launchers of processes, tensorboard, ruff, and those in this repository
+FOREIGN = {  # options of other programs: launchers of processes, tensorboard, ruff, and those in this repository; colours in CSS
     "--help", "--version",
     *("--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--multi_gpu", "--num_processes", "--module"),
     *("--logdir", "--check"),
+    *("--first", "--second", "--faint"),
     *re.findall(r"[\"'](--[a-z-]+)", PROGRAMS),
 }  # fmt: skip
 

@@ -180,6 +180,9 @@ from .diffusion.timesteps import (
 from .diffusion.timesteps import (
     UniformTimes as UniformTimes,
 )
+from .evaluation.result import (
+    Evaluation as Evaluation,
+)
 from .model import (
     Model as Model,
 )
@@ -212,6 +215,12 @@ from .recipe import (
 )
 from .registry import (
     register as register,
+)
+from .reports.compare import (
+    Comparison as Comparison,
+)
+from .reports.compare import (
+    compare as compare,
 )
 from .restoration.noise import (
     CameraNoise as CameraNoise,
@@ -295,10 +304,10 @@ from .runs.api import (
     write_image as write_image,
 )
 from .runs.evaluate import (
-    Evaluation as Evaluation,
-)
-from .runs.evaluate import (
     evaluate as evaluate,
+)
+from .runs.report import (
+    report as report,
 )
 from .training.config import (
     TrainingConfig as TrainingConfig,

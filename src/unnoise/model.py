@@ -19,7 +19,7 @@ from unnoise.diffusion.guidance import NoGuidance
 from unnoise.diffusion.inversion import invert, start_time
 from unnoise.diffusion.samplers import DDIM, Sampler
 from unnoise.diffusion.sampling import SamplingConfig, SamplingRecord, starting_point, trajectory
-from unnoise.recipe import RunInfo
+from unnoise.recipe import RunInfo, override
 from unnoise.registry import from_json
 from unnoise.restoration.files import ImageFile, read_file
 from unnoise.restoration.noise import Noise
@@ -221,10 +221,13 @@ class Model:
 
     def read_file(self, path: Path, bits: int = 8, any_channels: bool = False) -> ImageFile:
         """An image to restore, with its alpha and, of 16 `bits`, all of them. Raises UserError as `read_image` does."""
-        data = self.info.recipe.data
-        file = read_file(path, replace(data.fit, size=None), bits)
+        file = read_file(path, self.info.recipe.data.fit, bits)
         self._check_channels(path, file.values.shape[2], any_channels)
         return file
+
+    def reading(self, changes: dict[str, Any]) -> "Model":
+        """The same, with other fields of data, such as {"data.range": (0, 4095)}, for the images that it reads."""
+        return replace(self, info=replace(self.info, recipe=override(self.info.recipe, changes)))
 
     def _check_channels(self, path: Path | str, has: int, any_channels: bool) -> None:
         kinds, own = {1: "grey", 3: "colour"}, self.info.shape[0]

@@ -152,7 +152,8 @@ class RunInfo:
     """What `recipe.json` of a run folder holds: the recipe, what the data turned out to be, what was chosen on the machine.
 
     `extended_at` is the step at which the training was last given another end, `rise_from` that from which its learning rate then
-    rose. `data_path` leads from the run folder to the data, `from_run` names the run whose weights this one began with.
+    rose. `data_path` leads from the run folder to the data, `from_run` names the run whose weights this one began with. `images`
+    and `held_out` are how many it was trained on and not, 0 where that is not known.
     """
 
     recipe: Recipe
@@ -169,6 +170,8 @@ class RunInfo:
     rise_from: int = 0
     data_path: str = ""
     from_run: str = ""
+    images: int = 0
+    held_out: int = 0
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1 or math.prod(self.shape) > MAX_VALUES:

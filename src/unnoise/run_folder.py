@@ -1,14 +1,17 @@
 """A run folder: what lies where, and reading it. Nothing here trains or samples.
 
-recipe.json  model.safetensors  guide.safetensors
+recipe.json  model.safetensors  guide.safetensors  best.safetensors
 metrics.jsonl  held-out.jsonl  samples/  tensorboard/  checkpoints/  snapshots/
 evaluation.json  evaluation-nearest.png  evaluation/
+report.html  report.md  report-example.png  cost.jsonl
 """
 
 import hashlib
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -19,11 +22,13 @@ from unnoise.training import checkpoint
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
 
+GRID = re.compile(r"\d{6,12}\.png")
 Curve = tuple[list[int], list[float]]  # steps and values
 LOCK, HOLDER = ".lock", ".lock.json"  # who writes to the run; the second is removed when that ends, so a kill leaves it
 WRITTEN = (
     "model.safetensors",
     "guide.safetensors",
+    "best.safetensors",
     "metrics.jsonl",
     "held-out.jsonl",
     "skipped.txt",
@@ -35,6 +40,10 @@ WRITTEN = (
     "evaluation.json",
     "evaluation-nearest.png",
     "evaluation",
+    "report.html",
+    "report.md",
+    "report-example.png",
+    "cost.jsonl",
 )  # beside the recipe
 
 
@@ -77,13 +86,18 @@ class RunFolder:
         return self.path / "guide.safetensors"
 
     @property
+    def best(self) -> Path:
+        """The averaged weights where the held-out loss was lowest, before samples were copies (`unnoise.runs.best`)."""
+        return self.path / "best.safetensors"
+
+    @property
     def metrics(self) -> Path:
         """A line of JSON per step."""
         return self.path / "metrics.jsonl"
 
     @property
     def held_out(self) -> Path:
-        """A line of JSON per measurement of the held-out loss."""
+        """A line of JSON per measurement of the held-out loss, with the copy rate of the samples where it was looked at."""
         return self.path / "held-out.jsonl"
 
     @property
@@ -107,6 +121,21 @@ class RunFolder:
         return self.path / "evaluation"
 
     @property
+    def report(self) -> Path:
+        """The report card; the same as markdown has the suffix .md."""
+        return self.path / "report.html"
+
+    @property
+    def example(self) -> Path:
+        """Images restored, for the report card."""
+        return self.path / "report-example.png"
+
+    @property
+    def cost(self) -> Path:
+        """A line of JSON per session of training: steps, seconds, machine, energy."""
+        return self.path / "cost.jsonl"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -118,6 +147,11 @@ class RunFolder:
     def grid(self, step: int) -> Path:
         """The grid of samples made at a step."""
         return self.path / "samples" / f"{step:06d}.png"
+
+    def grids(self) -> dict[int, Path]:
+        """All grids of samples by their steps, in order."""
+        found = {int(p.stem): p for p in (self.path / "samples").glob("*.png") if GRID.fullmatch(p.name) and not p.is_symlink()}
+        return dict(sorted(found.items()))
 
     def read_info(self) -> RunInfo:
         return RunInfo.load(self.recipe)
@@ -138,13 +172,21 @@ class RunFolder:
         own = {} if moments is None else {f"{checkpoint.MOMENTS}{k}": v for k, v in vars(moments).items()}
         checkpoint.save_tensors(self.model, {**tensors, **own})
 
+    def read_metrics(self) -> dict[str, Curve]:
+        """The `loss` and the `images_per_second` of each step; without what there is not."""
+        return _read_curves(self.metrics, "loss", "images_per_second")
+
+    def read_held_out(self) -> dict[str, Curve]:
+        """The held-out `loss`, and the `copy_rate` of samples, where they were measured; without what there is not."""
+        return _read_curves(self.held_out, "loss", "copy_rate")
+
     def read_losses(self) -> Curve | None:
         """The loss of each step; None before the first."""
-        return _read_curve(self.metrics)
+        return self.read_metrics().get("loss")
 
     def read_held_out_losses(self) -> Curve | None:
         """The held-out loss where it was measured; None before the first."""
-        return _read_curve(self.held_out)
+        return self.read_held_out().get("loss")
 
     def hash_model(self) -> str:
         """A short hash of the weights for use."""
@@ -172,9 +214,25 @@ class RunFolder:
             atomic.sweep(place)
 
 
-def _read_curve(path: Path) -> Curve | None:
-    records = [r for r in atomic.read_records(path) if _is_number(r.get("step")) and _is_number(r.get("loss"))]  # or was skipped
+def _read_curves(path: Path, *names: str) -> dict[str, Curve]:
+    found: dict[str, Curve] = {name: ([], []) for name in names}
+    for record in atomic.iterate_records(path):
+        for name, (steps, values) in found.items():
+            if _is_number(record.get("step")) and _is_number(record.get(name)):  # not where a step was skipped
+                steps.append(record["step"])
+                values.append(record[name])
+    return {name: curve for name, curve in found.items() if curve[0]}
+
+
+def _curve_of(steps: list[dict[str, Any]]) -> Curve | None:
+    records = [r for r in steps if _is_number(r.get("loss"))]
     return ([r["step"] for r in records], [r["loss"] for r in records]) if records else None
+
+
+def _read_steps(path: Path) -> list[dict[str, Any]]:
+    """Of each step, also of those that were skipped, which have no loss."""
+    records = [r for r in atomic.read_records(path) if _is_number(r.get("step"))]
+    return [r for r in records if _is_number(r.get("loss")) or r.get("skipped") is True]
 
 
 @dataclass(frozen=True)
@@ -201,8 +259,9 @@ def list_runs(root: Path) -> list[RunSummary]:
 
 
 def _summarise(folder: RunFolder) -> RunSummary:
-    total, curve, held_out = folder.read_info().total_steps, folder.read_losses(), folder.read_held_out_losses()
-    step = int(curve[0][-1]) if curve else 0
+    total, steps, held_out = folder.read_info().total_steps, _read_steps(folder.metrics), folder.read_held_out_losses()
+    curve = _curve_of(steps)
+    step = int(steps[-1]["step"]) if steps else 0
     state = "done" if step and step == total else "unfinished" if step else "no steps"
     loss = float(np.mean(curve[1][-50:])) if curve else None
     return RunSummary(folder.path, state, step, total, loss, min(held_out[1]) if held_out else None)

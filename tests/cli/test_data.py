@@ -43,7 +43,8 @@ def test_inspect_suggests_a_size(tmp_path: Path, command: Command, capsys: pytes
     assert command("data", "inspect", photos, "--labels", "folder", "--cache", tmp_path / "cache") == 0
     out = " ".join(capsys.readouterr().out.split())
     for words in ("4 in '", "short side 90 to 300 pixels, median 150", "2 PNG, 1 JPEG, 1 WEBP", "4 sizes", "'cat': 3, 'dog': 1",
-                  "Photoshop (1, e.g. 'dog/e.psd'): save them as PNG", "unreadable 1", "skipped 'dog/f.jpg': cannot identify",
+                  "Photoshop (1, e.g. 'dog/e.psd'): save them as PNG", "skipped 'dog/f.jpg': cannot identify",
+                  "unreadable 1, by their headers; --size decodes all",
                   "suggested --size 64: 64 is what an ordinary machine can learn in an hour"):  # fmt: skip
         assert words in out, (words, out)
     assert not (tmp_path / "cache").exists() and not Path("sheet.png").exists()

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +14,12 @@ from PIL import Image
 import unnoise as un
 from tests.cli.conftest import call
 from tests.conftest import small
+from tests.launch import finish, launch
 from unnoise.evaluation.copying import Copying
 from unnoise.evaluation.measures import MEASURES
+from unnoise.evaluation.result import Evaluation
 from unnoise.runs import evaluate as module
+from unnoise.runs.evaluated import evaluated_before
 from unnoise.runs.trainer import Trainer
 
 
@@ -38,6 +43,11 @@ def test_what_is_found(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert kid["low"] > kid["floor"]  # a network of 12 steps is no good
     assert shown["copying"]["verdict"].startswith("no sign of copying") and shown["copying"]["rate"] == 0
     assert Image.open(run / "evaluation-nearest.png").width > 4 * 128
+    bits, terms = shown["bits_per_dim"], shown["likelihood"]
+    assert bits == terms["bits_per_dim"] == pytest.approx(sum(terms[t] for t in ("prior", "diffusion", "reconstruction")))
+    assert 3 < bits < 9 and terms["low"] < bits < terms["high"] and abs(terms["training"] - bits) < 0.3 and terms["n"] == 100
+    assert list(shown["per_class"]) == list(map(str, range(10)))
+    assert sum(of["n"] for of in shown["per_class"].values()) == 110
     seen: list[int] = []
     again = un.evaluate(run, n=110, features="pixels", on_progress=seen.append)
     assert again.to_json() == shown
@@ -51,6 +61,49 @@ def test_nothing_is_made_twice(run: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("unnoise.runs.generate.Generation.run", None)
     monkeypatch.setattr("unnoise.evaluation.features.classifier_features", None)
     assert un.evaluate(run, n=40).to_json() == first.to_json()
+
+
+def test_what_was_found_is_shown_again(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the command, computing nothing; but not of other weights, another number of samples, or what is damaged."""
+    asked = ("evaluate", run, "-n", 25, "--features", "pixels")
+    computed: list[int] = []
+    plain = module.Job.run
+    monkeypatch.setattr(module.Job, "run", lambda self, advance: computed.append(self.generation.count) or plain(self, advance))  # type: ignore[func-returns-value]
+    shown = []
+    for _ in range(2):
+        assert call(*asked) == 0
+        shown.append(capsys.readouterr().out)
+    assert computed == [25] and shown[0] == shown[1] and "bits per dimension" in shown[0] and "class '3': recog" in shown[0]
+    found = json.loads((run / "evaluation.json").read_text())
+    assert Evaluation.from_json(found).to_json() == found
+    assert call(*asked[:3], 26, *asked[4:]) == 0 and computed == [25, 26]
+    (run / "guide.safetensors").unlink()  # what samples may depend on
+    assert call(*asked[:3], 26, *asked[4:]) == 0 and computed == [25, 26, 26]
+    found = json.loads((run / "evaluation.json").read_text())
+    for damaged in ('{"key": 1}', json.dumps(found | {"likelihood": 3}), json.dumps(found | {"per_class": 3})):
+        (run / "evaluation.json").write_text(damaged)
+        assert evaluated_before(run, 26, "pixels", 0) is None
+    (run / "evaluation.json").write_text(json.dumps(found))
+    again = evaluated_before(run, 26, "pixels", 0)
+    assert again is not None and again.to_json() == found
+
+
+def test_shown_again_without_torch() -> None:
+    code = "import sys, unnoise.runs.evaluated; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.slow
+def test_processes_share_an_evaluation(run: Path) -> None:
+    """And find what one finds."""
+    alone = un.evaluate(run, n=300, features="pixels").to_json()
+    shutil.rmtree(run / "evaluation")
+    (run / "evaluation.json").unlink()
+    finish(launch("unnoise", "evaluate", str(run), "-n", "300", "--features", "pixels"))
+    shared = json.loads((run / "evaluation.json").read_text())
+    for name, result in alone["measures"].items():
+        assert shared["measures"][name]["value"] == pytest.approx(result["value"], abs=2e-3)
+    assert shared["copying"]["verdict"] == alone["copying"]["verdict"]
 
 
 def test_the_table(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,6 +150,7 @@ def test_what_cannot_be(run: Path, tmp_path: Path, refused: Callable[..., str]) 
     kept = next((run / "evaluation").glob("features-*.npy"))
     for content in (b"", kept.read_bytes()[:-9], b"\x93NUMPY"):
         kept.write_bytes(content)
+        (run / "evaluation.json").unlink(missing_ok=True)  # which would be shown again
         assert "is damaged: remove it" in refused("evaluate", run, "-n", 12, "--features", "pixels")
 
 

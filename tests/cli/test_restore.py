@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.conftest import Command
+from tests.data.files import png16
 from unnoise.restoration.files import read_file
 
 TASKS = [
@@ -85,6 +86,27 @@ def test_a_bad_image_is_named_and_the_rest_goes_on(
     assert not (tmp_path / "no").exists()
 
 
+def test_images_in_folders_are_known_by_their_content(
+    trained: Path, tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str], refused: Callable[..., str]
+) -> None:
+    """As in training: without an ending or with a wrong one; what is left out is said; the code is 1 for kinds not read."""
+    for name in ("IMG_1", "a.dat", "@eaDir/b.png"):
+        noisy(tmp_path / "x.png")
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "x.png").rename(tmp_path / "in" / name)
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    words = ["restore", trained, tmp_path / "in", "--sigma", 20, "--out", tmp_path / "out"]
+    assert command(*words) == 0
+    assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"IMG_1.png", "a.png"}
+    assert capsys.readouterr().err == "unnoise: left out: hidden or system folders (1, e.g. '@eaDir')\n"
+    (tmp_path / "in" / "c.jp2").write_bytes(b"\0\0\0\x0cjP  ")
+    assert command(*words) == 1
+    err = capsys.readouterr().err.splitlines()
+    assert err[0] == "unnoise: left out: JPEG 2000 (1, e.g. 'c.jp2'): save them as PNG" and "1 of 3 images could not" in err[-1]
+    words[2] = tmp_path / "out"
+    assert "images that this program wrote" in refused(*words[:5], "--out", tmp_path / "new")
+
+
 def test_what_is_no_result_is_not_written_over(trained: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
     """A user's own file in --out stays as it is."""
     noisy(tmp_path / "p.png")
@@ -103,7 +125,7 @@ def test_alpha_stays_and_16_bits_where_asked(
     Image.fromarray(grey).save(tmp_path / "la.png")
     words = ["restore", trained, tmp_path / "wide.png", tmp_path / "la.png", "--out"]
     assert command(*words, tmp_path / "o8", "--sigma", 0.2) == 0
-    assert "wide.png: sigma 0.2 of 255; 16 bits cut to 8, which --bits 16 keeps; " in capsys.readouterr().out
+    assert "wide.png: sigma 0.2 of 255; cut to 8 bits, where --bits 16 keeps 16; " in capsys.readouterr().out
     opened = Image.open(tmp_path / "o8" / "la.png")
     assert opened.mode == "LA" and np.array_equal(np.asarray(opened)[..., 1], grey[..., 1])
     assert Image.open(tmp_path / "o8" / "wide.png").mode == "L"
@@ -114,6 +136,28 @@ def test_alpha_stays_and_16_bits_where_asked(
     assert np.abs(np.asarray(found).astype(int) - wide).mean() < 40  # 8 bits alone lose 64 on average
     alpha = read_file(tmp_path / "o16" / "la.png", bits=16).alpha
     assert alpha is not None and np.array_equal(alpha, grey[..., 1] * np.uint16(257))
+
+
+def test_ranges_and_bands(trained: Path, tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    """12 bits in 16 come out from black to white where --range says so, else the doubt is said; --bands takes one of three."""
+    dark = np.stack([noisy(tmp_path / "a.png", dtype="uint16", seed=k) // 16 for k in range(3)], axis=2).astype(np.uint16)
+    Image.fromarray(dark[..., 1]).save(tmp_path / "grey.png")
+    (tmp_path / "rgb.png").write_bytes(png16(dark))
+    words = ["restore", trained, "--sigma", 0.2, "--bits", 16, "--out", tmp_path / "out"]
+    assert command(*words, tmp_path / "grey.png") == 0
+    assert "give --range, e.g. 0,4095" in capsys.readouterr().out
+    for name, more in (("grey", []), ("rgb", ["--bands", 2])):
+        assert command(*words, tmp_path / f"{name}.png", "--range", "0,4095", *more) == 0
+        assert "; values 0 to 4095 are black to white; " in capsys.readouterr().out
+        found = np.asarray(Image.open(tmp_path / "out" / f"{name}.png"))
+        assert np.abs(found - dark[..., 1] * (65535 / 4095)).mean() < 60
+    assert command(*words, tmp_path / "grey.png", "--range", "1024,3072") == 0
+    beyond = ((dark[..., 1] < 1024) | (dark[..., 1] > 3072)).mean()
+    assert f"values 1024 to 3072 are black to white, and {beyond:.0%} of its values lie beyond; " in capsys.readouterr().out
+    assert command(*words, tmp_path / "grey.png", "--bands", 2) == 2
+    assert "it has 1 band, none of number 2" in capsys.readouterr().err
+    for option, value in (("--range", "5,5"), ("--range", "x"), ("--bands", "1,2")):
+        assert command(*words, tmp_path / "grey.png", option, value) == 2
 
 
 def test_stripes_are_named_and_removed(

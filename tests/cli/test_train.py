@@ -44,7 +44,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 def test_it_leaves_a_run_folder(finished: Finished) -> None:
     names = {str(p.relative_to(finished.folder)) for p in finished.folder.rglob("*") if p.is_file()}
-    assert {"recipe.json", "model.safetensors", "metrics.jsonl", "strip.png", "loss.png", "samples/000002.png"} <= names
+    assert {"recipe.json", "model.safetensors", "metrics.jsonl", "strip.png", "loss.png", "samples/000002.png", "report.html",
+            "report.md", "cost.jsonl"} <= names  # fmt: skip
     assert "checkpoints/000002/state.json" in names
 
 
@@ -165,6 +166,8 @@ def test_what_to_train_is_a_preset_or_images(
         assert command("train", *words, "--run", f"r{len(words)}-{words[0]}", *QUICK, "--steps", 1, "--data.held-out", 0) == 0
         out = capsys.readouterr().out
         assert shown in out and ("is the preset, not the folder" in out) == (words == ["digits"])
+    assert command("train", "mine", "--from-run", "r1-mine", "--run", "more", "--steps", 1, "--data.held-out", 0) == 0
+    assert "the preset" not in capsys.readouterr().out  # it has the recipe of a run
 
 
 MYNET = """

@@ -98,7 +98,7 @@ def test_training_gives_the_network_the_labels() -> None:
     digits = recipe.data.load()
     state = recipe.build_state(digits.shape, 10)
     before = state.model.get_parameter("network.augment.weight").clone()
-    list(train(state, digits, recipe.training, augment=recipe.data.augment))
+    list(train(state, digits, recipe.training, augment=recipe.data.augment or 0.0))
     assert not torch.equal(before, state.model.get_parameter("network.augment.weight"))
     with pytest.raises(UserError, match="takes no augmentation labels"):
         override(PRESETS["digits"], {"network": "simple-unet", "network.widths": [4, 8], "data.augment": 0.1})

@@ -145,7 +145,7 @@ def test_every_byte(tmp_path: Path, name: str) -> None:
 
 def empty_png(side: int, depth: int, kind: int, channels: int) -> bytes:
     row = bytes(1 + side * channels * depth // 8)
-    chunks = (b"IHDR", struct.pack(">IIBBBBB", side, side, depth, kind, 0, 0, 0)), (b"IDAT", zlib.compress(row * side, 1))
+    chunks = (b"IHDR", struct.pack(">IIBBBBB", side, side, depth, kind, 0, 0, 0)), (b"IDAT", zlib.compress(row * side))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in (*chunks, (b"IEND", b""))
     )

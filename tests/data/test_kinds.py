@@ -12,7 +12,7 @@ from tests.data.files import encoded, tiled, write_tar
 from unnoise import figures
 from unnoise.data.decode import Fit, decode_image
 from unnoise.data.folder import ImageFolder
-from unnoise.data.kinds import EXTENSIONS, KINDS, is_generated, kind_of
+from unnoise.data.kinds import BY_EXTENSION, KINDS, is_generated, kind_of
 from unnoise.data.tar import TarShards
 from unnoise.utils.errors import UserError
 
@@ -92,6 +92,15 @@ def test_what_is_no_image_is_not_spoken_of(tmp_path: Path, name: str, content: b
     assert len(images) == 1 and not images.skipped and not any("left out" in note for note in images.notes)
 
 
+@pytest.mark.parametrize("name", ["birme-512x512.zip", "a.tar.gz", "b/c.7z"])
+def test_archives_are_said(tmp_path: Path, name: str) -> None:
+    """What they hold is not looked at."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"PK\3\4")
+    with pytest.raises(UserError, match=rf"no images in .* or below; left out: archives \(1, e\.g\. '{name}'\): unpack them"):
+        ImageFolder(str(tmp_path)).read(Fit())
+
+
 def test_heic_is_read_by_the_extra(tmp_path: Path) -> None:
     """Beside other images, and under the name of a JPEG."""
     heif = pytest.importorskip("pillow_heif")
@@ -113,7 +122,7 @@ def test_a_kind_that_this_pillow_can_not_read(tmp_path: Path, monkeypatch: pytes
 
 def test_each_extension_is_of_one_kind() -> None:
     assert sum(len(kind.extensions.split()) for kind in KINDS) == len({e for kind in KINDS for e in kind.extensions.split()})
-    assert {".jfif", ".jpe", ".dib", ".pbm", ".tiff"} <= EXTENSIONS
+    assert {".jfif", ".jpe", ".dib", ".pbm", ".tiff"} <= {extension for extension, kind in BY_EXTENSION.items() if kind.module}
     assert kind_of(b"", ".JPG") is kind_of(b"\xff\xd8\xff\xe0", "")
 
 

@@ -18,6 +18,7 @@ from unnoise.data.levels import to_levels
 from unnoise.data.sources import DataConfig
 from unnoise.recipe import Recipe, override
 from unnoise.registry import from_json, to_json
+from unnoise.restoration.files import read_file
 from unnoise.utils.errors import UserError
 
 tifffile = pytest.importorskip("tifffile")
@@ -62,20 +63,38 @@ def test_a_range_is_black_to_white(tmp_path: Path, kind: str, low: float, high: 
     found = DataConfig(ImageFolder(str(tmp_path)), range=(low, high)).load()
     assert not found.skipped and np.abs(found.pixels[0].astype(int) - expected(pixels, (low, high))).max() <= (kind == "float32")
     assert found.pixels.min() == 0 and found.pixels.max() == 255
+    restored = read_file(tmp_path / "a.tif", Fit(range=(low, high)), 16)
+    exact = (np.clip(pixels.astype(float), low, high) - low) * (1 if kind == "uint8" else 257) * 255 / (high - low)
+    assert np.abs(restored.values - exact).max() <= 0.51 + (kind == "float32")
+    assert restored.notes == (f"values {low:.12g} to {high:.12g} are black to white",)
 
 
-@pytest.mark.parametrize("bands", [1, 3, 4])
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
 def test_a_range_of_png(tmp_path: Path, bands: int) -> None:
     """Of 16 bits, which Pillow cuts to 8 in colour; alpha keeps its own range."""
     pixels = values("uint16", bands)
-    if bands == 4:
+    if bands in (2, 4):
         pixels[..., -1] = 65535
     (tmp_path / "a.png").write_bytes(png16(pixels))
     found = ImageFolder(str(tmp_path)).read(Fit(range=(0, 4095))).pixels[0]
-    assert np.array_equal(found, expected(pixels[..., : 1 if bands == 1 else 3], (0, 4095)))
-    (tmp_path / "a.png").write_bytes(png16(values("uint16", 2)))
-    with pytest.raises(UserError, match="16 bits of grey with transparency have no range: save it without"):
-        ImageFolder(str(tmp_path)).read(Fit(range=(0, 4095)))
+    truth = expected(pixels[..., : 1 if bands < 3 else 3], (0, 4095))
+    assert np.array_equal(found, truth if bands != 2 else np.repeat(truth, 3, axis=2))  # Pillow has it as colour
+    restored = read_file(tmp_path / "a.png", Fit(range=(0, 4095)))
+    assert np.array_equal(restored.values, truth) and (restored.alpha is None) == (bands in (1, 3))
+    assert restored.alpha is None or restored.alpha.min() == 255
+
+
+def test_a_range_of_a_turned_png(tmp_path: Path) -> None:
+    """Colours of 16 bits are turned as those of 8 are, in training and restoring."""
+    pixels, exif = values("uint16", 3), Image.Exif()
+    exif[0x0112] = 6
+    plain, tag = png16(pixels), encoded(pixels.astype(np.uint8), "PNG", exif=exif)
+    start, end = tag.index(b"eXIf") - 4, tag.index(b"IDAT") - 4
+    (tmp_path / "a.png").write_bytes(plain[:33] + tag[start:end] + plain[33:])
+    upright = np.rot90(expected(pixels, (0, 4095)), -1)
+    fit = Fit(range=(0, 4095))
+    assert np.array_equal(ImageFolder(str(tmp_path)).read(fit).pixels[0], upright)
+    assert np.array_equal(read_file(tmp_path / "a.png", fit).values, upright)
 
 
 def test_without_a_range_all_of_the_type_is_meant(tmp_path: Path) -> None:
@@ -131,6 +150,7 @@ def test_bands_are_chosen_by_number(tmp_path: Path, kind: str, count: int, plana
     tiff(tmp_path / "a.tif", pixels, planar, photometric="minisblack")
     for bands in ((4, 2, 1), (3,)):
         found = ImageFolder(str(tmp_path)).read(Fit(bands=bands, range=(0, 200))).pixels[0]
+        assert np.array_equal(read_file(tmp_path / "a.tif", Fit(bands=bands, range=(0, 200))).values, found)
         assert np.abs(found.astype(int) - expected(pixels[..., [b - 1 for b in bands]], (0, 200))).max() <= (kind == "float32")
     with pytest.raises(UserError, match=f"it has {count} bands, none of number 14"):
         ImageFolder(str(tmp_path)).read(Fit(bands=(14,), range=(0, 200)))

@@ -7,17 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch.utils.data import TensorDataset
 
 from tests.data.files import PIXELS, idx, png, write_tar
+from unnoise.cli.options import data_changes
 from unnoise.data.arrays import Array, Digits, Idx, InMemory
 from unnoise.data.dataset import ImageDataset, Source
 from unnoise.data.folder import ImageFolder
 from unnoise.data.hub import Hub
-from unnoise.data.sources import DataConfig, as_source, find_source
+from unnoise.data.sources import SOURCES, DataConfig, as_source, find_source, names
 from unnoise.data.tar import TarShards
 from unnoise.data.torchvision_sets import Cifar10
-from unnoise.utils.errors import UserError
+from unnoise.registry import source_of
+from unnoise.utils.errors import AmbiguousName, UserError
 
 
 def test_names_and_paths(tmp_path: Path) -> None:
@@ -29,9 +32,24 @@ def test_names_and_paths(tmp_path: Path) -> None:
     assert find_source(str(tmp_path)) == ImageFolder(str(tmp_path))
     (tmp_path / "text.txt").write_text("")
     text = str(tmp_path / "text.txt")
-    for wrong, words in (("digts", "did you mean 'digits'"), (text, "give the folder"), ("a/b", "check the path")):
+    (tmp_path / "photos.zip").write_bytes(b"PK")
+    packed = str(tmp_path / "photos.zip")
+    wrong_ones = (("digts", "did you mean 'digits'"), (packed, "unpack it and give that folder"), (text, "give the folder"),
+                  ("a/b", "check the path"))  # fmt: skip
+    for wrong, words in wrong_ones:
         with pytest.raises(UserError, match=words):
             find_source(wrong)
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_folder_called_as_a_data_set_is_said(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data set is taken, and how the folder is meant is said, wherever a name becomes a source."""
+    monkeypatch.chdir(tmp_path)
+    Path(name).mkdir()
+    for call in (find_source, as_source, source_of, lambda data: data_changes(data)["data.source"]):
+        with pytest.warns(AmbiguousName, match=f"'{name}' is the data set of that name, .*: ./{name} takes that"):
+            assert type(call(name)) is SOURCES[name]
+    assert find_source(f"./{name}") == ImageFolder(f"./{name}")
 
 
 @pytest.mark.parametrize("as_path", [False, True])
@@ -51,6 +69,12 @@ def test_whatever_lies_at_a_path_is_found(tmp_path: Path, as_path: bool) -> None
         assert type(source) is kind
         truth = PIXELS[..., :1] if kind is Idx else PIXELS
         assert np.array_equal(DataConfig(source).load().pixels, truth)
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    ours, theirs = DataConfig(Digits()).load(), load_digits()
+    assert np.array_equal(ours.pixels[..., 0], np.round(theirs.images / 16 * 255))
+    assert ours.labels is not None and np.array_equal(ours.labels, theirs.target)
 
 
 def test_names_sources_and_images_in_python() -> None:

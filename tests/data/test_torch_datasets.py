@@ -216,6 +216,42 @@ def test_what_an_image_becomes(kind: str) -> None:
     assert np.array_equal(from_dataset([image], Fit((4, 4))).pixels[0], Fit((4, 4)).array(found[None])[0])
 
 
+DEEP = np.random.default_rng(1).integers(0, 4096, (6, 8, 8, 4)).astype(np.uint16)
+DEEP.flat[:2] = 0, 4095
+RANGED: dict[str, Any] = {  # each holds DEEP, of which band 2 is taken
+    "uint16 arrays": list(DEEP[..., :3]),
+    "with a fourth band": list(DEEP),
+    "tensors": [torch.from_numpy(p.astype(np.int32)).permute(2, 0, 1) for p in DEEP],
+    "floats": list(DEEP[..., :3].astype(np.float32)),
+    "an array": DEEP[..., :3],
+    "a tensor": torch.from_numpy(DEEP[..., :3].astype(np.int32)),
+}
+LEVELS = np.round(DEEP[..., 1:2] / 4095 * 255)
+
+
+@pytest.mark.parametrize("kind", RANGED)
+def test_ranges_and_bands(kind: str) -> None:
+    """Honoured of every kind of numbers."""
+    source = as_source(RANGED[kind])
+    assert source.own_size() == (8, 8)
+    assert np.array_equal(DataConfig(source, range=(0, 4095), bands=(2,)).load().pixels, LEVELS)
+
+
+def test_ranges_and_bands_of_images() -> None:
+    """Pillow's of 16 bits and of floats; an `ImageDataset`, with its labels; what they do not have is refused by number."""
+    for mode in ("uint16", "float32"):
+        source = as_source([Image.fromarray(p[..., 1].astype(mode)) for p in DEEP])
+        assert source.own_size() == (8, 8)
+        assert np.array_equal(DataConfig(source, range=(0, 4095)).load().pixels, LEVELS)
+    held = ImageDataset(PIXELS // 2, np.array(Y), ("a", "b", "c")).subset(np.arange(6) > 0)
+    found = DataConfig(as_source(held), range=(0, 127), bands=(3,)).load()
+    assert np.array_equal(found.pixels, np.round((PIXELS[1:, ..., 2:] // 2) / 127 * 255)) and found.labels.tolist() == Y[1:]  # type: ignore[union-attr]
+    for given, more, words in (([PIXELS[0]], {"range": (0, 4095)}, "image 0: .*8 bits, for which the range 0,4095"),
+                               (held, {"bands": (4,)}, "it has 3 bands, none of number 4")):  # fmt: skip
+        with pytest.raises(UserError, match=words):
+            DataConfig(as_source(given), **more).load()
+
+
 def test_alpha_goes_over_the_background_asked_for() -> None:
     image = Image.fromarray(np.dstack([COLOUR, ALPHA]))
     black = DataConfig(as_source([image]), background="black").load().pixels[0]

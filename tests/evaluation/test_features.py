@@ -2,15 +2,19 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 from tests.conftest import small
 from unnoise.data.dataset import ImageDataset
-from unnoise.evaluation.encoders import inception_features, onnx_features
+from unnoise.evaluation import encoders
+from unnoise.evaluation.encoders import dinov2_features, inception_features, onnx_features
 from unnoise.evaluation.features import find_features
 from unnoise.utils.errors import UserError
 
@@ -41,7 +45,7 @@ def test_keys_change_with_what_decides() -> None:
 
 @pytest.mark.parametrize(("text", "said"), [
     ("pixel", "did you mean 'pixels'"), ("classifier", "needs labels"), ("none.onnx", "can't read 'none.onnx'"),
-    ("pixels:x", "unknown features"), ("inception:none.pth", "can't read"),
+    ("pixels:x", "unknown features"), ("inception:none.pth", "can't read"), ("dinov2:none.pth", "can't read"),
 ])  # fmt: skip
 def test_what_is_none(text: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
@@ -103,3 +107,60 @@ def test_inception_gives_2048(tmp_path: Path) -> None:
     network = Empty("x", ["2048"], feature_extractor_weights_path=str(tmp_path / "empty.pth"))
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     assert find_features(f"inception:{tmp_path / 'weights.pth'}", GREY).build()(GREY.pixels[:2]).shape == (2, 2048)
+
+
+@timm.models.register_model  # type: ignore[untyped-decorator]
+def vit_tiny_dinov2(pretrained: bool = False, **options: Any) -> torch.nn.Module:
+    """DINOv2 of width 48 and two blocks."""
+    size = {"patch_size": 14, "embed_dim": 48, "depth": 2, "num_heads": 2, "init_values": 1.0}
+    make = timm.models.vision_transformer._create_vision_transformer
+    made: torch.nn.Module = make("vit_small_patch14_dinov2", pretrained, **size, **options)
+    return made
+
+
+@pytest.fixture
+def tiny_dinov2(monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
+    """With weights of no meaning, for images of 518x518 as it is published."""
+    monkeypatch.setitem(encoders.DINOV2, 48, "vit_tiny_dinov2")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made: torch.nn.Module = timm.create_model("vit_tiny_dinov2", num_classes=0)
+        return made
+
+
+@pytest.mark.parametrize("layout", ["pth", "safetensors"])
+def test_dinov2_of_a_file(tmp_path: Path, tiny_dinov2: torch.nn.Module, layout: str) -> None:
+    """Meta's, which has a mask token too, and timm's: the class token of the images as the paper's are prepared."""
+    path = tmp_path / f"tiny.{layout}"
+    if layout == "pth":
+        torch.save(tiny_dinov2.state_dict() | {"mask_token": torch.zeros(1, 48)}, path)
+    else:
+        save_file(tiny_dinov2.state_dict(), path)
+    found = find_features(f"dinov2:{path}", GREY)
+    assert found.name == "tiny"
+    pixels = RNG.integers(0, [[[[256]]], [[[99]]]], (2, 518, 518, 1), dtype=np.uint8)
+    features = found.build()(pixels)
+    x = torch.nn.functional.interpolate(torch.from_numpy(pixels).movedim(3, 1).float(), 224, mode="bicubic", antialias=True) / 255
+    x = torch.stack([(x[:, 0] - m) / s for m, s in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)], 1)
+    own = {"state_dict": tiny_dinov2.state_dict()}
+    network = timm.create_model("vit_tiny_dinov2", num_classes=0, img_size=224, pretrained=True, pretrained_cfg_overlay=own)
+    expected = network.eval()(x).detach().numpy()
+    assert features.shape == (2, 48) and np.allclose(features, expected, atol=1e-3)
+    assert not np.allclose(features[0], features[1], atol=1e-2)
+
+
+def test_what_is_no_dinov2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"fc.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    torch.save(Path("x"), tmp_path / "pickle.pth")
+    torch.save({"cls_token": torch.zeros(1, 1, 384)}, tmp_path / "half.pth")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    for name in ("other.pth", "pickle.pth", "half.pth", "text.safetensors"):
+        with pytest.raises(UserError, match="does not hold DINOv2's weights"):
+            dinov2_features(tmp_path / name)
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(UserError, match=r"can't download DINOv2's weights \(no network\): get .* `features` dinov2:FILE"):
+        dinov2_features()

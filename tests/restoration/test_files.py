@@ -27,7 +27,7 @@ def test_16_bits_come_back(tmp_path: Path, channels: int) -> None:
     got = [f.values if f.alpha is None else np.dstack([f.values, f.alpha]) for f in (file, cut)]
     assert got[0].dtype == np.uint16 and np.array_equal(got[0], values) and file.notes == ()
     assert got[1].dtype == np.uint8 and np.abs(257 * got[1].astype(int) - values).max() <= (257 if channels == 3 else 128)
-    assert cut.notes == ("16 bits cut to 8, which `bits` 16 keeps",)
+    assert cut.notes == ("cut to 8 bits, where `bits` 16 keeps 16",)
     x = file.tensor()
     assert x.shape == (1, channels - (channels + 1) % 2, *SIZE)
     assert np.abs((x[0].permute(1, 2, 0).numpy() + 1) * 32767.5 - file.values).max() < 0.01

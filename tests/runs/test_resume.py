@@ -138,13 +138,37 @@ def test_images_at_another_place_are_checked_and_remembered(tmp_path: Path, phot
     other = tmp_path / "other"
     shutil.copytree(photos, other)
     shutil.move(photos, tmp_path / "away")
-    with pytest.raises(UserError, match=r"are not where they were .* say where they are with `data`"):
+    with pytest.raises(UserError, match=f"are not where they were, in '{photos}': say where they are with `data`"):
         resume(tmp_path / "r", quiet)
     Image.new("RGB", (8, 8)).save(other / "0.png")
-    with pytest.raises(UserError, match=r"is not what .* was trained on: say where that is with `data`"):
+    with pytest.raises(UserError, match=f"the data '{other}' is not what .* was trained on: say where that is with `data`"):
         resume(tmp_path / "r", quiet, data=other)
     resume(tmp_path / "r", quiet, data=tmp_path / "away").lock.release()
     assert resume(tmp_path / "r", quiet).state.step == 2
+
+
+@pytest.mark.parametrize(("package", "module"), [("pillow-heif", "pillow_heif"), ("tifffile", "tifffile")])
+def test_a_decoder_that_comes_or_goes_is_named(
+    tmp_path: Path, photos: Path, package: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why the images are others than the run was trained on, and what to do; whichever way round."""
+    reader = pytest.importorskip(module)
+    if package == "tifffile":
+        reader.imwrite(photos / "a.tif", np.zeros((3, 8, 8), np.uint16), photometric="rgb", planarconfig="separate")
+    else:
+        reader.register_heif_opener()
+        Image.new("RGB", (8, 8), "red").save(photos / "a.heic")
+    with pytest.MonkeyPatch.context() as without:
+        without.setitem(sys.modules, module, None)
+        trained(tmp_path / "r", photos_recipe(photos), stop=2)
+    words = rf"was trained on: it was without the images that {package} reads \(1\), .*: uninstall that, or begin a new run"
+    with pytest.raises(UserError, match=words):
+        resume(tmp_path / "r", quiet)
+    trained(tmp_path / "all", photos_recipe(photos), stop=2)
+    monkeypatch.setitem(sys.modules, module, None)
+    assert resume(tmp_path / "r", quiet).state.step == 2
+    with pytest.raises(UserError, match=r"was trained on: not all of it is read here, .*: .*pip install 'unnoise\["):
+        resume(tmp_path / "all", quiet)
 
 
 def photos_recipe(path: Path) -> Recipe:

@@ -49,7 +49,7 @@ def test_what_is_asked_for_stays(tmp_path: Path) -> None:
 def test_too_little_time_is_said(tmp_path: Path) -> None:
     recipe, said = settled(tmp_path, training__minutes=0.001)
     assert recipe.network.widths[0] == 16  # type: ignore[attr-defined]
-    assert any("too little to learn from: 100 steps, 0." in line for line in said)
+    assert any("too little to learn from: 100 steps, " in line for line in said)
 
 
 def test_previews_leave_the_time_to_training(tmp_path: Path) -> None:
@@ -82,3 +82,16 @@ def test_the_preset_follows_the_size() -> None:
     assert recipe_for(source_of("digits"))[1].training.minutes == 1
     assert recipe_for(InMemory(np.zeros((2, 90, 90), np.uint8)), size=(16, 24))[1].data.size == (16, 24)
     assert recipe_for(InMemory(np.zeros((2, 90, 90), np.uint8)), "notebook")[1].data.size == (64, 64)
+
+
+@pytest.mark.parametrize(("steps", "given", "chosen"), [(100, None, 0.15), (10, None, 0.0), (100, 0.0, 0.0), (10, 0.3, 0.3)])
+def test_few_images_seen_often_are_augmented(tmp_path: Path, steps: int, given: float | None, chosen: float) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+    changes = {"training.steps": steps, "training.minutes": None, "training.batch": 32, "network.widths": [16]}
+    recipe = override(recipe_for(InMemory(pixels))[1], FAST | changes | ({} if given is None else {"data.augment": given}))
+    said: list[str] = []
+    assert begin(tmp_path / "run", recipe, said.append).info.recipe.data.augment == chosen
+    assert any("augmentation" in line for line in said) == (given is None and chosen > 0)
+    if given is None:
+        unable = override(recipe, {"network": "simple-unet", "network.widths": [4, 8]})
+        assert begin(tmp_path / "unable", unable, quiet).info.recipe.data.augment == 0.0

@@ -17,9 +17,10 @@ from tests.conftest import quiet, small
 from unnoise.model import Model
 from unnoise.presets import PRESETS
 from unnoise.recipe import override
+from unnoise.runs.best import stopped_falling
 from unnoise.runs.resume import resume
+from unnoise.runs.snapshots import snapshot_due
 from unnoise.runs.start import begin
-from unnoise.runs.trainer import snapshot_due, stopped_falling
 from unnoise.training import checkpoint, loop
 from unnoise.training.ema import PowerEMA
 from unnoise.training.optimizers import NAMES

@@ -5,12 +5,20 @@ import torch
 from torch import nn
 
 from unnoise.networks.unet import UNetConfig
-from unnoise.training.optimizers import NAMES, Muon, build_optimizers, orthogonalize, split_parameters
+from unnoise.training.optimizers import (
+    NAMES,
+    Muon,
+    _newton_schulz,
+    _newton_schulz_by_products,
+    build_optimizers,
+    orthogonalize,
+    split_parameters,
+)
 
 
 def test_muon_moves_by_orthogonal_matrices() -> None:
     torch.manual_seed(0)
-    for shape in ((16, 48), (48, 16), (5, 24, 27)):  # the last are five
+    for shape in ((1, 16, 48), (1, 48, 16), (5, 24, 27)):
         singular = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
         assert singular.min() > 0.6 and singular.max() < 1.3
     weight = nn.Parameter(torch.zeros(8, 32))
@@ -18,6 +26,16 @@ def test_muon_moves_by_orthogonal_matrices() -> None:
     Muon([weight], lr=0.5).step()
     rms = float(weight.detach().square().mean().sqrt())  # as AdamW's step: 0.2 times the rate, all in all
     assert rms == pytest.approx(0.5 * 0.2, rel=0.25) and weight.grad is not None
+
+
+@pytest.mark.parametrize("noise", [1.0, 1e-2, 1e-5])
+def test_products_of_polynomials_are_the_iterations_themselves(noise: float) -> None:
+    """Also where nearly all of a gradient is one direction, and singular values of the rest are lost in rounding."""
+    torch.manual_seed(0)
+    g = torch.randn(3, 24, 1) @ torch.randn(3, 1, 200) + noise * torch.randn(3, 24, 200)
+    x = g / torch.linalg.matrix_norm(g, keepdim=True)
+    exact = _newton_schulz(x.double())
+    assert float((_newton_schulz_by_products(x) - exact).norm() / exact.norm()) < 1e-4
 
 
 @pytest.mark.parametrize("shape", [(16, 48), (48, 16), (32, 32)])

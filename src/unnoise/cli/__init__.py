@@ -14,6 +14,7 @@ from collections.abc import Callable
 import tyro
 
 from unnoise.cli.average import average
+from unnoise.cli.compare import compare
 from unnoise.cli.data import data
 from unnoise.cli.demo import demo
 from unnoise.cli.doctor import doctor
@@ -24,13 +25,15 @@ from unnoise.cli.import_weights import import_
 from unnoise.cli.info import info
 from unnoise.cli.interpolate import interpolate
 from unnoise.cli.options import as_options, refuse_renamed, refuse_unknown, say, split_dotted
+from unnoise.cli.report import report
 from unnoise.cli.restore import restore
 from unnoise.cli.runs import runs
 from unnoise.cli.sample import sample
 from unnoise.cli.train import train
-from unnoise.utils.errors import SystemLimit, UserError, nearest, printable
+from unnoise.utils.errors import AmbiguousName, SystemLimit, UserError, nearest, printable
 
-_VERBS = (demo, train, sample, interpolate, restore, evaluate, figure, data, runs, info, average, import_, export, doctor)
+_VERBS = (demo, train, sample, interpolate, restore, evaluate, report, compare, figure, data, runs, info, average, import_,
+          export, doctor)  # fmt: skip
 VERBS: dict[str, Callable[..., int]] = {verb.__name__.rstrip("_"): verb for verb in _VERBS}
 
 USAGE = "unnoise: train a diffusion model on your own images, sample from it, restore images with it.\n\n" + "\n".join(
@@ -63,7 +66,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _format_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
-    ours = issubclass(category, SystemLimit)
+    ours = issubclass(category, SystemLimit | AmbiguousName)
     return f"unnoise: {message}\n" if ours else f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 

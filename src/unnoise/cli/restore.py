@@ -9,11 +9,11 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, arg
 
-from unnoise.cli.options import Changes, as_options, progress_bar, sampling_asked, say
-from unnoise.cli.restore_files import Place, find_images, refuse_overwriting
+from unnoise.cli.options import Changes, as_options, data_changes, progress_bar, sampling_asked, say
+from unnoise.cli.restore_files import Images, find_images, refuse_overwriting
 from unnoise.cli.restore_images import Restoration
 from unnoise.cli.restore_options import Degradation, Mode, parse_noise
-from unnoise.utils.errors import UserError
+from unnoise.utils.errors import UserError, printable
 
 
 def restore(
@@ -33,6 +33,8 @@ def restore(
     method: Annotated[str | None, arg(help="mmps, spectral, diffpir, ddnm; experimental: dps")] = None,
     label: Annotated[str | None, arg(help="the images' class, if the run was trained with labels")] = None,
     add_noise: Annotated[float | None, arg(help="try it out: degrade clean images first, with this noise; 0: none")] = None,
+    range: Annotated[str | None, arg(help="values that are black and white: 0,4095; those of training by default")] = None,
+    bands: Annotated[str | None, arg(help="the images' bands that are red, green and blue, or grey: 1,2,3 or 4")] = None,
     bits: Annotated[int, arg(help="of the results' channels: 8 or 16, which are read too where an image has them")] = 8,
     out: Annotated[Path, arg(help="folder for the results")] = Path("restored"),
     overwrite: Annotated[bool, arg(help="replace files that are no results of restoring; never the originals")] = False,
@@ -64,31 +66,33 @@ def restore(
         add_noise = kind.sigma if add_noise == 0 else add_noise
     how = Mode(mode or ("mean" if degradation.white else "average"), samples, method, seed, label)
     how.check(degradation.white, bool(sigma or add_noise or degradation.noise) or task == "dejpeg", changes or {})
-    places = find_images(images, out)
-    refuse_overwriting(places, mask, out, overwrite)
-    model = Model.load(run)
+    found = find_images(images, out)
+    refuse_overwriting(found.places, mask, out, overwrite)
+    model = Model.load(run).reading(data_changes(None, value_range=range, bands=bands))
     sampling = sampling_asked(model, None, None, changes)
     if mask is not None:
         say(degradation.read_mask().said)
-    with progress_bar(len(places) * how.sample_count, "samples" if how.sample_count > 1 else "images") as advance:
+    with progress_bar(len(found.places) * how.sample_count, "samples" if how.sample_count > 1 else "images") as advance:
         restoration = Restoration(model, degradation, how, sampling, sigma, add_noise, bits, out, overwrite, advance)
-        return _restore_each(places, restoration, lambda: advance(how.sample_count))
+        return _restore_each(found, restoration, lambda: advance(how.sample_count))
 
 
-def _restore_each(places: list[Place], restoration: Restoration, skip: Callable[[], None]) -> int:
+def _restore_each(images: Images, restoration: Restoration, skip: Callable[[], None]) -> int:
     """Restore one after the other; one that can't be is named and left out. Raises UserError where it is the only one."""
-    left_out = 0
+    left_out, places = images.unread, images.places
+    for sentence in images.left_out:
+        print(f"unnoise: {printable(sentence)}", file=sys.stderr, flush=True)
     for number, place in enumerate(places):
         try:
             job = restoration.prepare(place)
         except UserError as e:
             if len(places) == 1:
                 raise
-            print(f"unnoise: left out: {as_options(str(e))}", file=sys.stderr, flush=True)
+            print(f"unnoise: left out: {printable(as_options(str(e)))}", file=sys.stderr, flush=True)
             left_out += 1
             skip()
         else:
             restoration.run(number, job)
     if left_out:
-        print(f"unnoise: {left_out} of {len(places)} images could not be restored", file=sys.stderr)
+        print(f"unnoise: {left_out} of {images.unread + len(places)} images could not be restored", file=sys.stderr)
     return 1 if left_out else 0

@@ -1,8 +1,7 @@
 """Which images `unnoise restore` restores, and where their results go."""
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 from unnoise.utils.errors import UserError
@@ -26,31 +25,49 @@ class Place:
         return out / DETAILS / self.name.parent / f"{self.name.name}-{part}.png"
 
 
-def find_images(given: tuple[Path, ...], out: Path) -> list[Place]:
-    """Images as they were given, and those in folders and below: without hidden ones, results, and what is in `out`.
+@dataclass
+class Images:
+    """The images to restore, what is `left_out` of folders, and how many of these are images that can't be read."""
+
+    places: list[Place] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    unread: int = 0
+
+
+def find_images(given: tuple[Path, ...], out: Path) -> Images:
+    """Images as they were given, and those that training would find in folders and below, without what is in `out`.
 
     Images that differ in their endings alone keep these in their results' names.
     """
-    found = [place for path in given for place in (_inside(path, out) if path.is_dir() else [Place(path, PurePath(path.stem))])]
-    if not found:
+    images = Images()
+    for path in given:
+        if path.is_dir():
+            _add_folder(images, path, out)
+        else:
+            images.places.append(Place(path, PurePath(path.stem)))
+    if not images.places:
         raise UserError("give at least one image to restore")
-    count = Counter(place.name for place in found)
-    return [replace(p, name=p.name.with_name(p.path.name)) if count[p.name] > 1 else p for p in found]
+    count = Counter(place.name for place in images.places)
+    images.places = [replace(p, name=p.name.with_name(p.path.name)) if count[p.name] > 1 else p for p in images.places]
+    return images
 
 
-def _inside(folder: Path, out: Path) -> Iterator[Place]:
-    from unnoise.data.decode import EXTENSIONS
+def _add_folder(images: Images, folder: Path, out: Path) -> None:
+    from unnoise.data.walk import walk
 
+    found = walk(folder, remedy="give them by their names")
     within = folder.resolve() != out.resolve()
-    inside = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in EXTENSIONS and p.is_file()]
-    inside = [p for p in inside if not (within and out.resolve() in p.resolve().parents)]
-    inside = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
-    inside = [p for p in inside if not (p.suffix == ".png" and is_result(p))]
+    inside = [name for name in map(PurePath, found.images) if not (within and _is_below(folder / name, out))]
+    why = [*found.left_out.notes(), *(f"left out: {reason}" for reason in found.skipped)]
     if not inside:
-        raise UserError(f"no images in '{folder}' that are not results of restoring: give files or a folder that holds some")
-    for path in inside:
-        name = path.relative_to(folder)
-        yield Place(path, name.with_name(name.stem))
+        raise UserError("; ".join([f"no images in '{folder}' or below to restore", *why]))
+    images.places += [Place(folder / name, name.with_name(name.stem)) for name in inside]
+    images.left_out += why
+    images.unread += found.unread + len(found.skipped)
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return folder.resolve() in path.resolve().parents
 
 
 def refuse_overwriting(places: list[Place], mask: Path | None, out: Path, overwrite: bool) -> None:

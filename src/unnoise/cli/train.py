@@ -35,6 +35,7 @@ def train(
     steps: Annotated[int | None, arg(help="train for this many steps in all")] = None,
     minutes: Annotated[float | None, arg(help="be done, last samples included, after this long")] = None,
     stop_when: Annotated[str | None, arg(help="plateau: end when the held-out loss has stopped falling")] = None,
+    stop_when_copying: Annotated[bool, arg(help="end when samples become copies of training images")] = False,
     batch: Annotated[str | None, arg(help="images per step; auto: chosen for images and machine")] = None,
     seed: Annotated[int | None, arg(help="of all random numbers")] = None,
     labels: Annotated[str | None, arg(help="folder: the first sub-folder is the class; none: train without")] = None,
@@ -73,14 +74,14 @@ def train(
     chosen, name, recipe = _recipe(what, data, changes_of, from_run)
     batch_size = 0 if batch == "auto" else None if batch is None else whole_number(batch, "--batch is auto or a number")
     numbers = {"training.steps": steps, "training.minutes": minutes, "training.batch": batch_size, "training.seed": seed,
-               "training.stop_when": stop_when}  # fmt: skip
+               "training.stop_when": stop_when, "training.stop_when_copying": stop_when_copying or None}  # fmt: skip
     asked: Changes = {k: v for k, v in numbers.items() if v is not None}
     if steps is not None and minutes is None:
         asked["training.minutes"] = None
     recipe = override(recipe, asked | (changes or {}))
     if recipe.data.source == ImageFolder():
         raise UserError(f"the preset '{chosen}' needs images: give --data FOLDER")
-    if what != chosen:
+    if chosen and what != chosen:
         say(f"the preset '{chosen}' ('unnoise info {chosen}' shows it)")
     return _run(recipe, run or Path("runs") / name, started, strict, cache, from_run)
 
@@ -101,7 +102,7 @@ def _recipe(what: str | None, data: str | None, changes_of: "Callable[[str | Non
             from_run: Path | None) -> "tuple[str, str, Recipe]":  # fmt: skip
     """The preset's name, a name for the run, and the recipe, from what to train (images or a preset) and where the images are.
 
-    `changes_of` gives the other options of data as fields, for the images.
+    Without a preset where the recipe is that of `from_run`. `changes_of` gives the other options of data as fields.
     """
     from unnoise.presets import find_preset, recipe_for
     from unnoise.recipe import override

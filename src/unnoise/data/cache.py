@@ -3,8 +3,8 @@
     CACHE/<key>/pixels.npy   uint8 (N, H, W, C)        hashes.npy  labels are the listing's own
     CACHE/<key>/about.json   what it is; written last, so that a folder that has it is complete
 
-The key is a hash of the list of files (names, sizes, times of change) and of how they are fitted. An entry being built
-has the suffix `.tmp` and records the state of each file, so that building goes on after a crash.
+The key is a hash of the list of files (names, sizes, times of change), of how they are fitted and of what can be read here. An
+entry being built has the suffix `.tmp` and records the state of each file, so that building goes on after a crash.
 """
 
 import functools
@@ -29,11 +29,11 @@ from PIL import Image
 from unnoise.data.dataset import ImageDataset, OnDisk, Source, hash_images
 from unnoise.data.decode import Fit, Header, decode, read_header
 from unnoise.data.notes import describe_files, describe_values
-from unnoise.data.wide import File
+from unnoise.data.wide import File, has_tifffile
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
 
-VERSION = 3  # of decoding and of this layout: a new one decodes again
+VERSION = 4  # of decoding and of this layout: a new one decodes again
 IN_MEMORY = 2**30  # bytes: smaller sets are read whole
 CHUNK, CHUNK_BYTES = 512, 2**26  # images and bytes between two records of what is done, at most
 LARGE = 2**24  # pixels of an image of which no two are decoded at once
@@ -62,7 +62,7 @@ class Listing:
     notes: tuple[str, ...] = ()
 
     def key(self, fit: Fit) -> str:
-        digest = hashlib.blake2b(repr((VERSION, fit, self.where)).encode(), digest_size=12)
+        digest = hashlib.blake2b(repr((VERSION, fit, self.where, has_tifffile())).encode(), digest_size=12)
         for name, stamp in zip(self.names, self.stamps, strict=True):
             digest.update(f"{name}\0{stamp}\0".encode(errors="surrogateescape"))
         return digest.hexdigest()

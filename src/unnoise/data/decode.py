@@ -6,10 +6,9 @@ range is an error with its reason.
 """
 
 import math
-import os
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, NamedTuple, cast
@@ -18,14 +17,23 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from unnoise.data import levels
-from unnoise.data.kinds import EXTENSIONS as EXTENSIONS
-from unnoise.data.kinds import FORMATS, HEAD, TIFF, Kind, kind_of
+from unnoise.data.kinds import FORMATS, HEAD, Kind, kind_of
+from unnoise.data.wide import (
+    MAX_RATIO,
+    SMALL,
+    Wide,
+    is_deep,
+    is_wide,
+    orientation_of,
+    read_wide,
+    read_wide_header,
+    size_of,
+    stream,
+)
 from unnoise.data.wide import File as File
-from unnoise.data.wide import is_deep, is_wide, read_wide, read_wide_header, stream
 from unnoise.utils.errors import UserError, nearest
 
 MAX_PIXELS = 64_000_000  # of an image as it is decoded
-MAX_RATIO, SMALL = 400, 2**24  # bytes of pixels out of a byte of a file, of an image of more bytes than the second
 SCALED = ("JPEG", "MPO")  # formats that can be decoded at a smaller scale
 RESIZES = ("crop", "squash", "pad")
 GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"})
@@ -120,22 +128,20 @@ def _open(file: File) -> Image.Image | None:
             raise ValueError("its embedded text or colour profile is too large: save it without metadata") from e
         raise
     if image.format == "TIFF":
-        named = ".dng" if DNG_VERSION in image.tag_v2 else _extension(file)  # type: ignore[attr-defined]
-        _refuse_unread(kind_of(_head(file), named))
+        _refuse_unread(kind_of_file(file, ".dng" if DNG_VERSION in image.tag_v2 else None))  # type: ignore[attr-defined]
         image.filename = ""  # so that it is not mapped into memory: Pillow scrambles mapped images that it turns
-    _check_ratio(file, image.width * image.height * len(image.getbands()) * (2 if is_deep(image) else 1))
     return image
 
 
 def _open_other(file: File, error: Exception) -> Image.Image | None:
     """What Pillow by itself refuses."""
-    kind = kind_of(head := _head(file), _extension(file))
+    kind = kind_of_file(file)
     if isinstance(error, Image.DecompressionBombError):
         if kind is None or kind.name != "JPEG":
             raise _too_large(str(error).partition("(")[2].partition(")")[0] or "this") from error
         return JpegImagePlugin.jpeg_factory(cast(IO[bytes], file))  # it may be decoded at a smaller scale
     _refuse_unread(kind)
-    if head.startswith(TIFF):
+    if (content := kind_of_file(file, "")) is not None and content.name == "TIFF":
         return None
     if kind is not None and kind.module == "pillow_heif":
         import pillow_heif
@@ -145,16 +151,14 @@ def _open_other(file: File, error: Exception) -> Image.Image | None:
     raise error
 
 
-def _head(file: File) -> bytes:
+def kind_of_file(file: File, extension: str | None = None) -> Kind | None:
+    """By its content and its extension, where that is not given."""
     with stream(file) as opened:
         head = opened.read(HEAD)
-    if not isinstance(file, Path):
-        file.seek(0)
-    return head
-
-
-def _extension(file: File) -> str:
-    return file.suffix if isinstance(file, Path) else ""
+    if isinstance(file, Path):
+        return kind_of(head, file.suffix if extension is None else extension)
+    file.seek(0)
+    return kind_of(head, extension or "")
 
 
 def _refuse_unread(kind: Kind | None) -> None:
@@ -168,32 +172,13 @@ def _too_large(size: str) -> ValueError:
                       "fraction of its size")  # fmt: skip
 
 
-def _check_pixels(image: Image.Image) -> None:
+def _check_pixels(image: Image.Image, file: File) -> None:
+    """Raises ValueError for an image of too many pixels, or of many in few bytes: next to nothing compresses so far."""
     if image.width * image.height > MAX_PIXELS:
         raise _too_large(f"{image.width}x{image.height}")
-
-
-def _check_ratio(file: File, needed: int) -> None:
-    """Raises ValueError for a file of a few bytes that would take much memory: next to nothing compresses so far."""
-    if needed <= SMALL:
-        return
-    if isinstance(file, Path):
-        size = file.stat().st_size
-    else:
-        position = file.tell()
-        size = file.seek(0, os.SEEK_END)
-        file.seek(position)
-    if needed > MAX_RATIO * size:
-        raise ValueError(f"{needed >> 20} MiB of pixels out of {size} bytes, as of an empty image: save it smaller")
-
-
-def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation that is still to be applied: Pillow itself applies that of a TIFF."""
-    found = None
-    if image.format != "TIFF":
-        with suppress(Exception):  # metadata are often broken where the image is whole
-            found = image.getexif().get(ExifTags.Base.Orientation)
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+    needed = image.width * image.height * len(image.getbands()) * (2 if is_deep(image) else 1)
+    if needed > SMALL and needed > MAX_RATIO * (size := size_of(file)):
+        raise ValueError(f"{needed >> 20} MiB of pixels out of {size} bytes, as of an empty image: save it smaller, or in grey")
 
 
 def read_header(file: File, fit: Fit | None = None) -> Header:
@@ -204,7 +189,7 @@ def read_header(file: File, fit: Fit | None = None) -> Header:
         return _wide_header(file, fit)
     with opened as p:
         if p.format not in SCALED:
-            _check_pixels(p)
+            _check_pixels(p, file)
         if is_wide(p, fit.bands, fit.range) and p.format == "TIFF":
             return _wide_header(file, fit)
         h, w = (p.width, p.height) if orientation_of(p) >= 5 else (p.height, p.width)
@@ -232,7 +217,7 @@ def decode(file: File, fit: Fit | None = None, crop: Callable[[Image.Image], Ima
     else:
         with opened:
             wide = is_wide(opened, fit.bands, fit.range)
-            image, orientation, extent = _decode_wide(file, fit) if wide else _decode_plain(opened, fit, crop is None)
+            image, orientation, extent = _decode_wide(file, fit) if wide else _decode_plain(opened, file, fit, crop is None)
     if crop is not None:
         return fit(crop(_apply_orientation(image, orientation)))
     if orientation >= 5 and fit.size is not None:
@@ -243,49 +228,54 @@ def decode(file: File, fit: Fit | None = None, crop: Callable[[Image.Image], Ima
 Decoded = tuple[Image.Image, int, tuple[float, float] | None]  # L or RGB, the orientation to apply, the valid part
 
 
-def _decode_plain(opened: Image.Image, fit: Fit, scaled: bool) -> Decoded:
+def _decode_plain(opened: Image.Image, file: File, fit: Fit, scaled: bool) -> Decoded:
     """By Pillow; with `scaled` a JPEG may come out smaller."""
     orientation = orientation_of(opened)
     turned = replace(fit, size=fit.size[::-1]) if orientation >= 5 and fit.size is not None else fit
     extent = _draft(opened, turned) if scaled else None
-    _check_pixels(opened)
+    _check_pixels(opened, file)
     opened.load()
-    return _flat(levels.to_eight_bits(opened, fit.bands, fit.range), fit.background), orientation, extent
+    return to_grey_or_colour(opened, fit), orientation, extent
 
 
-def to_grey_or_colour(image: Image.Image, background: str) -> Image.Image:
-    """A Pillow image of any mode as L or RGB, transparency over the background.
-
-    Raises ValueError for values of no known range.
-    """
-    return _flat(levels.to_eight_bits(image, None, None), background)
+def to_grey_or_colour(image: Image.Image, fit: Fit) -> Image.Image:
+    """A Pillow image of any mode as L or RGB, in its own size. Raises ValueError for values of no known range."""
+    return _flat(levels.to_eight_bits(image, fit.bands, fit.range), fit.background)
 
 
 def _decode_wide(file: File, fit: Fit) -> Decoded:
     """What Pillow does not hold."""
     values, alpha, orientation = read_wide(file, fit.bands)
-    return _flat(levels.from_values(values, alpha, fit.bands, fit.range), fit.background), orientation, None
+    return _flat(levels.to_image(levels.to_layers(values, alpha, fit.bands, fit.range)), fit.background), orientation, None
 
 
-def read_values(file: File) -> np.ndarray:
-    """The numbers that a file holds, (H, W, C), as far as they can be had: those of 16 bits in colour may be cut to 8."""
+def read_values(file: File, fit: Fit | None = None) -> Wide:
+    """The numbers that a file holds, all of its 16 bits among them; palettes and the like as their colours.
+
+    Raises whatever the decoder raises.
+    """
+    fit = fit or Fit()
     opened = _open(file)
     if opened is None:
-        return read_wide(file, None).values
+        return read_wide(file, fit.bands)
     with opened:
-        if is_deep(opened) and opened.format == "TIFF" and len(opened.getbands()) > 1:
-            with suppress(ValueError):  # without tifffile
-                return read_wide(file, None).values
-        _check_pixels(opened)
-        values = np.asarray(opened)
-        values = values.reshape(*values.shape[:2], -1)
-        return np.multiply(values, 257, dtype=np.uint16) if is_deep(opened) and values.dtype == np.uint8 else values
+        _check_pixels(opened, file)
+        if is_wide(opened, fit.bands, fit.range) or (is_deep(opened) and len(opened.getbands()) > 1):
+            return read_wide(file, fit.bands)
+        return Wide(*levels.values_of(opened), orientation_of(opened))
 
 
 def decode_image(path: Path, fit: Fit | None = None) -> Image.Image:
     """`decode` for a file that a user named. Raises UserError if it can't be read."""
-    try:
+    with named(path):
         return decode(path, fit)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Raises UserError with the name of an image that a user named, for whatever its decoder raises within."""
+    try:
+        yield
     except Exception as e:  # any decoder may fail in its own way on a broken file
         raise UserError(f"'{path}' can't be read as an image ({e or type(e).__name__})") from e
 

@@ -85,8 +85,8 @@ KINDS = (  # in this order they are looked for: the most frequent first, camera 
     Kind("Targa, icon or alike", (b"qoif", b"DDS ", _pattern(rb"\0\0[\x01\x02]\0[^\0]\0.{3}\0"), b"icns\0", b"BPG\xfb"),
          ".tga .ico .cur .icns .pcx .sgi .xbm .xpm .dds .qoi .bpg .flif .jng .pam"),
 )  # fmt: skip
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")  # extensions of what may hold images
 BY_EXTENSION = {extension: kind for kind in KINDS for extension in kind.extensions.split()}
-EXTENSIONS = frozenset(extension for extension, kind in BY_EXTENSION.items() if kind.module)  # of kinds that can be read
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "PPM", "AVIF")  # Pillow's names of those that it reads by itself
 
 

@@ -78,12 +78,17 @@ def size_of(shape: Shape, where: str) -> tuple[int, int]:
     return (shape[2], shape[3]) if order_of(shape, where) == "first" else (shape[1], shape[2])
 
 
-def to_images(array: np.ndarray, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The images of an array as uint8 (N, H, W, C), and what was done to them. Raises UserError, naming `where`."""
+def to_images(array: np.ndarray, where: str, ranged: bool = False) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The images of an array as uint8 (N, H, W, C), and what was done to them. Raises UserError, naming `where`.
+
+    Other numbers are left as they are where their range is known (`ranged`).
+    """
     if array.size == 0:
         raise UserError(f"{where} holds no images: it has the shape {array.shape}")
-    if array.dtype not in (np.uint8, np.bool_) or (array.dtype == np.uint8 and array.max() == 1):
-        raise UserError(f"{where} holds {describe(array)}, and images must be uint8 from 0 to 255: save {to_uint8(array)}")
+    doubtful = array.dtype not in (np.uint8, np.bool_) or (array.dtype == np.uint8 and array.max() == 1)
+    if doubtful and not (ranged and array.dtype.kind in "iuf"):
+        way = ", or give data.range" if array.dtype.kind in "iuf" and array.dtype != np.uint8 else ""
+        raise UserError(f"{where} holds {describe(array)}, and images must be uint8 from 0 to 255: save {to_uint8(array)}{way}")
     order = order_of(array.shape, where)
     pixels = array.astype(np.uint8) * np.uint8(255) if array.dtype == np.bool_ else array
     if order == "first":

@@ -7,7 +7,7 @@ from contextlib import suppress
 import numpy as np
 
 from unnoise.data.decode import SCALED, Fit, Header, read_values
-from unnoise.data.wide import File
+from unnoise.data.wide import File, Wide
 
 LOOKED_AT = 24  # files whose values are looked at
 DULL = 0.25  # of all values that 8 or 16 bits hold: images that use less are so dark or flat that the range is in doubt
@@ -51,28 +51,35 @@ def describe_values(headers: Sequence[Header | None], open_file: Callable[[int],
     return ranges if fit.bands is not None else [*ranges, *_no_alpha(four, open_file)]
 
 
-def _some(files: list[int], open_file: Callable[[int], File]) -> list[np.ndarray]:
+def _some(files: list[int], open_file: Callable[[int], File]) -> list[Wide]:
     """The values of some of these files, evenly spaced."""
     values = []
     for i in np.linspace(0, len(files) - 1, min(len(files), LOOKED_AT)).round().astype(int):
         with suppress(Exception):  # a file that no decoder can read is named elsewhere
             values.append(read_values(open_file(files[i])))
-    return [v for v in values if v.dtype.kind in "iu"]
+    return [v for v in values if v.values.dtype.kind in "iu"]
 
 
 def _dull(files: list[int], bits: int, open_file: Callable[[int], File]) -> list[str]:
-    values = _some(files, open_file)
+    values = [some.values for some in _some(files, open_file)]
+    note = range_note(values, bits)
+    return [f"{len(files)} files have {bits} bits, but {note}"] if note else []
+
+
+def range_note(values: Sequence[np.ndarray], bits: int) -> str:
+    """What to say of images whose values use so little of their bits that the range is in doubt, else nothing."""
     low, high = min((int(v.min()) for v in values), default=0), max((int(v.max()) for v in values), default=0)
     if not 0 < high - low < DULL * (2**bits - 1):
-        return []
+        return ""
     held = f"0,{2 ** high.bit_length() - 1}" if 2 * low < high else f"{low},{high}"
-    return [f"{len(files)} files have {bits} bits, but values from {low} to {high} only, of those looked at, so they come out "
-            f"{'dark' if 2 * low < high else 'flat'}: give data.range, e.g. {held}"]  # fmt: skip
+    seen = ", of those looked at" if len(values) > 1 else ""
+    return (f"values from {low} to {high} only{seen}, so that they come out {'dark' if 2 * low < high else 'flat'}: "
+            f"give data.range, e.g. {held}")  # fmt: skip
 
 
 def _no_alpha(files: list[int], open_file: Callable[[int], File]) -> list[str]:
     doubtful = 0
-    for values in (looked_at := [v[..., -1] for v in _some(files, open_file)]):
+    for values in (looked_at := [some.values[..., -1] for some in _some(files, open_file) if some.alpha]):
         ends = (values == 0) | (values == np.iinfo(values.dtype).max)
         doubtful += bool(ends.mean() < OPAQUE)
     if 2 * doubtful <= len(looked_at) or not looked_at:

@@ -1,5 +1,6 @@
 """Sources by name or path, and what a recipe says of its data."""
 
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from unnoise.data.dataset import ImageDataset, Source
 from unnoise.data.decode import Fit
 from unnoise.data.folder import ImageFolder
 from unnoise.data.hub import Hub
+from unnoise.data.kinds import ARCHIVES
 from unnoise.data.levels import Range
 from unnoise.data.tar import TarShards, expand
 from unnoise.data.torchvision_sets import Cifar10, FashionMnist, FgvcAircraft, Mnist
-from unnoise.utils.errors import UserError, nearest
+from unnoise.utils.errors import AmbiguousName, UserError, nearest
 
 SOURCES: dict[str, type[Source]] = {
     "digits": Digits,
@@ -34,7 +36,8 @@ class DataConfig:
     """Which images, at which size. `size` is (height, width) or None: the source's own, or as they are.
 
     `labels` uses the source's classes where it has them. `flip` mirrors half of the images in training; `augment` is the
-    probability of each kind of augmentation that does not leak into samples (`unnoise.data.augment`).
+    probability of each kind of augmentation that does not leak into samples (`unnoise.data.augment`), None: chosen when a run
+    begins.
     `held_out` is the fraction held out of training where the source has no test split of its own. `range` are the values that
     become black and white, by default all that 8 or 16 bits hold; `bands`, counted from 1, those taken as red, green and blue,
     or as grey.
@@ -48,13 +51,13 @@ class DataConfig:
     bands: tuple[int, ...] | None = None
     labels: bool = True
     flip: bool = False
-    augment: float = 0.0
+    augment: float | None = 0.0
     held_out: float = 0.1
 
     def __post_init__(self) -> None:
         if not 0 <= self.held_out < 1:
             raise UserError(f"the held-out fraction must be in [0, 1), not {self.held_out}")
-        if not 0 <= self.augment <= 1:
+        if not 0 <= (self.augment or 0.0) <= 1:
             raise UserError(f"augment is a probability between 0 and 1, not {self.augment}")
         self.fit  # noqa: B018  (refuses what it can't do)
 
@@ -106,9 +109,12 @@ def names() -> list[str]:
 def find_source(text: str) -> Source:
     """The source of this name, the folder or file at this path, or `hf:` and a data set of the hub.
 
-    Raises UserError naming what comes nearest.
+    Warns with `AmbiguousName` where a file or folder is called as a data set. Raises UserError naming what comes nearest.
     """
     if text in names():
+        if Path(text).exists():
+            warnings.warn(AmbiguousName(f"'{text}' is the data set of that name, not the folder: ./{text} takes that"),
+                          stacklevel=2)  # fmt: skip
         return SOURCES[text]()
     if text.startswith("hf:"):
         return Hub(text.removeprefix("hf:"))
@@ -122,6 +128,8 @@ def find_source(text: str) -> Source:
     if "idx3" in path.name and path.is_file():
         return Idx(text)
     if path.exists():
-        raise UserError(f"'{text}' is no folder, .npz, .npy, .tar nor idx file: give the folder that holds your images")
+        packed = path.suffix.lower() in ARCHIVES
+        raise UserError(f"'{text}' is no folder, .npz, .npy, .tar nor idx file: "
+                        + ("unpack it and give that folder" if packed else "give the folder that holds your images"))  # fmt: skip
     hint = "check the path" if "/" in text or path.suffix else nearest(text, names())
     raise UserError(f"no data at '{text}' (neither a known data set nor a path): {hint}")

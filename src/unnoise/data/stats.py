@@ -64,22 +64,21 @@ def near_duplicates(split: Split) -> list[tuple[int, int]]:
         return []
     from sklearn.neighbors import NearestNeighbors
 
-    held_out, train = _thumbnails(split.held_out), _thumbnails(split.train)
+    held_out, train = (
+        np.concatenate([thumbnails(part).mean(3).reshape(len(part), -1) for part in images.chunks()])
+        for images in (split.held_out, split.train)
+    )
     distance, nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train).kneighbors(held_out)
     rms = distance[:, 0] / held_out.shape[1] ** 0.5
     return [(int(k), int(nearest[k, 0])) for k in np.flatnonzero(rms < NEAR)]
 
 
-def _thumbnails(images: ImageDataset) -> np.ndarray:
-    """Means over blocks, float32 (N, D): at most 16x16, grey."""
-    parts = []
-    for part in images.chunks():
-        grey = part.mean(axis=3, dtype=np.float32)
-        for axis in (1, 2):
-            edges = np.linspace(0, grey.shape[axis], min(THUMBNAIL, grey.shape[axis]) + 1).astype(int)
-            sums = np.add.reduceat(grey, edges[:-1], axis=axis)
-            shape = [1, 1, 1]
-            shape[axis] = -1
-            grey = sums / np.diff(edges).reshape(shape)
-        parts.append(grey.reshape(len(part), -1))
-    return np.concatenate(parts)
+def thumbnails(pixels: np.ndarray, side: int = THUMBNAIL) -> np.ndarray:
+    """Means over blocks of images (N, H, W, C), float32, at most `side` x `side`."""
+    found: np.ndarray = pixels.astype(np.float32)
+    for axis in (1, 2):
+        edges = np.linspace(0, found.shape[axis], min(side, found.shape[axis]) + 1).astype(int)
+        shape = [1, 1, 1, 1]
+        shape[axis] = -1
+        found = np.add.reduceat(found, edges[:-1], axis=axis) / np.diff(edges).reshape(shape).astype(np.float32)
+    return found

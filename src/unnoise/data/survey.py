@@ -37,5 +37,5 @@ def survey(listing: Listing, fit: Fit) -> Survey:
     if listing.labels is not None:
         kept = np.array([h is not None for h in headers])
         rows += describe_classes(listing.labels[kept], listing.classes)
-    rows.append(("unreadable", str(len(skipped))))
+    rows.append(("unreadable", f"{len(skipped)}, by their headers; data.size decodes all"))
     return Survey(sizes, usual_size(list(sizes)), tuple(rows), skipped)

@@ -5,6 +5,7 @@ array (H, W) or (H, W, C), or a tensor (C, H, W); uint8, bool, or floats that ar
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import count, islice
 from typing import Any, NamedTuple
 
@@ -53,7 +54,7 @@ def from_dataset(dataset: Any, fit: Fit | None = None, with_labels: bool = True)
 def first_size(dataset: Any) -> tuple[int, int]:
     """(height, width) of the first image. Raises UserError where there is none."""
     for k, image, _ in islice(_items(dataset), 1):
-        h, w = _channels_last(image, k, Fit().background).shape[:2]
+        h, w = _channels_last(image, k, Fit(range=(0, 1), bands=(1,))).shape[:2]  # whichever will be given
         return h, w
     raise UserError("the dataset holds no images")
 
@@ -65,9 +66,9 @@ def _read(dataset: Any, fit: Fit, with_labels: bool, low: int) -> ImageDataset:
     darkest, size = 0.0, 0
     ends = hasattr(dataset.dataset if isinstance(dataset, DataLoader) else dataset, "__len__")
     for k, image, label in _items(dataset):
-        array = _channels_last(image, k, fit.background)
+        array = _channels_last(image, k, fit)
         darkest = min(darkest, float(array.min()) if array.dtype.kind == "f" else 0)
-        images.append(fit.array(_levels(array, k, low, isinstance(image, torch.Tensor))[None])[0])
+        images.append(_fitted(image, array, k, fit, low))
         values.append(_class(label, k) if with_labels else None)
         _check_alike(images, values)
         size += images[-1].nbytes
@@ -180,11 +181,24 @@ def _image_and_label(item: Any, k: int) -> tuple[Any, Any]:
     return item, None
 
 
-def _channels_last(image: Any, k: int, background: str) -> np.ndarray:
-    """(H, W, 1 or 3), of whatever numbers."""
+def _fitted(image: Any, array: np.ndarray, k: int, fit: Fit, low: int) -> np.ndarray:
+    """uint8 (H, W, C) of an image whose values are `array`; those of a Pillow image have the range and bands of `fit` already."""
+    if isinstance(image, Image.Image):
+        fit = replace(fit, range=None, bands=None)
+    elif fit.range is None or array.dtype.kind not in "iuf":
+        array = _levels(array, k, low, isinstance(image, torch.Tensor))
+    try:
+        fitted: np.ndarray = fit.array(array[None])[0]
+    except UserError as e:
+        raise UserError(f"image {k}: {e}") from e
+    return fitted
+
+
+def _channels_last(image: Any, k: int, fit: Fit) -> np.ndarray:
+    """(H, W, 1 or 3), of whatever numbers; any number of bands where `fit` takes some of them."""
     if isinstance(image, Image.Image):
         try:
-            plain = to_grey_or_colour(ImageOps.exif_transpose(image), background)
+            plain = to_grey_or_colour(ImageOps.exif_transpose(image), fit)
         except Exception as e:  # its file may be broken
             raise UserError(f"image {k} can't be read ({e or type(e).__name__}): mend it, or leave it out") from e
         return np.asarray(plain).reshape(plain.height, plain.width, -1)
@@ -192,6 +206,8 @@ def _channels_last(image: Any, k: int, background: str) -> np.ndarray:
     array = array[..., None] if array.ndim == 2 else array
     if array.ndim == 3 and array.size:
         first, last = array.shape[0] in CHANNELS, array.shape[2] in CHANNELS
+        if fit.bands is not None and not (first or last):
+            first, last = isinstance(image, torch.Tensor), True
         if first and (isinstance(image, torch.Tensor) or not last):
             return array.transpose(1, 2, 0)
         if last:
@@ -225,7 +241,7 @@ def _levels(array: np.ndarray, k: int, low: int, is_tensor: bool) -> np.ndarray:
         return UserError(f"image {k} is {describe(array)}: {remedy.format(expression)}")
 
     if array.dtype.kind != "f":
-        raise refuse("give uint8, {}")
+        raise refuse("give uint8, {}, or data.range")
     if not np.isfinite(array).all():
         raise refuse(f"mend it, {'torch' if is_tensor else 'numpy'}.nan_to_num(image)")
     exact = array.astype(np.float32) if array.dtype == np.float16 else array
@@ -233,7 +249,7 @@ def _levels(array: np.ndarray, k: int, low: int, is_tensor: bool) -> np.ndarray:
     if -255 - ROUNDED <= levels.min() < -ROUNDED and levels.max() <= 255 + ROUNDED and low == 0:
         raise NegativeError
     if levels.min() < -ROUNDED or levels.max() > 255 + ROUNDED:
-        raise refuse("give floats in [0, 1] or [-1, 1], or uint8, {}")
+        raise refuse("give floats in [0, 1] or [-1, 1], or uint8, {}, or data.range")
     return np.round(levels).astype(np.uint8)
 
 

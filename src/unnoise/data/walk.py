@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from unnoise.data.kinds import BY_EXTENSION, HEAD, Kind, is_generated, kind_of
+from unnoise.data.kinds import ARCHIVES, BY_EXTENSION, HEAD, Kind, is_generated, kind_of
 
 SYSTEM = frozenset({"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__pycache__"})
 CHUNK = 256  # files whose first bytes one task reads
@@ -47,11 +47,12 @@ class LeftOut:
 @dataclass
 class Found:
     """What lies below a folder, by relative names: images and their states, in order; `folders` that were looked into; what is
-    `skipped`, and what is left out."""
+    `skipped`, and what is left out, `unread` of them for being of a kind that nothing here reads."""
 
     images: dict[str, os.stat_result] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    unread: int = 0
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def skip(self, name: str, why: str) -> None:
@@ -61,19 +62,23 @@ class Found:
 class Sieve:
     """Says of a file's first bytes and name whether it is an image to be read, and counts those that are not."""
 
-    def __init__(self, left_out: LeftOut, generated: bool) -> None:
-        self._left_out, self._generated = left_out, generated
+    def __init__(self, left_out: LeftOut, generated: bool, remedy: str = GENERATED) -> None:
+        self._left_out, self._generated, self._remedy = left_out, generated, remedy
+        self.unread = 0
         self._read: dict[str, bool] = {}
 
     def takes(self, head: bytes, name: str) -> bool:
         kind = kind_of(head, _extension(name))
         if kind is None:
+            if _extension(name) in ARCHIVES:
+                self._left_out.add("archives: unpack them where they hold images", name)
             return False
         if not self._is_read(kind):
             self._left_out.add(f"{kind.name}: {kind.remedy}", name)
+            self.unread += 1
             return False
         if is_generated(head) and not self._generated:
-            self._left_out.add(f"images that this program wrote: {GENERATED}", name)
+            self._left_out.add(f"images that this program wrote: {self._remedy}", name)
             return False
         return True
 
@@ -83,14 +88,15 @@ class Sieve:
         return self._read[kind.name]
 
 
-def walk(root: Path, generated: bool = False) -> Found:
+def walk(root: Path, generated: bool = False, remedy: str = GENERATED) -> Found:
     """The images below a folder; of each file only the first bytes are read.
 
-    Links to files and folders are followed, each real folder once. With `generated` also those that this program wrote.
+    Links to files and folders are followed, each real folder once. With `generated` also those that this program wrote; where
+    they are left out the `remedy` is said.
     """
     found = Found()
-    files = list(_files(root, found, generated))
-    sieve = Sieve(found.left_out, generated)
+    files = list(_files(root, found, None if generated else remedy))
+    sieve = Sieve(found.left_out, generated, remedy)
     chunks = [files[k : k + CHUNK] for k in range(0, len(files), CHUNK)]
     with ThreadPoolExecutor(8) as pool:  # a network disk answers several at once
         heads = pool.map(lambda chunk: [_head(root / name) for name, _ in chunk], chunks)
@@ -100,6 +106,7 @@ def walk(root: Path, generated: bool = False) -> Found:
                     found.skip(name, head)
             elif sieve.takes(head, name):
                 found.images[name] = state
+    found.unread = sieve.unread
     found.images = dict(sorted(found.images.items(), key=lambda item: item[0].split(os.sep)))  # noqa: PTH206  (faster)
     return found
 
@@ -113,8 +120,8 @@ def _head(path: Path) -> bytes | str:
         return e.strerror or str(e)
 
 
-def _files(root: Path, found: Found, generated: bool) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file that may be an image: its name relative to the root, and its state."""
+def _files(root: Path, found: Found, remedy: str | None) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file that may be an image: its name relative to the root, and its state; with a `remedy` without run folders."""
     above, seen = {_identity(p) for p in root.resolve().parents}, set()
     waiting, links = [""], list[str]()
     while waiting or links:  # links last, so that a folder goes by its own name where it has one
@@ -128,8 +135,8 @@ def _files(root: Path, found: Found, generated: bool) -> Iterator[tuple[str, os.
             continue
         if here in seen or here in above:
             found.left_out.add("links to folders that are read already or hold this one", folder)
-        elif folder and not generated and _is_run(root / folder, entries):
-            found.left_out.add(f"run folders: {GENERATED}", folder)
+        elif folder and remedy is not None and _is_run(root / folder, entries):
+            found.left_out.add(f"run folders: {remedy}", folder)
         else:
             seen.add(here)
             found.folders.append(folder)

@@ -1,25 +1,27 @@
 """Files with more than Pillow holds: several bands of more than 8 bits, more than four bands, bands first, pages as bands.
 
-TIFFs are read by tifffile (the extra `tiff`).
+Colours of 16 bits are read by Pillow, one byte of each value at a time; other TIFFs by tifffile (the extra `tiff`).
 """
 
+import importlib.util
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from unnoise.data.levels import Range
+from unnoise.data.levels import EXTRA_SAMPLES, Range
 
 BITS, PHOTOMETRIC, SAMPLES, PLANAR, SAMPLE_FORMAT = 258, 262, 277, 284, 339  # TIFF tags
 INVERTED, GREY, COLOUR = 0, 1, 2  # kinds of `PHOTOMETRIC` that are read
 ALPHA = 1, 2  # of the extra samples
 MAX_BYTES = 2**30  # of one image's values
-SMALL, MAX_RATIO = 2**25, 400  # bytes of values, and bytes out of a byte of a file of more than so many
+SMALL, MAX_RATIO = 2**26, 400  # bytes of values, and of an image of more than so many those that a byte of its file can hold
 
 File = Path | IO[bytes]
 
@@ -69,9 +71,11 @@ def read_wide(file: File, bands: Sequence[int] | None) -> Wide:
     Raises ValueError, or whatever the reader raises, for what can't be read.
     """
     with stream(file) as opened:
-        is_png = opened.read(4) == b"\x89PNG"
+        deep = _read_deep(opened)
+        if deep is not None and (bands is None or max(bands) <= deep.values.shape[2]):
+            return deep if deep.alpha or bands is not None else deep._replace(values=deep.values[..., :3])
         opened.seek(0)
-        return _read_png(opened) if is_png else _read_tiff(opened, bands)
+        return _read_tiff(opened, bands)
 
 
 def read_wide_header(file: File) -> WideHeader:
@@ -93,18 +97,67 @@ def stream(file: File) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _read_png(file: IO[bytes]) -> Wide:
-    """Pillow unpacks one byte of each value: the first of two as they are stored, or the second as if they were swapped."""
-    values: np.ndarray = np.zeros((1, 1, 1), np.uint16)
-    for ending in (";16B", ";16L"):
-        file.seek(0)
-        with Image.open(file, formats=("PNG",)) as image:
-            tile: Any = image.tile[0]
-            if tile.args not in ("RGB;16B", "RGBA;16B"):
-                raise ValueError("16 bits of grey with transparency have no range: save it without transparency")
-            image.tile = [tile._replace(args=tile.args.replace(";16B", ending))]
-            values = values * 256 + np.asarray(image).astype(np.uint16)
-    return Wide(values, values.shape[2] == 4, 1)
+def size_of(file: File) -> int:
+    """In bytes; a stream stays where it is."""
+    if isinstance(file, Path):
+        return file.stat().st_size
+    position = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(position)
+    return size
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation that is still to be applied: Pillow itself applies that of a TIFF."""
+    found = None
+    if image.format != "TIFF":
+        with suppress(Exception):  # metadata are often broken where the image is whole
+            found = image.getexif().get(ExifTags.Base.Orientation)
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def _read_deep(file: IO[bytes]) -> Wide | None:
+    """Colours, or grey and alpha, of 16 bits in a PNG or TIFF; None for anything else.
+
+    Pillow unpacks one byte of each value: the higher as they are stored, the lower as if they were swapped.
+    """
+    try:
+        image = Image.open(file, formats=("PNG", "TIFF"))
+    except UnidentifiedImageError:
+        return None
+    kind, deep, order = _raw_mode(image).partition(";16")
+    if not deep or kind not in ("LA", "RGB", "RGBA"):
+        return None
+    if kind == "LA":  # four bytes a pixel, whatever they mean
+        four = _unpack(file, "RGBA").astype(np.uint16)
+        values = four[..., ::2] << 8 | four[..., 1::2]
+    else:
+        first = {"little": "L", "big": "B"}[sys.byteorder] if order == "N" else order
+        high, low = (_unpack(file, f"{kind};16{end}") for end in (first, "B" if first == "L" else "L"))
+        values = high.astype(np.uint16) << 8 | low
+    alpha = kind != "RGB" and (image.format == "PNG" or EXTRA_SAMPLES in image.tag_v2)  # type: ignore[attr-defined]
+    return Wide(values, alpha, orientation_of(image))
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How the pixels are stored, in Pillow's words."""
+    tile: Any = getattr(image, "tile", None)
+    found = tile[0].args if tile else ""
+    return str(found if isinstance(found, str) else found[0] if found else "")
+
+
+def _unpack(file: IO[bytes], mode: str) -> np.ndarray:
+    """The values of an image as if they were stored so."""
+    file.seek(0)
+    image = Image.open(file, formats=("PNG", "TIFF"))
+    tiles: Any = image.tile
+    image.tile = [t._replace(args=mode if isinstance(t.args, str) else (mode, *t.args[1:])) for t in tiles]
+    return np.asarray(image)
+
+
+def has_tifffile() -> bool:
+    """Whether what only tifffile reads is read here."""
+    return importlib.util.find_spec("tifffile") is not None
 
 
 def _tifffile(file: IO[bytes]) -> Any:
@@ -133,7 +186,7 @@ def _read_tiff(file: IO[bytes], bands: Sequence[int] | None) -> Wide:
             raise ValueError(f"a TIFF of {page.dtype} and colours {page.photometric.name}: save it as RGB")
         as_bands = bands is not None and page.samplesperpixel == 1 and len(pages) >= max(bands) > 1
         taken = [pages[band] for band in range(max(bands))] if as_bands and bands is not None else [page]
-        size = file.seek(0, os.SEEK_END)
+        size = size_of(file)
         if sum(p.nbytes for p in taken) > min(MAX_BYTES, max(SMALL, MAX_RATIO * size)):
             raise ValueError(f"{page.imagewidth}x{page.imagelength} of {page.samplesperpixel} {page.dtype} is more than "
                              f"{MAX_BYTES >> 20} MiB, or than {size} bytes can hold: save it smaller")  # fmt: skip

@@ -1,9 +1,10 @@
-"""Features of networks that others trained: any ONNX encoder, and Inception's, in which a Frechet distance is called FID.
+"""Features of networks that others trained: any ONNX encoder, DINOv2, and Inception, in which a Frechet distance is called FID.
 
-onnxruntime and torch-fidelity are the extra `evaluation`, imported when they are used. Of weights only plain tensors are loaded.
+onnxruntime, timm and torch-fidelity are the extra `evaluation`, imported when used. Of weights only plain tensors are loaded.
 """
 
 import hashlib
+import logging
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,9 @@ from unnoise.utils.errors import UserError
 
 Features = Callable[[np.ndarray], np.ndarray]  # uint8 (N, H, W, C) -> float64 (N, D)
 BATCH = 50  # images at once
+DINOV2 = {384: "vit_small_patch14_dinov2", 768: "vit_base_patch14_dinov2", 1024: "vit_large_patch14_dinov2"}  # timm's, by width
+DINOV2_SIDE = 224
+URL_DINOV2 = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth"
 INSTALL = "pip install 'unnoise[evaluation]'"
 
 
@@ -91,6 +95,44 @@ def inception_features(weights: Path | None = None) -> Features:
     return features
 
 
+def dinov2_features(weights: Path | None = None) -> Features:
+    """The class token of DINOv2 (Oquab et al. 2023; for evaluation Stein et al. 2023) by timm, (N, 384) of the small one.
+
+    Weights from a file as Meta or timm publish it (.pth or .safetensors), small, base or large by its content, or timm's download
+    of the small one. Raises UserError where they can't be had.
+    """
+    try:
+        import timm
+        from timm.models import load_state_dict
+    except ImportError as e:
+        raise UserError(f"DINOv2's features need timm: {INSTALL}") from e
+    try:
+        if weights is None:
+            logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it warns of is said below
+            network = timm.create_model(DINOV2[384], pretrained=True, img_size=DINOV2_SIDE)
+        else:
+            width = load_state_dict(str(weights), weights_only=True)["cls_token"].shape[2]
+            network = timm.create_model(DINOV2[width], pretrained=True, img_size=DINOV2_SIDE,
+                                        pretrained_cfg_overlay={"file": str(weights)})  # fmt: skip
+    except Exception as e:  # timm, the hub, safetensors and torch each raise their own kinds
+        why = next(iter(str(e).strip().splitlines()), type(e).__name__).partition(". ")[0]
+        if weights is None:
+            raise UserError(f"can't download DINOv2's weights ({why}): get {URL_DINOV2} where there is a network and give "
+                            "`features` dinov2:FILE, or choose pixels") from e  # fmt: skip
+        raise UserError(
+            f"'{weights}' does not hold DINOv2's weights as Meta or timm publish them ({why}): get {URL_DINOV2}"
+        ) from e
+    network = network.eval().requires_grad_(False)
+    mean, std = (torch.tensor(network.pretrained_cfg[name]).reshape(3, 1, 1) for name in ("mean", "std"))
+
+    def features(pixels: np.ndarray) -> np.ndarray:
+        parts = ((_resize(part, [DINOV2_SIDE] * 2, "bicubic") / 255 - mean) / std for part in _batches(pixels))
+        found: np.ndarray = torch.cat([network(x) for x in parts]).double().numpy()
+        return found
+
+    return features
+
+
 def _download(url: str) -> Path:
     """The file that this address leads to, in torch's cache, its hash checked when it comes."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
@@ -107,7 +149,7 @@ def _batches(pixels: np.ndarray) -> list[np.ndarray]:
     return [pixels[k : k + BATCH] for k in range(0, len(pixels), BATCH)]
 
 
-def _resize(pixels: np.ndarray, size: list[int]) -> Tensor:
+def _resize(pixels: np.ndarray, size: list[int], mode: str = "bilinear") -> Tensor:
     """uint8 (B, H, W, 1 or 3) -> float32 (B, 3, *size) in 0..255."""
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().expand(-1, 3, -1, -1)
-    return functional.interpolate(x, size, mode="bilinear", antialias=True).contiguous()
+    return functional.interpolate(x, size, mode=mode, antialias=True).clamp(0, 255).contiguous()

@@ -1,7 +1,7 @@
 """Features of images, in which distances mean something, by name.
 
 `classifier`: those of a small classifier trained on labelled images. `pixels`: the principal components of pixels, a weak choice.
-`inception`, and an ONNX file of any encoder, are in `encoders.py`.
+`inception`, `dinov2`, and an ONNX file of any encoder, are in `encoders.py`.
 """
 
 from collections.abc import Callable
@@ -15,16 +15,17 @@ from torch.nn import functional
 
 from unnoise.data.dataset import ImageDataset
 from unnoise.data.pixels import from_uint8
-from unnoise.evaluation.encoders import Features, file_key, inception_features, onnx_features
+from unnoise.evaluation.encoders import Features, dinov2_features, file_key, inception_features, onnx_features
 from unnoise.utils import rng
 from unnoise.utils.errors import UserError, nearest
 
 WIDTH = 64  # of the features of `classifier` and `pixels`
 VERSION = 1  # of how features are computed: a new one computes them again
 MAX_FITTED = 5000  # images that principal components and scales are measured on
-FEATURES = ("classifier", "pixels", "inception")
+PUBLISHED = {"inception": inception_features, "dinov2": dinov2_features}  # also NAME:FILE, of their weights
+FEATURES = ("classifier", "pixels", *PUBLISHED)
 WEAK = ("features are those of pixels, since the images have no labels: they are weak, and see little but brightness and layout; "
-        "give `features` inception, or the file of an ONNX encoder")  # fmt: skip
+        "give `features` dinov2, or the file of an ONNX encoder")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class FeatureSet:
 
 
 def find_features(text: str | None, images: ImageDataset, seed: int = 0) -> FeatureSet:
-    """`classifier`, `pixels`, `inception`, `inception:FILE` of its weights, or FILE.onnx; None: `classifier`, else `pixels`.
+    """`classifier`, `pixels`, `inception` or `dinov2`, those with :FILE of their weights too, or FILE.onnx.
+
+    None: `classifier` where there are labels, else `pixels`.
 
     Those that are fitted are fitted to `images`, the training images. Raises UserError for what is none of these.
     """
@@ -46,12 +49,13 @@ def find_features(text: str | None, images: ImageDataset, seed: int = 0) -> Feat
     if Path(text).suffix.lower() == ".onnx":
         key = file_key(Path(text))
         return FeatureSet(Path(text).stem, f"onnx-{key}-{VERSION}", lambda: onnx_features(Path(text)))
-    if kind not in FEATURES or (weights and kind != "inception"):
+    if kind not in FEATURES or (weights and kind not in PUBLISHED):
         raise UserError(f"unknown features '{text}': {nearest(kind, FEATURES)} Or give the file of an encoder, FILE.onnx.")
-    if kind == "inception":
+    if kind in PUBLISHED:
         file = Path(weights) if weights else None
         key = file_key(file) if file else "published"
-        return FeatureSet(kind, f"inception-{key}-{VERSION}", lambda: inception_features(file))
+        name = file.stem if file and kind == "dinov2" else kind  # there are several sizes
+        return FeatureSet(name, f"{kind}-{key}-{VERSION}", lambda: PUBLISHED[kind](file))
     if kind == "classifier" and images.labels is None:
         raise UserError("a classifier needs labels, and these images have none: choose `features` pixels, or give FILE.onnx")
     key = f"{kind}-{images.fingerprint()}-{seed}-{VERSION}"

@@ -36,12 +36,21 @@ def bits_per_dimension(denoiser: Denoiser, pixels: Tensor, seed: int = 0, *, mom
 
     `moments` are the training images' (`Model.moments`). `exact` takes as many derivatives a step as an image has values.
     """
-    numbers = range(len(pixels))
-    # Normal numbers through their own distribution function are uniform in (0, 1).
-    uniform = 0.5 * (1 + torch.erf(BatchRng(seed, numbers, "dequantise").normal_like(pixels.double()) / math.sqrt(2)))
-    x = (pixels.double() + uniform.to(pixels.device) - 0.5) / HALF_RANGE - 1
+    x = dequantise(pixels, seed)
     found = log_density(denoiser, x, seed, moments=moments, steps=steps, label=label, exact=exact)
     return -found / (x[0].numel() * math.log(2)) + math.log2(HALF_RANGE)
+
+
+def dequantise(pixels: Tensor, seed: int) -> Tensor:
+    """uint8 (B, C, H, W) with uniform noise in [0, 1) added, on [-1, 1], float64."""
+    # Normal numbers through their own distribution function are uniform in (0, 1).
+    normal = BatchRng(seed, range(len(pixels)), "dequantise").normal_like(pixels.double())
+    return (pixels.double() + 0.5 * torch.erf(normal / math.sqrt(2))) / HALF_RANGE - 1
+
+
+def last_level(denoiser: Denoiser) -> float:
+    """sigma / alpha where the schedule ends, 1000 at most."""
+    return float(denoiser.schedule.ratio(torch.tensor(1.0, dtype=torch.float64)).clamp(max=1000.0))
 
 
 def log_density(denoiser: Denoiser, x: Tensor, seed: int = 0, *, moments: Moments | None = None, steps: int = 100,
@@ -53,7 +62,7 @@ def log_density(denoiser: Denoiser, x: Tensor, seed: int = 0, *, moments: Moment
     """
     if steps < 2:
         raise UserError(f"a likelihood needs at least 2 `steps`, not {steps}")
-    last = float(denoiser.schedule.ratio(torch.tensor(1.0, dtype=torch.float64)).clamp(max=1000.0))
+    last = last_level(denoiser)
     levels = torch.linspace(math.log(smallest), math.log(last), steps + 1, dtype=torch.float64)
     probes = None if exact else [BatchRng(seed, range(len(x)), "signs").normal_like(x.double()).sign()]
     y, total = x.double(), torch.zeros(len(x), dtype=torch.float64, device=x.device)
@@ -66,7 +75,7 @@ def log_density(denoiser: Denoiser, x: Tensor, seed: int = 0, *, moments: Moment
             divergences.append(divergence)
         y = y + h * _runge_kutta(slopes[1:])
         total = total + h * _runge_kutta(divergences)
-    return total + _gaussian_log_density(y, last, moments)
+    return total + Prior(y, last, moments).log_density(y)
 
 
 def _runge_kutta(k: Sequence[Tensor]) -> Tensor:
@@ -93,17 +102,29 @@ def _axes(y: Tensor) -> list[Tensor]:
     return [v.reshape(1, *y.shape[1:]).expand_as(y) for v in unit]
 
 
-def _gaussian_log_density(y: Tensor, s: float, moments: Moments | None) -> Tensor:
-    """Of y (B, C, H, W) under the images' Gaussian with noise of level s added, (B,)."""
-    d = y[0].numel()
-    if moments is None:
-        mean, directions, extra, residual = y.new_zeros(d), y.new_zeros(0, d), y.new_zeros(0), 0.0
-    else:
-        basis, residual = moments.basis.to(y).flatten(1), float(moments.residual_std)
-        extra = basis.square().sum(1)  # variance beyond the residual one
-        mean, directions = moments.mean.to(y).flatten(), basis / extra.sqrt().clamp(min=1e-12)[:, None]
-    centred, base = y.flatten(1) - mean, residual**2 + s**2
-    along = (centred @ directions.T).square()
-    mahalanobis = (centred.square().sum(1) - along.sum(1)) / base + (along / (extra + base)).sum(1)
-    log_volume = (d - len(extra)) * math.log(base) + (extra + base).log().sum()
-    return -(mahalanobis + log_volume + d * math.log(2 * math.pi)) / 2
+class Prior:
+    """What images with noise of level s are distributed like: N(mean, covariance + s^2 I) or, without moments, N(0, s^2 I)."""
+
+    def __init__(self, like: Tensor, s: float, moments: Moments | None) -> None:
+        d = like[0].numel()
+        if moments is None:
+            self.mean, self.directions, self.extra, residual = like.new_zeros(d), like.new_zeros(0, d), like.new_zeros(0), 0.0
+        else:
+            basis, residual = moments.basis.to(like).flatten(1), float(moments.residual_std)
+            self.extra = basis.square().sum(1)  # variance beyond the residual one
+            self.mean = moments.mean.to(like).flatten()
+            self.directions = basis / self.extra.sqrt().clamp(min=1e-12)[:, None]
+        self.d, self.s, self.base = d, s, residual**2 + s**2
+
+    def log_density(self, y: Tensor) -> Tensor:
+        """Of y (B, C, H, W), (B,)."""
+        centred = y.flatten(1) - self.mean
+        along = (centred @ self.directions.T).square()
+        mahalanobis = (centred.square().sum(1) - along.sum(1)) / self.base + (along / (self.extra + self.base)).sum(1)
+        log_volume = (self.d - len(self.extra)) * math.log(self.base) + (self.extra + self.base).log().sum()
+        return -(mahalanobis + log_volume + self.d * math.log(2 * math.pi)) / 2
+
+    def divergence(self, x: Tensor) -> Tensor:
+        """KL(N(x, s^2 I) | this), (B,)."""
+        shrunk = self.s**2 * ((self.d - len(self.extra)) / self.base + (1 / (self.extra + self.base)).sum())
+        return -self.log_density(x) + (shrunk - self.d * (1 + math.log(2 * math.pi * self.s**2))) / 2

@@ -3,7 +3,7 @@ r"""Measures of how like real images generated ones are: each with what it needs
 Intervals are of 95 %: where the value would lie with other images of the same model and of the same data, equally many. Of values
 that are biased for few images they hold that bias too. Three methods:
 
-- the jackknife's standard error of a U-statistic, for the kernel distance (`distances.kernel_distance_error`);
+- the standard error of a U-statistic, for the kernel distance (`distances.kernel_distance_error`);
 - half sampling, the delete-d jackknife with d = n / 2 (Shao & Wu 1989; Politis, Romano & Wolf 1999): without replacement, the
   deviation of the value on random halves is its standard error on all. The bootstrap would not do: an image that is there twice
   is its own nearest neighbour, and lowers what distances measure. Of fractions the interval is at least Wilson's, since halves of
@@ -21,22 +21,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from unnoise.evaluation import distances, neighbours
+from unnoise.evaluation.result import Result
 from unnoise.utils import rng
 
 Function = Callable[[np.ndarray, np.ndarray], float]  # features of generated (N, D) and real images (M, D)
 Z = 1.96  # standard errors on either side, for 95 %
 HALVES = 60  # of either set
 FOLDS = 5
-
-
-@dataclass(frozen=True)
-class Result:
-    """A measure's value, its 95 % interval, and its floor."""
-
-    value: float
-    low: float
-    high: float
-    floor: float
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ how many balls of real images a generated one lies, over k; and the fraction of 
 """
 
 import numpy as np
-from sklearn.metrics import pairwise_distances
-from sklearn.neighbors import NearestNeighbors
 
 NEAREST, NEAREST_COVERAGE = 3, 5  # k, as in the papers
 
@@ -37,6 +35,9 @@ def coverage(generated: np.ndarray, real: np.ndarray) -> float:
 
 def _in_balls(points: np.ndarray, centres: np.ndarray, k: int) -> np.ndarray:
     """Whether each of points (N, D) is in the ball of each of centres (M, D), (N, M) bool."""
+    from sklearn.metrics import pairwise_distances  # only here: importing it takes a second, which training has better uses for
+    from sklearn.neighbors import NearestNeighbors
+
     nearest, _ = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(centres).kneighbors()  # of the others
     found: np.ndarray = pairwise_distances(points, centres) < nearest[:, -1]
     return found

@@ -17,7 +17,7 @@ from unnoise.recipe import Recipe
 from unnoise.training.config import TrainingConfig
 
 recipe = Recipe(
-    data=DataConfig(source=FashionMnist()),
+    data=DataConfig(source=FashionMnist(), augment=None),
     schedule=Karras(sigma_max=30.0),
     target=EDM(sigma_data=0.0),
     network=AutoUNet(),

@@ -16,7 +16,7 @@ from unnoise.recipe import Recipe
 from unnoise.training.config import TrainingConfig
 
 recipe = Recipe(
-    data=DataConfig(source=ImageFolder(), flip=True),
+    data=DataConfig(source=ImageFolder(), flip=True, augment=None),
     schedule=Karras(sigma_max=80.0),
     target=EDM(sigma_data=0.0),
     network=AutoUNet(),

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from unnoise.data.decode import read_header
 from unnoise.restoration.files import read_file
 from unnoise.utils.errors import UserError
 
-LOSSY = ("JPEG", "MPO", "WEBP")
+LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "HEIF")
 COMPRESSED = 64  # levels of 255 that compression adds beside an edge
 INVERTED = 0.5, 0.9  # fractions missing of all pixels and of those at the edge of the image, beyond which a mask is asked about
 
@@ -43,8 +43,7 @@ def read_mask(path: Path, inverted: bool = False) -> MaskFile:
 
 
 def _is_lossy(path: Path) -> bool:
-    with Image.open(path) as opened:
-        return opened.format in LOSSY
+    return read_header(path).format in LOSSY
 
 
 def _check(path: Path, missing: Tensor, by_alpha: bool, inverted: bool) -> str:

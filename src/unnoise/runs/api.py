@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from unnoise import figures
-from unnoise.data.decode import decode_image
+from unnoise.data.decode import Fit, decode_image
 from unnoise.data.pixels import from_uint8, to_pil, to_uint8
 from unnoise.model import Model
 from unnoise.presets import recipe_for
@@ -80,9 +80,13 @@ def load(run: Path | str, device: str | None = None) -> Model:
     return Model.load(run, device)
 
 
-def read_image(path: Path | str) -> Tensor:
-    """An image file as float32 (1, C, H, W) on [-1, 1], grey or colour. Raises UserError if it can't be read."""
-    image = decode_image(Path(path))
+def read_image(path: Path | str, range: tuple[float, float] | None = None, bands: tuple[int, ...] | None = None) -> Tensor:
+    """An image file as float32 (1, C, H, W) on [-1, 1], grey or colour. Raises UserError if it can't be read.
+
+    `range` are the values that are black and white, by default all that 8 or 16 bits hold; `bands`, counted from 1, are those
+    taken as red, green and blue, or as grey.
+    """
+    image = decode_image(Path(path), Fit(range=range, bands=bands))
     return from_uint8(np.asarray(image).reshape(1, image.height, image.width, -1))
 
 

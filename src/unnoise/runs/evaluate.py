@@ -12,68 +12,44 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from unnoise import figures
 from unnoise.data.dataset import ImageDataset, Split, split
+from unnoise.evaluation.bound import variational_bound
 from unnoise.evaluation.copying import Copying, find_nearest
 from unnoise.evaluation.encoders import Features
 from unnoise.evaluation.features import WEAK, FeatureSet, find_features
-from unnoise.evaluation.measures import MEASURES, Result
+from unnoise.evaluation.measures import MEASURES, Z
+from unnoise.evaluation.per_class import Labelled, measure_classes
+from unnoise.evaluation.result import ClassResult, Evaluation, Likelihood, Result
 from unnoise.model import Model
 from unnoise.registry import source_of
 from unnoise.run_folder import RunFolder
+from unnoise.runs.evaluated import run_key
 from unnoise.runs.generate import Generation
 from unnoise.runs.resume import find_images
 from unnoise.runs.start import load_images, silent
 from unnoise.utils import atomic, rng
 from unnoise.utils.errors import UserError
-from unnoise.utils.runtime import SINGLE
+from unnoise.utils.runtime import SINGLE, Runtime
 
 DEFAULT_N = 1000
 BATCH = 250  # samples at once
 CHUNK = 1000  # images whose features are computed at once
+LIKELIHOODS, LEVELS = 100, 24  # images of either kind whose bits per dimension are computed, and noise levels of each
 Advance = Callable[[int], object]  # called with how many further images are done
 
 
 def evaluate(model: Model | Path | str, data: Any = None, n: int | None = None, features: str | None = None, seed: int = 0,
-             on_progress: Advance | None = None, cache: Path | None = None) -> "Evaluation":  # fmt: skip
+             on_progress: Advance | None = None, cache: Path | None = None) -> Evaluation:  # fmt: skip
     """Evaluate a model, or the run in a folder, as `unnoise evaluate` does, and write what was found into its run folder.
 
     `n` samples, 1000 by default or as many as there are training images, are held against the run's held-out images, or those in
     `data`: a path, an array, a Dataset, or the run's own images at another place. `features` is `classifier` (where there are
-    labels, the default), `pixels`, `inception` or FILE.onnx. Raises UserError for what can't be.
+    labels, the default), `pixels`, `dinov2`, `inception` or FILE.onnx. Raises UserError for what can't be.
     """
-    return prepare(model, data, n, features, seed, cache).run(on_progress or (lambda _: None))
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What was found of `n` samples and `real` images that the model never saw; `measures` by names such as `kid (classifier)`.
-
-    `notes` say which measures are missing, and why, and what is to be known of the features.
-    """
-
-    n: int
-    real: int
-    features: str
-    seed: int
-    measures: dict[str, Result]
-    copying: Copying
-    notes: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """As in evaluation.json."""
-        measures = {name: asdict(result) for name, result in self.measures.items()}
-        plain = {"n": self.n, "real": self.real, "features": self.features, "seed": self.seed}
-        return {**plain, "measures": measures, "copying": self.copying.to_json(), "notes": list(self.notes)}
-
-    def table(self) -> str:
-        """A line a measure, then the verdict on copying and the notes."""
-        width = max((len(name) for name in self.measures), default=0)
-        lines = [f"{'':{width}}  {'value':>9}  {'95 % interval':^20}  {'floor':>9}       n"] if self.measures else []
-        for name, r in self.measures.items():
-            lines.append(f"{name:{width}}  {r.value:9.4f}  {r.low:9.4f} {r.high:9.4f}   {r.floor:9.4f}  {self.n:6d}")
-        return "\n".join([*lines, self.copying.verdict, *self.notes])
+    return prepare(model, data, n, features, seed, cache, Runtime.join()).run(on_progress or (lambda _: None))
 
 
 @dataclass(frozen=True)
@@ -86,6 +62,8 @@ class Job:
     held_out: ImageDataset
     features: FeatureSet
     generation: Generation
+    runtime: Runtime = SINGLE
+    key: str = ""
 
     @property
     def total(self) -> int:
@@ -93,38 +71,44 @@ class Job:
         return 2 * self.generation.count + len(self.train) + len(self.held_out)
 
     def run(self, advance: Advance) -> Evaluation:
-        """Sample, measure, write. Raises UserError where the run folder takes nothing or holds something damaged."""
+        """Sample, measure, write. Of several processes each samples and computes features of a part, and the first the rest.
+
+        Raises UserError where the run folder takes nothing or holds something damaged.
+        """
         try:
-            return self._run(advance)
+            self.folder.evaluation_cache.mkdir(exist_ok=True)
+            samples = self._samples(advance)
+            made: list[Features] = []
+            sets = (ImageDataset(samples), self.held_out, self.train)
+            features = [self._features(images, made, advance) for images in sets]
+            return self.runtime.on_first(lambda: self._judge(samples, *features))
         except OSError as e:
             raise UserError(f"can't write to '{self.folder.path}' ({e.strerror or e}): evaluate a copy of the run") from e
 
-    def _run(self, advance: Advance) -> Evaluation:
-        self.folder.evaluation_cache.mkdir(exist_ok=True)
-        samples = self._samples(advance)
-        made: list[Features] = []
-        sets = (ImageDataset(samples), self.held_out, self.train)
-        generated, real, train = (self._features(images, made, advance) for images in sets)
+    def _judge(self, samples: np.ndarray, generated: np.ndarray, real: np.ndarray, train: np.ndarray) -> Evaluation:
+        """What is found of samples and of the features of samples, held-out and training images; written to the run folder."""
         n, seed = self.generation.count, self.generation.seed
         floor = train[rng.stream(seed, "floor").permutation(len(train))[:n]]
         measures, notes = self._measure(generated, real, floor)
+        per_class, more = self._classes(generated, real, train)
         copying = self._copying(samples, generated, real, train)
-        found = Evaluation(n, len(real), self.features.name, seed, measures, copying, notes)
-        atomic.write_json(self.folder.evaluation, found.to_json())
+        found = Evaluation(n, len(real), self.features.name, seed, measures, copying, self._likelihood(), per_class,
+                           (*notes, *more), self.key)  # fmt: skip
         pairs = np.concatenate([samples[copying.suspicious], self.train.read(copying.nearest)], axis=2)
         figures.save(figures.grid(pairs, 4, min_side=128), self.folder.evaluation_nearest)
+        atomic.write_json(self.folder.evaluation, found.to_json())  # last: its key says that all is there
         return found
 
     def _samples(self, advance: Advance) -> np.ndarray:
         """uint8 (N, H, W, C), by batches, each kept as soon as it is made."""
-        parts = []
-        for k in self.generation.batches:
-            path = self.folder.evaluation_cache / f"samples-{_hash(asdict(self.generation))}-{k:06d}.npy"
-            count = len(self.generation.indices(k))
-            c, h, w = self.model.info.shape
-            parts.append(_kept(path, lambda k=k: self.generation.run(self.model, k), (count, h, w, c)))  # type: ignore[misc]
-            advance(count)
-        return np.concatenate(parts)
+        (c, h, w), key = self.model.info.shape, _hash(asdict(self.generation))
+
+        def make(k: int) -> np.ndarray:
+            path = self.folder.evaluation_cache / f"samples-{key}-{k:06d}.npy"
+            shape = (len(self.generation.indices(k)), h, w, c)
+            return _kept(path, lambda: self.generation.run(self.model, k), shape)
+
+        return np.concatenate(self._shared(len(self.generation.batches), make, advance))
 
     def _features(self, images: ImageDataset, made: list[Features], advance: Advance) -> np.ndarray:
         """Of images, (N, D), by chunks. `made` keeps what computes them, which may train a network, from one call to the next."""
@@ -134,12 +118,59 @@ class Job:
                 made.append(self.features.build())
             return made[0](pixels).astype(np.float32)
 
-        key, parts = _hash([self.features.key, images.fingerprint()]), []
-        for k, pixels in enumerate(images.chunks(CHUNK)):
+        def make(k: int) -> np.ndarray:
+            pixels = images.read(np.arange(k * CHUNK, min((k + 1) * CHUNK, len(images))))
             path = self.folder.evaluation_cache / f"features-{key}-{k:06d}.npy"
-            parts.append(_kept(path, lambda pixels=pixels: compute(pixels), (len(pixels), -1)))  # type: ignore[misc]
-            advance(len(pixels))
-        return np.concatenate(parts).astype(np.float64)
+            return _kept(path, lambda: compute(pixels), (len(pixels), -1))
+
+        key = _hash([self.features.key, images.fingerprint()])
+        return np.concatenate(self._shared(-(-len(images) // CHUNK), make, advance)).astype(np.float64)
+
+    def _shared(self, count: int, make: Callable[[int], np.ndarray], advance: Advance) -> list[np.ndarray]:
+        """What `make` gives for 0 to count - 1: each process makes a part, and reads what the others have kept."""
+        rank, processes, mine = self.runtime.rank, self.runtime.world_size, {}
+        for k in range(rank, count, processes):
+            mine[k] = make(k)
+            advance(len(mine[k]) * processes)
+        self.runtime.gather(None)  # all are done
+        return [mine[k] if k in mine else make(k) for k in range(count)]
+
+    def _likelihood(self) -> Likelihood:
+        """Of some held-out images and as many training images."""
+        count = min(LIKELIHOODS, self.generation.count, len(self.held_out), len(self.train))
+        bounds = []
+        for images in (self.held_out, self.train):
+            chosen = _at_most(images, count, self.generation.seed)
+            x = torch.from_numpy(chosen.pixels).permute(0, 3, 1, 2).to(self.model.info.device)
+            known = chosen.labels is not None and chosen.classes == self.model.info.classes
+            label = torch.from_numpy(chosen.labels).to(x.device) if known else None
+            bounds.append(variational_bound(self.model.denoiser, x, self.generation.seed, moments=self.model.moments,
+                                            levels=LEVELS, label=label))  # fmt: skip
+        held_out, total = bounds[0], bounds[0].total
+        mean, error = float(total.mean()), float(total.std(correction=0)) / max(1, count - 1) ** 0.5
+        prior, diffusion, reconstruction = (
+            float(x.mean()) for x in (held_out.prior, held_out.diffusion, held_out.reconstruction)
+        )
+        low, high, training = mean - Z * error, mean + Z * error, float(bounds[1].total.mean())
+        return Likelihood(mean, low, high, prior, diffusion, reconstruction, training, count)
+
+    def _classes(self, generated: np.ndarray, real: np.ndarray,
+                 train: np.ndarray) -> tuple[dict[str, ClassResult], tuple[str, ...]]:  # fmt: skip
+        """By class, where there are labels, and what is to be said."""
+        classes, held_out = self.model.info.classes, self.held_out
+        if not classes or self.train.labels is None:
+            return {}, ()
+        if held_out.labels is None or held_out.classes != classes:
+            return {}, ("nothing is said of single classes: the images held against have other classes than the run, or none",)
+        labels = [self.generation.labels(self.model, k) for k in self.generation.batches]
+        own = np.concatenate([part.numpy() for part in labels if part is not None])
+        sets = (Labelled(generated, own), Labelled(real, held_out.labels), Labelled(train, self.train.labels))
+        found = measure_classes(self.features.name, *sets, classes, self.generation.seed)
+        few, needs = sum(not of.measures for of in found.values()), MEASURES["kid"].minimum
+        note = (
+            f"{few} of {len(classes)} classes have no distance of their own, which needs {needs} samples and held-out images each"
+        )
+        return found, (note,) if few else ()
 
     def _measure(self, generated: np.ndarray, real: np.ndarray,
                  floor: np.ndarray) -> tuple[dict[str, Result], tuple[str, ...]]:  # fmt: skip
@@ -166,9 +197,9 @@ class Job:
 
 
 def prepare(model: Model | Path | str, data: Any = None, n: int | None = None, features: str | None = None, seed: int = 0,
-            cache: Path | None = None) -> Job:  # fmt: skip
+            cache: Path | None = None, runtime: Runtime = SINGLE) -> Job:  # fmt: skip
     """Find the images and choose the features; arguments as in `evaluate`. Raises UserError before any sample is made."""
-    model = model if isinstance(model, Model) else Model.load(model)
+    model = model if isinstance(model, Model) else Model.load(model, runtime.device)
     if model.folder is None or not model.folder.model.is_file():
         raise UserError("only a model with a run folder is evaluated, since samples and results are kept there: un.load(RUN)")
     figures.refuse_foreign(model.folder.evaluation_nearest, "move it away")
@@ -181,7 +212,8 @@ def prepare(model: Model | Path | str, data: Any = None, n: int | None = None, f
                         f"choose `n` at most so")  # fmt: skip
     generation = Generation.of(model, count, seed, BATCH, model.info.recipe.sampling)
     held_out = _at_most(images.held_out, count, seed)
-    return Job(model, model.folder, images.train, held_out, find_features(features, images.train, seed), generation)
+    key = run_key(model.folder.path, n, features, seed) if data is None else ""
+    return Job(model, model.folder, images.train, held_out, find_features(features, images.train, seed), generation, runtime, key)
 
 
 def _find_images(model: Model, data: Any, cache: Path | None) -> Split:

@@ -24,8 +24,11 @@ class Logger(ABC):
         """A step of training."""
 
     @abstractmethod
-    def log_held_out(self, step: int, loss: float, levels: list[float]) -> None:
-        """The held-out loss after a step, and that at each noise level."""
+    def log_held_out(self, step: int, loss: float | None, levels: list[float], copy_rate: float | None = None) -> None:
+        """The held-out loss after a step, that at each noise level, and the fraction of samples that are copies.
+
+        None is what was not measured.
+        """
 
     @abstractmethod
     def log_grid(self, step: int, pixels: np.ndarray) -> None:
@@ -49,8 +52,8 @@ class JsonlLogger(Logger):
     def log_step(self, record: TrainingRecord) -> None:
         self._append(self.folder.metrics, asdict(record))
 
-    def log_held_out(self, step: int, loss: float, levels: list[float]) -> None:
-        self._append(self.folder.held_out, {"step": step, "loss": loss, "levels": levels})
+    def log_held_out(self, step: int, loss: float | None, levels: list[float], copy_rate: float | None = None) -> None:
+        self._append(self.folder.held_out, {"step": step, "loss": loss, "levels": levels, "copy_rate": copy_rate})
 
     def log_grid(self, step: int, pixels: np.ndarray) -> None:
         """The run folder has the grid as a PNG."""
@@ -83,8 +86,10 @@ class TensorBoardLogger(Logger):
             self.writer.add_scalar(name, getattr(record, name), record.step)
         self.step = record.step
 
-    def log_held_out(self, step: int, loss: float, levels: list[float]) -> None:
-        self.writer.add_scalar("held-out loss", loss, step)
+    def log_held_out(self, step: int, loss: float | None, levels: list[float], copy_rate: float | None = None) -> None:
+        for name, value in (("held-out loss", loss), ("copy rate", copy_rate)):
+            if value is not None:
+                self.writer.add_scalar(name, value, step)
         for k, level in enumerate(levels):
             self.writer.add_scalar(f"held-out loss/level {k}", level, step)
 

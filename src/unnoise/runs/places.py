@@ -34,6 +34,12 @@ def candidates(source: Source, folder: Path, relation: str) -> list[Source]:
     return [s for s in both if is_there(s)] or [source]
 
 
+def shown(source: Source) -> str:
+    """Where images lie, for a sentence."""
+    place = _place(source)
+    return str(source) if place is None else f"'{place}'"
+
+
 def run_name(images: Path | str) -> str:
     """A name for the run folder of images of this name or at this place, which may be one that names no folder, such as `..`."""
     names = (Path(images).stem, Path(images).resolve().name)

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+from unnoise.runs.cost import CostMeter
 from unnoise.runs.interrupt import Interrupt
+from unnoise.runs.report import report_training
 from unnoise.runs.trainer import Trainer
 from unnoise.training.loop import TrainingRecord
 
@@ -23,6 +25,14 @@ def follow(trainer: Trainer, progress: bool = True) -> int:
     Where the number of steps is open, the first Ctrl-C lets the learning rate fall to 0 over some more steps, which ends the
     training; a second one stops at once.
     """
+    try:
+        return _follow(trainer, progress)
+    finally:
+        trainer.threads.reset()
+
+
+def _follow(trainer: Trainer, progress: bool) -> int:
+    meter, speed = CostMeter(trainer.runtime.device), 0.0
     main = threading.current_thread() is threading.main_thread()  # signals are handled nowhere else
     with Interrupt() if main else nullcontext() as interrupt, TrainingProgress(trainer, progress) as shown:
 
@@ -38,18 +48,33 @@ def follow(trainer: Trainer, progress: bool = True) -> int:
 
         for record in trainer.train(stop):
             shown.update(record)
+            meter.update()
+            speed = record.images_per_second
         stopped = interrupt.signal if interrupt is not None else 0
+    if shown.records:
+        _write_cost(trainer, meter, trainer.state.step - shown.records)
     if trainer.runtime.any(stopped):
         trainer.say(f"stopped at step {trainer.state.step}; all is kept. Go on with: "
                     f"unnoise train --resume {trainer.folder.path}")  # fmt: skip
         return stopped or signal.SIGTERM
     if shown.records or not trainer.folder.strip.exists():
         trainer.finish()
+        report_training(trainer, speed)
         facts = f", {shown.facts}" if shown.facts else ""
         trainer.say(f"trained {trainer.state.step} steps{facts}: {trainer.folder.path}")
     else:
         trainer.say(f"the training had ended: 'unnoise train --resume {trainer.folder.path} --minutes 10' goes on beyond its end")
     return 0
+
+
+def _write_cost(trainer: Trainer, meter: CostMeter, first: int) -> None:
+    """What the steps since `first` cost, of the first process; where it can't be written that is said, as of a log."""
+    if not trainer.runtime.is_first:
+        return
+    try:
+        meter.write(trainer.folder, first, trainer.state.step)
+    except OSError as e:
+        trainer.say(f"the cost can't be written ({e.strerror or e}): the run does without")
 
 
 class TrainingProgress:

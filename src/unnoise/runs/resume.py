@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from unnoise.data.dataset import ImageDataset, Source, split
+from unnoise.data.decoders import explain_change
 from unnoise.recipe import RunInfo
 from unnoise.registry import source_of
 from unnoise.run_folder import RunFolder
-from unnoise.runs.places import candidates, is_there, move, relation
+from unnoise.runs.places import candidates, is_there, move, relation, shown
 from unnoise.runs.settle import fit_previews, with_whole_previews
 from unnoise.runs.start import Say, load_images, silent
 from unnoise.runs.trainer import Trainer
@@ -99,7 +100,8 @@ def find_images(folder: RunFolder, info: RunInfo, data: Any, say: Say, cache: Pa
     stored = info.recipe.data.source
     sources = candidates(stored, folder.path, info.data_path) if data is None else [_given(stored, data)]
     if data is None and not is_there(sources[0]):
-        raise UserError(f"the images of '{folder.path}' are not where they were ({sources[0]}): say where they are with `data`")
+        raise UserError(f"the images of '{folder.path}' are not where they were, in {shown(sources[0])}: say where they are with "
+                        "`data`")  # fmt: skip
     for source in sources:
         recipe = replace(info.recipe, data=replace(info.recipe.data, source=source))
         images, fingerprint = load_images(recipe, cache, runtime, whole=True)
@@ -107,12 +109,14 @@ def find_images(folder: RunFolder, info: RunInfo, data: Any, say: Say, cache: Pa
             if data is not None:
                 return images, replace(info, recipe=recipe, data_path=relation(source, folder.path))
             if source is not sources[0] or source != stored:
-                say(f"images found at {source}")
+                say(f"images found in {shown(source)}")
             return images, info
+    why = explain_change(source, images, recipe.data.fit, info.fingerprint)
     per_process = images.per_process or "-" in info.fingerprint
     hint = "; data read per process also needs as many processes as before" if per_process else ""
-    raise UserError(f"the data {source} is not what '{folder.path}' was trained on: say where that is with `data`, "
-                    f"or begin a new run{hint}")  # fmt: skip
+    where = f"the data {shown(source)} is not what '{folder.path}' was trained on"
+    raise UserError(f"{where}: {why or 'say where that is with `data`'}, or begin a new run, "
+                    f"'unnoise train IMAGES --from-run {folder.path}'{hint}")  # fmt: skip
 
 
 def _given(stored: Source, data: Any) -> Source:

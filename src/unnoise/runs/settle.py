@@ -28,6 +28,7 @@ from unnoise.training.autotune import (
 from unnoise.training.config import TrainingConfig
 from unnoise.training.loop import TrainState
 from unnoise.utils.runtime import Runtime
+from unnoise.utils.threads import Threads
 
 MOMENTS_IMAGES = 2000  # at most, of which statistics are measured
 MIN_IMAGES = 65  # whose mean and covariance (of rank 64) are kept beside the weights
@@ -47,10 +48,13 @@ def settle(recipe: Recipe, images: ImageDataset, runtime: Runtime, say: Say, sta
     """
     recipe = fit_to_images(recipe, images, say)
     minutes = recipe.training.minutes
+    threads = Threads(runtime.threads, recipe.training.is_timed, say)
+    threads.choose()
     bf16 = choose_precision(recipe.training, runtime, say, 1.0 if minutes is None else min(1.0, 0.3 * minutes))
     alone, count = Runtime(runtime.device, bf16), runtime.world_size  # one process tries, the others wait
 
     def build(recipe: Recipe) -> TrainState:
+        threads.choose()  # for what is measured with it: another program may just have begun
         return recipe.build_state(images.shape, len(images.classes), runtime.device)
 
     speed = None
@@ -68,14 +72,17 @@ def settle(recipe: Recipe, images: ImageDataset, runtime: Runtime, say: Say, sta
         config = replace(config, learning_rate=PLAIN_RATE)
         say(f"learning rate {PLAIN_RATE:g}: what is best for this network was never measured")
     recipe = replace(recipe, training=config)
-    if minutes is not None:
+    if config.is_timed:
         speed = speed or count * training_speed(build(recipe), images, _share(config, count), alone)
+    steps = config.steps_asked(_count(images, count))
+    seen = math.inf if steps is None else steps * config.batch  # images in training, each as often as it is
     if speed is not None:
-        steps = config.steps_asked(_count(images, count))
-        seconds = min(math.inf if n is None else n for n in (minutes and 60 * minutes, steps and steps * config.batch / speed))
+        seconds = min(60 * minutes if minutes else math.inf, seen / speed)
         seconds = seconds if math.isfinite(seconds) else OPEN_SECONDS
-        config = fit_previews(config, recipe.sampling.steps, speed, seconds, say)
-        recipe = replace(recipe, training=config)
+        seen = seconds * speed
+        recipe = replace(recipe, training=fit_previews(config, recipe.sampling.steps, speed, seconds, say))
+    recipe = choose_augmentation(recipe, seen / _count(images, count), say)
+    config = recipe.training
     compiled = compiling_is_tried(config, runtime.device) and compiling_pays(
         build(recipe), images, _share(config, count), alone, say
     )
@@ -126,6 +133,16 @@ def choose_network(recipe: Recipe, images: ImageDataset, build: Callable[[Recipe
         say(f"sides of {h}x{w} can't be halved, so the network has one level: multiples of 8 train better")
     chosen = settled(best.network)
     return replace(chosen, training=replace(chosen.training, batch=0)) if left_open else chosen, best.speed
+
+
+def choose_augmentation(recipe: Recipe, epochs: float, say: Say) -> Recipe:
+    """The recipe with augmentation where each image is seen so often that it would be learned by heart."""
+    if recipe.data.augment is not None:
+        return recipe
+    chosen = scaling.augmentation(epochs) if recipe.network.takes_augmentation else 0.0
+    if chosen:
+        say(f"augmentation: each kind with probability {chosen:g}, since training sees each image about {epochs:.0f} times")
+    return replace(recipe, data=replace(recipe.data, augment=chosen))
 
 
 def _share(config: TrainingConfig, processes: int) -> TrainingConfig:

@@ -45,12 +45,14 @@ def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = Fal
         raise UserError(f"{len(images.skipped)} files can't be read, the first {images.skipped[0]}: mend or remove them, "
                         "or train without `strict`")  # fmt: skip
     parts = split(images, recipe.data.held_out)
+    counts = [sum(runtime.gather(len(p))) if images.per_process else len(p) for p in (parts.train, parts.held_out)]
 
     def choose() -> RunInfo:
         settled, bf16, compiled = settle(recipe, parts.train, runtime, say, started)
         return RunInfo(settled, images.shape, images.classes, fingerprint, runtime.device, bf16, compiled, versions=VERSIONS,
                        command=command_line(), data_path=relation(recipe.data.source, folder.path),
-                       from_run="" if from_run is None else Path(from_run).resolve().name)  # fmt: skip
+                       from_run="" if from_run is None else Path(from_run).resolve().name,
+                       images=counts[0], held_out=counts[1])  # fmt: skip
 
     info = replace(runtime.on_first(choose), device=runtime.device)
     weights = None if from_run is None else read_weights(from_run, info.recipe, info.shape, info.classes, say)
@@ -113,6 +115,7 @@ def _describe(trainer: Trainer, images: ImageDataset) -> None:
         f"{torch.get_num_threads()} threads, {'bf16' if runtime.bf16 else 'fp32'}")  # fmt: skip
     if trainer.is_open:
         say("training until Ctrl-C, which ends it with a short fall of the learning rate"
-            + (", or until the held-out loss has stopped falling" if config.stop_when == "plateau" else ""))  # fmt: skip
+            + (", or until the held-out loss has stopped falling" if config.stop_when == "plateau" else "")
+            + (", or until samples are copies" if config.stop_when_copying else ""))  # fmt: skip
     if config.drop_last and not config.drops_last(count):
         say(f"{count} images are fewer than a batch of {config.batch}: no batch is dropped, they span epochs")

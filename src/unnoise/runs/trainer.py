@@ -11,35 +11,37 @@ from functools import partial
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from unnoise import figures
 from unnoise.data.dataset import Split
 from unnoise.data.pixels import to_uint8
 from unnoise.diffusion.denoiser import NetworkDenoiser
 from unnoise.diffusion.gaussian import Moments
+from unnoise.evaluation.copying import Space
 from unnoise.evaluation.held_out import held_out_loss
+from unnoise.evaluation.watch import BUDGET, CopyWatch
 from unnoise.model import Model
 from unnoise.recipe import RunInfo
 from unnoise.run_folder import RunFolder
+from unnoise.runs.attempts import Attempts
+from unnoise.runs.best import Candidate, stopped_falling
 from unnoise.runs.interrupt import uninterrupted
 from unnoise.runs.lock import RunLock
 from unnoise.runs.loggers import LOGGERS, Logger
 from unnoise.runs.settle import measure_moments
+from unnoise.runs.snapshots import Snapshots
 from unnoise.training import checkpoint
 from unnoise.training.distributed import full_state_dict
-from unnoise.training.ema import snapshot_name
 from unnoise.training.loop import TrainingRecord, train
 from unnoise.utils.errors import UserError
 from unnoise.utils.runtime import Runtime
+from unnoise.utils.threads import Threads
 
 SAVE_ATTEMPTS = 3
 PREVIEWS = 0.04  # largest fraction of the time that grids and held-out losses may take
 FIGURES = 3.0  # seconds that the last figures and files take, beside what is measured
 SHORT_DECAY = 0.1  # of the steps done, over which the rate falls when an open training is asked to end
-MIN_SNAPSHOT = 64  # step from which averages of an open training are stored
 SLOWER = 0.75  # of the steps first expected, from which it is said that the machine has become slower
-GUIDE = 0.1  # fraction of the training after which the average for autoguidance is stored (Karras et al. 2024, guiding)
 Say = Callable[[str], None]
 
 
@@ -58,10 +60,16 @@ class Trainer:
         self.sharded = self.config.sharded and runtime.world_size > 1
         self.state = info.recipe.build_state(info.shape, len(info.classes), info.device, self.sharded, weights)
         self.lock, self.loggers = RunLock(folder.path), list[Logger]()
+        self.threads = Threads(runtime.threads, self.config.is_timed, say)
         self.moments: Moments | None = None  # of the training images, or of those of the first process
-        self._micro_batches, self._guide_stored, self._expected = self.config.micro_batches, False, 0
-        self._failed: set[str] = set()  # what could not be written
+        self._micro_batches, self._expected = self.config.micro_batches, 0
+        self._try = Attempts(say)
+        self.snapshots = Snapshots(self.state, self.config, folder, runtime, self._try)
         self._held_out: list[float] = []  # losses measured since the start of this process
+        self.watch = CopyWatch(split.train, split.held_out, info.recipe.data.flip)
+        self.copying: Space | None = None  # what the last samples are, where that was looked at
+        self._copies = self._warned = self._skipped = False
+        self._best: Candidate | None = None
         if self.config.stop_when == "plateau" and not self._count_held_out():
             raise UserError("no image is held out, whose loss could stop falling: add images, raise data.held_out, "
                             "or leave out training.stop_when")  # fmt: skip
@@ -70,6 +78,9 @@ class Trainer:
         """Called once the state is as it should be before the first step of this process."""
         flip = self.info.recipe.data.flip
         self.moments = self.runtime.on_first(lambda: measure_moments(self.split.train, flip))
+        self._best = self.runtime.on_first(lambda: Candidate.read(self.folder))
+        if self.watch.note:
+            self.say(self.watch.note)
         made: list[Logger] = []
         self.runtime.on_first(lambda: made.extend(logger(self.folder, self.state.step) for logger in LOGGERS))
         self.loggers = made  # of the first process alone
@@ -91,7 +102,7 @@ class Trainer:
             with self.runtime.guard():
                 self.runtime.on_first(self.lock.acquire)
                 took = self._begin() if self.state.step == 0 or self.started is not None else 0.0
-                records = train(self.state, self.split.train, self.config, self.runtime, data.flip, data.augment,
+                records = train(self.state, self.split.train, self.config, self.runtime, data.flip, data.augment or 0.0,
                                 self._deadline(took))  # fmt: skip
                 yield from self._follow(uninterrupted(records), stop)
                 self.save()
@@ -112,18 +123,24 @@ class Trainer:
         self.runtime.on_first(lambda: self._write(contents))  # type: ignore[arg-type]
 
     def measure(self) -> None:
-        """Log the held-out loss of the averaged weights, by noise level."""
-        held_out, config = self.split.held_out, self.config
-        if not self._count_held_out():
-            return
-        levels = held_out_loss(self.state.average, held_out, config.loss, config.times, config.seed, self.runtime,
-                               config.held_out_count)  # fmt: skip
-        self._held_out.append(sum(levels) / len(levels))
-        for logger in self.loggers:
-            self._try("the held-out loss", partial(logger.log_held_out, self.state.step, self._held_out[-1], levels))
+        """Log the held-out loss of the averaged weights, by noise level, and the copy rate of the last samples; keep the best."""
+        config, levels, loss = self.config, list[float](), None
+        if self._count_held_out():
+            levels = held_out_loss(self.state.average, self.split.held_out, config.loss, config.times, config.seed, self.runtime,
+                                   config.held_out_count)  # fmt: skip
+            loss = sum(levels) / len(levels)
+            self._held_out.append(loss)
+        rate = None if self.copying is None else self.copying.rate
+        for logger in self.loggers if levels or rate is not None else []:
+            self._try("the held-out loss", partial(logger.log_held_out, self.state.step, loss, levels, rate))
+        if loss is not None and math.isfinite(loss) and self.state.step:
+            self._keep_best(Candidate(self._copies, loss, self.state.step))
 
     def sample_grid(self) -> None:
-        """Write the grid of samples from fixed noise at the present step; each process makes a part of it."""
+        """Write the grid of samples from fixed noise at the present step, and look for copies among them.
+
+        Each process makes a part of it.
+        """
         count, runtime, step = self.config.sample_count, self.runtime, self.state.step
         each = math.ceil(count / runtime.world_size)
         indices = [(runtime.rank * each + k) % count for k in range(each)]
@@ -134,6 +151,8 @@ class Trainer:
             self._try("the grid", lambda: figures.save(figures.grid(pixels), self.folder.grid(step)))
         for logger in self.loggers:
             self._try("the grid", partial(logger.log_grid, step, pixels))
+        if step:
+            self._look_for_copies(pixels)
 
     def finish(self) -> None:
         """Write the figures of a run: the last grid, a trajectory, the loss curve."""
@@ -144,6 +163,9 @@ class Trainer:
             return
         model = Model.load(self.folder.path) if self.sharded else self.model
         records, held_out = figures.select_steps(model.trajectory([0], self.config.seed)), self.folder.read_held_out_losses()
+        if self._best is not None and self._best.step < self.state.step:
+            self.say(f"the best by held-out loss and copies was step {self._best.step}, kept in best.safetensors: "
+                     f"'unnoise average {self.folder.path} --best --out OTHER' makes a run of it")  # fmt: skip
         self._try("the trajectory", lambda: figures.reverse_strip(records, recipe.schedule, self.folder.strip))
         if curve := self.folder.read_losses():
             self._try("the curve", lambda: figures.loss_curve(*curve, self.folder.path / "loss.png", held_out))
@@ -151,14 +173,13 @@ class Trainer:
     @property
     def is_open(self) -> bool:
         """Whether it is open when the training ends."""
-        config = self.config
-        return self.state.total is None and config.minutes is config.steps is config.epochs is None
+        return self.state.total is None and self.config.is_timed and self.config.minutes is None
 
     def end_soon(self) -> int:
         """Let the learning rate fall to 0 soon, where the end is open; gives how many steps that takes."""
         self.state.end_soon(SHORT_DECAY)
         assert self.state.total is not None
-        self._store_guide_afterwards(self.state.total)
+        self.snapshots.store_guide_afterwards(self.state.total)
         return self.state.total - self.state.step
 
     def _begin(self) -> float:
@@ -178,6 +199,7 @@ class Trainer:
         saved = time.perf_counter()
         sample_at = saved + self.config.sample_every
         for record in records:
+            self.threads.after_step()
             self._after_step(record)
             now = time.perf_counter()
             ending = record.total is not None and record.step > 0.95 * record.total
@@ -186,7 +208,7 @@ class Trainer:
                 self._evaluate()
                 took = time.perf_counter() - now
                 sample_at = now + took + max(self.config.sample_every, took / PREVIEWS)
-                self._end_on_plateau()
+                self._end_early()
             if save:
                 self.save()
                 saved = time.perf_counter()
@@ -194,12 +216,40 @@ class Trainer:
             if self.runtime.any(stop()):
                 return
 
-    def _end_on_plateau(self) -> None:
-        """With `stop_when` plateau, end where the held-out loss has stopped falling."""
-        if self.config.stop_when == "never" or self.state.ending or self.state.has_fallen(self.config):
+    def _end_early(self) -> None:
+        """With `stop_when` plateau or `stop_when_copying`, end where the sign is seen."""
+        if self.state.ending or self.state.has_fallen(self.config):
             return
-        if stopped_falling(self._held_out):
-            self.say(f"the held-out loss has stopped falling: the rate falls to 0 over {self.end_soon()} more steps")
+        plateau = self.config.stop_when == "plateau" and stopped_falling(self._held_out)
+        if plateau or (self.config.stop_when_copying and self._copies):
+            why = "the held-out loss has stopped falling" if plateau else "samples are copies of training images"
+            self.say(f"{why}: the rate falls to 0 over {self.end_soon()} more steps")
+
+    def _look_for_copies(self, pixels: np.ndarray) -> None:
+        """Among samples, uint8 (N, H, W, C). Warns at the first sign."""
+        self.copying = found = self.runtime.on_first(lambda: self.watch.look(pixels))
+        if found is None:
+            if not self._skipped and len(self.split.train) > 1:
+                self.say(
+                    f"copies are looked for more rarely than samples are made: it would take more than {BUDGET:.0%} of the time"
+                )
+            self._skipped = True
+            return
+        self._copies = found.copies
+        if found.copies and not self._warned:
+            self._warned = True
+            kept = f"; best.safetensors holds step {self._best.step}" if self._best is not None and not self._best.copies else ""
+            self.say(f"step {self.state.step}: {found.rate:.0%} of {found.n} samples are copies of training images (of held-out "
+                     f"images {found.held_out_rate:.0%} would count as such). End it soon, or begin again with fewer steps, more "
+                     f"images, or data.augment 0.1; training.stop_when_copying ends it by itself{kept}")  # fmt: skip
+
+    def _keep_best(self, found: Candidate) -> None:
+        """Keep the averaged weights where they are better than those kept. All processes call it together."""
+        if self._best is not None and self._best <= found:
+            return
+        self._best, tensors = found, full_state_dict(self.state.average)
+        if self.runtime.is_first:
+            self._try("the best weights", partial(checkpoint.save_tensors, self.folder.best, tensors, found.facts))
 
     def _after_step(self, record: TrainingRecord) -> None:
         """Log a step, store averages that are due, and say what is unusual in it."""
@@ -213,7 +263,7 @@ class Trainer:
                 self.say(f"the machine has become slower: {record.total} steps fit in the time instead of {self._expected}")
             if record.total < SLOWER * self._expected or not self._expected:
                 self._expected = record.total
-        self._store_averages(record.total)
+        self.snapshots.store(record.total)
         if record.micro_batches > self._micro_batches:
             self._micro_batches = record.micro_batches
             self.say(f"memory ran out: a batch of {self.config.batch} is now split into {record.micro_batches} micro-batches, "
@@ -226,46 +276,8 @@ class Trainer:
         return float(self.runtime.sum(torch.tensor(float(len(self.split.held_out)), device=self.runtime.device)))
 
     def _evaluate(self) -> None:
+        self.sample_grid()  # first: the copy rate stands beside the loss
         self.measure()
-        self.sample_grid()
-
-    def _store_averages(self, total: int | None) -> None:
-        """An early average for autoguidance, and snapshots from which other averages are made."""
-        step, config = self.state.step, self.config
-        if total and step >= GUIDE * total and not self._guide_stored:
-            self._guide_stored = True
-            tensors = full_state_dict(self.state.average)
-            if self.runtime.is_first and not self.folder.guide.exists():
-                self._try("an early average", lambda: checkpoint.save_tensors(self.folder.guide, tensors))
-        if snapshot_due(step, total, config.snapshots):
-            for width, average in {config.ema: self.state.average, **self.state.extra_averages}.items():
-                if not width:
-                    continue  # the weights themselves are no average to make others from
-                tensors = full_state_dict(average)
-                if self.runtime.is_first:
-                    path = self.folder.snapshots / snapshot_name(step, width)
-                    self._try("an average", partial(checkpoint.save_tensors, path, tensors))
-
-    def _store_guide_afterwards(self, total: int) -> None:
-        """Of a training that was open, the early average is the stored one nearest to where it would be, or that of now."""
-        self._guide_stored = True
-        found = [int(p.name.split("-")[0]) for p in self.folder.snapshots.glob(f"*-{self.config.ema:g}.safetensors")]
-        tensors = None if found else full_state_dict(self.state.average)
-        if not self.runtime.is_first or self.folder.guide.exists():
-            return
-        if tensors is None:
-            nearest = min(found, key=lambda step: abs(step - GUIDE * total))
-            tensors = load_file(self.folder.snapshots / snapshot_name(nearest, self.config.ema))
-        self._try("an early average", lambda: checkpoint.save_tensors(self.folder.guide, tensors))
-
-    def _try(self, what: str, write: Callable[[], object]) -> None:
-        """Write what training can do without; where that fails training goes on, which is said once."""
-        try:
-            write()
-        except (OSError, UserError) as e:
-            if what not in self._failed:
-                self.say(f"{what} can't be written ({getattr(e, 'strerror', None) or e}): training goes on without")
-            self._failed.add(what)
 
     def _collect(self) -> checkpoint.Contents:
         return checkpoint.collect(self.state.models, self.state.optimizers)
@@ -290,18 +302,3 @@ class Trainer:
     def _close_loggers(self) -> None:
         for logger in self.loggers:
             self._try("the log", logger.close)
-
-
-def snapshot_due(step: int, total: int | None, count: int) -> bool:
-    """Whether averages are stored after this step: `count` times in `total` steps or, of an open number, 4 times per doubling."""
-    if not count:
-        return False
-    if total is None:
-        return step >= MIN_SNAPSHOT and int(4 * math.log2(step)) > int(4 * math.log2(step - 1))
-    return step * count // total > (step - 1) * count // total
-
-
-def stopped_falling(losses: list[float]) -> bool:
-    """Whether the lowest of the last third of these is no lower than the lowest before it, by 0.1 %; at least 9 are needed."""
-    third = len(losses) // 3
-    return third >= 3 and min(losses[-third:]) > 0.999 * min(losses[:-third])

@@ -51,9 +51,9 @@ def collect(models: Mapping[str, nn.Module], optimizers: Optimizers) -> Contents
     return Contents({name: distributed.full_state_dict(model) for name, model in models.items()}, tensors)
 
 
-def save_tensors(path: Path, tensors: Tensors) -> None:
-    """Write one safetensors file, atomically."""
-    atomic.write(path, lambda p: _write_tensors(tensors, p))
+def save_tensors(path: Path, tensors: Tensors, facts: dict[str, str] | None = None) -> None:
+    """Write one safetensors file, atomically, with `facts` in its header."""
+    atomic.write(path, lambda p: _write_tensors(tensors, p, facts))
 
 
 def check_model(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -173,8 +173,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write_tensors(tensors: Tensors, path: Path) -> None:
+def _write_tensors(tensors: Tensors, path: Path, facts: dict[str, str] | None = None) -> None:
     try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, facts)
     except SafetensorError as e:  # its own kind, also for a full disk
         raise OSError(errno.ENOSPC if "os error 28" in str(e) else errno.EIO, str(e), str(path)) from e

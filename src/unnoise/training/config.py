@@ -42,7 +42,8 @@ class TrainingConfig:
     A grid of `sample_count` samples is made every `sample_every` seconds, and the loss on `held_out_count` held-out images is
     measured (more rarely where both would take more than 4 % of the time), a checkpoint every `save_every` seconds; the newest
     `keep_last` are kept, and each `keep_every`-th step's. `stop_when` plateau ends the training with a short fall of the rate
-    where the held-out loss has stopped falling; never leaves the end to the budget, or to Ctrl-C.
+    where the held-out loss has stopped falling; never leaves the end to the budget, or to Ctrl-C. `stop_when_copying` ends it so
+    where samples become copies of training images.
     """
 
     epochs: int | None = None
@@ -78,6 +79,7 @@ class TrainingConfig:
     stratified_times: bool = True
     label_dropout: float = 0.1
     stop_when: str = "never"
+    stop_when_copying: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "steps", "minutes"):
@@ -112,6 +114,11 @@ class TrainingConfig:
     def build_optimizers(self, model: nn.Module) -> list[torch.optim.Optimizer]:
         """The optimizers that share the parameters of a model."""
         return optimizers.build_optimizers(self.optimizer, model, self.learning_rate, self.beta2, self.weight_decay)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether a clock or Ctrl-C ends it, not a number of steps."""
+        return self.minutes is not None or self.steps is self.epochs is None
 
     def steps_asked(self, images: int) -> int | None:
         """The number of steps that `epochs` and `steps` allow on this many images; None if only `minutes` is given."""

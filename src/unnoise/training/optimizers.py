@@ -83,13 +83,37 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(g: Tensor) -> Tensor:
-    """The orthogonal matrices nearest to g (..., out, in), approximately, by Newton-Schulz iterations."""
+    """The orthogonal matrices nearest to g (N, out, in), approximately, by Newton-Schulz iterations."""
     x = g.to(torch.bfloat16 if g.is_cuda else torch.float32)
     tall = x.shape[-2] > x.shape[-1]
     x = (x.mT if tall else x) / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
-    a, b, c = NEWTON_SCHULZ
-    for _ in range(ITERATIONS):
-        s = x @ x.mT
-        x = a * x + (b * s + c * s @ s) @ x
+    # Products need more digits than bfloat16 has, and pay for many columns; weights in shards have no such products.
+    many_columns = x.shape[-1] >= 4 * x.shape[-2] and not x.is_cuda and type(x) is Tensor
+    x = _newton_schulz_by_products(x) if many_columns else _newton_schulz(x)
     nearest: Tensor = (x.mT if tall else x).to(g)
     return nearest
+
+
+def _newton_schulz(x: Tensor, iterations: int = ITERATIONS) -> Tensor:
+    """x <- (a + b s + c s^2) x with s = x x^T, again and again."""
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(iterations):
+        s = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(s, s, s, beta=b, alpha=c), x, beta=a)
+    return x
+
+
+def _newton_schulz_by_products(x: Tensor) -> Tensor:
+    """The same: polynomials p of s commute, so that s <- p s p, and x is multiplied once, by all of them.
+
+    The first iteration stays as it is: it lifts small singular values above the rounding errors of s.
+    """
+    a, b, c = NEWTON_SCHULZ
+    x = _newton_schulz(x, 1)
+    s = x @ x.mT
+    identity = torch.eye(len(s[0]))
+    product = identity
+    for _ in range(ITERATIONS - 1):
+        p = a * identity + torch.baddbmm(s, s, s, beta=b, alpha=c)
+        product, s = p @ product, p @ s @ p
+    return product @ x

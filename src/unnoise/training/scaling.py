@@ -16,6 +16,7 @@ STEPS_EXPONENT = 0.71  # b
 RATIO, RATIO_EXPONENT = 0.37, 0.76  # R, q
 MEASURED_SIDES = 8, 64
 MIN_STEPS = 100  # with fewer no network has learned what images look like
+MANY_EPOCHS, AUGMENTATION = 100.0, 0.15
 BASE_RATES = {"muon": 4e-3, "adamw": 2e-3, "adam": 2e-3}  # at width 32
 
 
@@ -29,6 +30,11 @@ def excess_loss(width: int, steps: float, batch: int, side: int) -> float:
 def learning_rate(width: int, optimizer: str) -> float:
     """The rate that learns most: half and twice of it are no better by more than 1 % of the loss, where steps are not few."""
     return BASE_RATES[optimizer] * math.sqrt(32 / width)
+
+
+def augmentation(epochs: float) -> float:
+    """The probability of each kind of augmentation (`unnoise.data.augment`), by how often training sees each image."""
+    return AUGMENTATION if epochs > MANY_EPOCHS else 0.0
 
 
 def batch_size(side: int) -> int:

@@ -8,16 +8,17 @@ import secrets
 import shutil
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from unnoise.utils.errors import SystemLimit
+from unnoise.utils.errors import SystemLimit, UserError
 
 UNFLUSHED = SystemLimit("this system can't flush folders to the disk: after a power failure the newest files may be missing")
 UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.ENOSYS}  # what disks say that can't flush a folder
 MAX_JSON = 2**26  # bytes of a file of JSON that is read
+MAX_LOG, MAX_LINE = 2**31, 2**20  # bytes of one of JSON lines, and of a line
 TEMPORARY_FILE, TEMPORARY_FOLDER = re.compile(r"\..*\.[0-9a-f]{16}\.tmp(\..*)?"), re.compile(r".*\.[0-9a-f]{16}\.tmp")
 WAITS = (0.1, 0.3, 1.0) if os.name == "nt" else ()  # seconds before a refused rename is tried again
 
@@ -89,15 +90,25 @@ def read_json(path: Path) -> Any:
     return parse_json(raw.decode("utf-8", errors="surrogateescape"))
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
+def iterate_records(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a file of JSON lines, none if there is no such file; a line that is none, such as a last one that a crash
-    cut short, is left out.
+    cut short, or that is longer than MAX_LINE, is left out. Raises UserError for a file larger than MAX_LOG.
     """
-    records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
-        with suppress(ValueError, RecursionError):
-            records.append(json.loads(line))  # a loss may be NaN
-    return [r for r in records if isinstance(r, dict)]
+    if not path.is_file():
+        return
+    if path.stat().st_size > MAX_LOG:
+        raise UserError(f"'{path}' is larger than {MAX_LOG >> 30} GiB, more than any training logs: remove it, or cut it short")
+    with path.open(encoding="utf-8", errors="replace") as file:
+        while line := file.readline(MAX_LINE):
+            with suppress(ValueError, RecursionError):
+                record = json.loads(line)  # a loss may be NaN
+                if isinstance(record, dict):
+                    yield record
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """All of them."""
+    return list(iterate_records(path))
 
 
 def _refuse_constant(name: str) -> None:

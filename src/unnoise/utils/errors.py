@@ -22,6 +22,10 @@ class SystemLimit(UserWarning):
     """Something that this system can't do, and what that means; said once."""
 
 
+class AmbiguousName(UserWarning):
+    """A name that stands for two things: which one it is taken for, and how the other is meant."""
+
+
 def renamed_to(name: str, valid: Iterable[str]) -> str | None:
     """The present name of what was once called `name`, if it is one of `valid`."""
     present = RENAMED.get(name.replace("-", "_"), ())

@@ -39,20 +39,27 @@ def available_cores() -> int:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Process `rank` of `world_size`, its `device`, and whether networks run in bfloat16 there."""
+    """Process `rank` of `world_size`, its `device`, and whether networks run in bfloat16 there.
+
+    `threads` is how many a training whose length is a matter of time may set, 0 where it is to leave them as they are.
+    """
 
     device: str = "cpu"
     bf16: bool = False
     rank: int = 0
     world_size: int = 1
+    threads: int = 0
 
     @classmethod
     def join(cls) -> "Runtime":
         """That of this launch. Threads are set to the cores available, unless OMP_NUM_THREADS says otherwise."""
         if (os.environ.get("WORLD_SIZE") or "1") == "1":
-            if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > available_cores():
+            device = choose_device()
+            if "OMP_NUM_THREADS" in os.environ:
+                return cls(device)
+            if torch.get_num_threads() > available_cores():
                 torch.set_num_threads(available_cores())
-            return cls(choose_device())
+            return cls(device, threads=torch.get_num_threads() if device == "cpu" else 0)
         device = choose_device()
         if device != "cpu":
             index = int(os.environ.get("LOCAL_RANK", "0"))
