@@ -129,6 +129,8 @@ def _open(file: File) -> Image.Image | None:
         raise
     if image.format == "TIFF":
         _refuse_unread(kind_of_file(file, ".dng" if DNG_VERSION in image.tag_v2 else None))  # type: ignore[attr-defined]
+        if not all(isinstance(side, int) for side in image.size):
+            raise ValueError("a TIFF of several widths or heights, or damaged")
         image.filename = ""  # so that it is not mapped into memory: Pillow scrambles mapped images that it turns
     return image
 

@@ -82,6 +82,8 @@ def read_wide_header(file: File) -> WideHeader:
     """Of a TIFF. Raises ValueError where tifffile is not there."""
     with stream(file) as opened, _tifffile(opened) as tiff:
         page = tiff.pages[0]
+        if not all(isinstance(side, int) and side > 0 for side in (page.imagelength, page.imagewidth)):
+            raise ValueError("a TIFF of no width or height, or of several: it is damaged")
         bands = page.samplesperpixel - _has_alpha(page)
         return WideHeader(page.imagelength, page.imagewidth, bands, str(page.dtype), len(tiff.pages), _orientation(page))
 
