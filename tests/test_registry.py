@@ -115,7 +115,9 @@ OWN = {
     "sampling.times": "ownparts:Straight", "sampling.sampler": "ownparts:MyDDIM", "sampling.guidance": "ownparts:Half",
     "sampling.start": "noise",
 }  # fmt: skip
-PLAIN = {k: v for k, v in SMALL.items() if not k.startswith("network")} | {"training.steps": 6, "training.batch": 16}
+PLAIN = {k: v for k, v in SMALL.items() if not k.startswith("network")} | {
+    "training.steps": 6, "training.batch": 16, "data.augment": 0.0,
+}  # fmt: skip
 
 
 @pytest.fixture

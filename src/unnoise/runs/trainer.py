@@ -39,7 +39,7 @@ from unnoise.utils.threads import Threads
 
 SAVE_ATTEMPTS = 3
 PREVIEWS = 0.04  # largest fraction of the time that grids and held-out losses may take
-FIGURES = 3.0  # seconds that the last figures and files take, beside what is measured
+FIGURES = 2.0  # seconds that the last figures and files take, beside what is measured
 SHORT_DECAY = 0.1  # of the steps done, over which the rate falls when an open training is asked to end
 SLOWER = 0.75  # of the steps first expected, from which it is said that the machine has become slower
 Say = Callable[[str], None]
