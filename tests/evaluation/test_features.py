@@ -26,7 +26,8 @@ GREY = ImageDataset(RNG.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8))
 def test_pixels_are_principal_components() -> None:
     """Of mean variance 1, uncorrelated and in falling order on the images that they were fitted to."""
     digits = small().data.load()
-    found = find_features("pixels", digits).build()(digits.pixels)
+    images = ImageDataset(digits.pixels.repeat(2, axis=1).repeat(2, axis=2))
+    found = find_features("pixels", images).build()(images.pixels)
     assert found.dtype == np.float64 and found.shape[1] == 64
     covariance = np.cov(found, rowvar=False)
     assert np.allclose(covariance, np.diag(covariance.diagonal()), atol=0.01) and np.trace(covariance) == pytest.approx(
@@ -34,7 +35,10 @@ def test_pixels_are_principal_components() -> None:
     )
     assert (np.diff(covariance.diagonal()[:30]) < 0).all()
     assert find_features(None, GREY).name == "pixels" and find_features(None, digits).name == "classifier"
-    assert find_features("pixels", GREY).build()(GREY.pixels).shape == (20, 19)
+    few = find_features("pixels", ImageDataset(GREY.pixels.repeat(2, axis=1))).build()
+    assert few(GREY.pixels.repeat(2, axis=1)).shape == (20, 19)
+    own = find_features("pixels", GREY).build()(GREY.pixels)  # the pixels themselves, less their mean
+    assert own.shape == (20, 64) and np.corrcoef(own[:, 5], GREY.pixels[:, 0, 5, 0])[0, 1] == pytest.approx(1)
 
 
 def test_keys_change_with_what_decides() -> None:

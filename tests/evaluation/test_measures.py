@@ -115,6 +115,7 @@ def test_the_interval_of_kid_covers(shift: float, scale: float) -> None:
 @pytest.mark.parametrize("equal", [False, True])
 @pytest.mark.parametrize("name", [n for n in MEASURES if n != "kid"])
 def test_intervals_cover(name: str, equal: bool) -> None:
-    """Of a fraction by more, where Wilson's interval is wider than what halves show."""
+    """Of a fraction by more, where Wilson's interval is wider than what halves show; of distances that are about 0 too."""
     found = covered(name, 100, 100, *((0.0, 1.0) if equal else ()))
-    assert 0.90 <= found <= (0.995 if MEASURES[name].fraction_of is not None else 0.98)
+    wide = 1.0 if equal and name in ("frechet", "mind") else 0.995 if MEASURES[name].fraction_of is not None else 0.98
+    assert 0.90 <= found <= wide

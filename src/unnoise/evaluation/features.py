@@ -20,7 +20,7 @@ from unnoise.utils import rng
 from unnoise.utils.errors import UserError, nearest
 
 WIDTH = 64  # of the features of `classifier` and `pixels`
-VERSION = 1  # of how features are computed: a new one computes them again
+VERSION = 2  # of how features are computed: a new one computes them again
 MAX_FITTED = 5000  # images that principal components and scales are measured on
 PUBLISHED = {"inception": inception_features, "dinov2": dinov2_features}  # also NAME:FILE, of their weights
 FEATURES = ("classifier", "pixels", *PUBLISHED)
@@ -71,7 +71,7 @@ def _scaled(features: Features, images: ImageDataset, seed: int) -> Features:
 
 
 def pixel_features(images: ImageDataset, seed: int = 0) -> Features:
-    """The first 64 principal components of pixels (fewer of fewer images); (N, 64).
+    """The first 64 principal components of pixels (fewer of fewer images), or at most 64 pixels themselves; (N, 64).
 
     Not whitened, each to a variance of 1: that would raise noise in components that hardly vary to the rank of the first.
     """
@@ -79,11 +79,14 @@ def pixel_features(images: ImageDataset, seed: int = 0) -> Features:
 
     fitted = images.read(rng.stream(seed, "components").permutation(len(images))[:MAX_FITTED])
     flat = fitted.reshape(len(fitted), -1).astype(np.float32)
-    components = PCA(min(WIDTH, len(flat) - 1, flat.shape[1]), svd_solver="randomized", random_state=0).fit(flat)
+    mean, rotation = flat.mean(axis=0), np.eye(flat.shape[1], dtype=np.float32)
+    if flat.shape[1] > WIDTH:  # else nothing is left out, and directions of no variance would be any
+        found = PCA(min(WIDTH, len(flat) - 1), svd_solver="randomized", random_state=0).fit(flat)
+        mean, rotation = found.mean_, found.components_.T
 
     def features(pixels: np.ndarray) -> np.ndarray:
         parts = [pixels[k : k + 1000].reshape(-1, flat.shape[1]) for k in range(0, len(pixels), 1000)]
-        return np.concatenate([components.transform(part.astype(np.float32)) for part in parts]).astype(np.float64)
+        return np.concatenate([(part.astype(np.float32) - mean) @ rotation for part in parts]).astype(np.float64)
 
     return features
 
