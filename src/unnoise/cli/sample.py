@@ -49,7 +49,7 @@ def sample(
     from unnoise import figures
     from unnoise.data.labels import EVERY, check_label
     from unnoise.model import Model
-    from unnoise.runs.generate import Generation, generate
+    from unnoise.runs.generate import Generation, generate, grid_path
     from unnoise.utils.runtime import Runtime
 
     runtime = Runtime.join()
@@ -75,7 +75,7 @@ def sample(
     for _ in track(records, count, "images", shown=runtime.is_first):
         pass
     if runtime.is_first:
-        shown = "" if out.suffix == ".npz" else f"/ and {out.with_name(f'{out.name}-grid.png')}"
+        shown = "" if out.suffix == ".npz" else f"/ and {grid_path(out)}"
         say(f"{count} images in {time.perf_counter() - start:.1f} s: {out}{shown}")
     runtime.leave()
     return 0
@@ -102,10 +102,11 @@ def _image_to_image(model: "Model", image: Path, strength: float, generation: "G
 
     from unnoise import figures
     from unnoise.data.pixels import to_pil, to_uint8
+    from unnoise.runs.generate import grid_path
 
     if out.suffix:
         raise UserError(f"with --from, --out is a folder's name, not '{out}'")
-    grid = out.with_name(f"{out.name}-grid.png")
+    grid = grid_path(out)
     written = [grid, *(out / f"{index:06d}.png" for index in range(generation.count))]
     if image.resolve() in {path.resolve() for path in written}:
         raise UserError(f"'{image}' would be written over: choose another --out")

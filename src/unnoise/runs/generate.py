@@ -94,7 +94,7 @@ def generate(model: Model, generation: Generation, out: Path, runtime: Runtime =
             shown = [np.asarray(Image.open(parts / _name(k))) for k in range(min(generation.count, MAX_SHOWN))]
             pixels = np.stack(shown).reshape(len(shown), *shown[0].shape[:2], -1)
             columns = len(model.info.classes) if generation.label == EVERY else None
-            figures.save(figures.grid(pixels, columns), _grid(out), overwrite=overwrite)
+            figures.save(figures.grid(pixels, columns), grid_path(out), overwrite=overwrite)
     except OSError as e:
         raise UserError(f"can't write to '{out}' ({e.strerror or e}): choose another `out`") from e
 
@@ -125,7 +125,8 @@ def _name(index: int) -> str:
     return f"{index:06d}.png"
 
 
-def _grid(out: Path) -> Path:
+def grid_path(out: Path) -> Path:
+    """Of the grid beside the folder `out`."""
     return out.with_name(f"{out.name}-grid.png")
 
 
@@ -139,7 +140,7 @@ def _prepare(parts: Path, out: Path, generation: Generation, overwrite: bool) ->
     mine = [parts / _name(k) for k in range(count)] if parts == out else [out, *(parts / f"{k:06d}.npy" for k in range(count))]
     there = [p for p in mine if p.exists()]
     if parts == out and not overwrite:
-        figures.refuse_foreign(_grid(out))
+        figures.refuse_foreign(grid_path(out))
     others = [*([] if goes_on else there), *([path] if path.exists() and before.keys() != own.keys() else [])]
     if others and not overwrite:
         raise UserError(f"'{others[0]}' is there already, and was not generated with these settings and weights: "
