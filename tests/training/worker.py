@@ -2,6 +2,9 @@
 
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
+
+from torch.distributed import distributed_c10d
 
 from unnoise.runs.resume import resume
 from unnoise.utils.runtime import Runtime
@@ -13,7 +16,12 @@ def train_until(folder: Path, stop: int, team: Runtime) -> list[float]:
     return [record.loss for record in run.train(lambda: run.state.step >= stop)]
 
 
+def refuse(*_: Any, **__: Any) -> NoReturn:
+    raise AssertionError("processes exchange no pickles")
+
+
 if __name__ == "__main__":
     team = Runtime.join()
+    distributed_c10d._pickler = distributed_c10d._unpickler = refuse  # of all of its functions for objects
     train_until(Path(sys.argv[1]), int(sys.argv[2]), team)
     team.leave()

@@ -4,15 +4,14 @@ Neither sign is enough alone: samples become copies before the held-out loss is 
 samples (Bonnaire et al. 2025).
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
 from unnoise.run_folder import RunFolder
 
 
-@dataclass(frozen=True, order=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A model at a preview: whether its samples are copies, its held-out loss, its step; the smallest of these is the best."""
 
     copies: bool
@@ -32,7 +31,7 @@ class Candidate:
     @property
     def facts(self) -> dict[str, str]:
         """As `read` finds them."""
-        return {name: str(value) for name, value in vars(self).items()}
+        return {name: str(value) for name, value in self._asdict().items()}
 
 
 def stopped_falling(losses: list[float]) -> bool:

@@ -81,7 +81,7 @@ class Job:
             made: list[Features] = []
             sets = (ImageDataset(samples), self.held_out, self.train)
             features = [self._features(images, made, advance) for images in sets]
-            return self.runtime.on_first(lambda: self._judge(samples, *features))
+            return Evaluation.from_json(self.runtime.on_first(lambda: self._judge(samples, *features).to_json()))
         except OSError as e:
             raise UserError(f"can't write to '{self.folder.path}' ({e.strerror or e}): evaluate a copy of the run") from e
 

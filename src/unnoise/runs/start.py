@@ -12,7 +12,7 @@ from unnoise import __version__
 from unnoise.data.dataset import ImageDataset, split
 from unnoise.data.stats import describe_classes
 from unnoise.recipe import Recipe, RunInfo, command_line
-from unnoise.registry import check_reopens
+from unnoise.registry import check_reopens, from_json, to_json
 from unnoise.run_folder import RunFolder
 from unnoise.runs.lock import creating
 from unnoise.runs.places import relation
@@ -54,7 +54,7 @@ def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = Fal
                        from_run="" if from_run is None else Path(from_run).resolve().name,
                        images=counts[0], held_out=counts[1])  # fmt: skip
 
-    info = replace(runtime.on_first(choose), device=runtime.device)
+    info = replace(_agree(choose, recipe, runtime), device=runtime.device)
     weights = None if from_run is None else read_weights(from_run, info.recipe, info.shape, info.classes, say)
     trainer = Trainer(folder, info, parts, runtime, say, started, weights)
     runtime.on_first(lambda: _create(trainer, images))
@@ -80,6 +80,12 @@ def load_images(recipe: Recipe, cache: Path | None, runtime: Runtime, whole: boo
     if len(set(fingerprints)) > 1:
         raise UserError(f"process {runtime.rank} found other images than the first one: give all machines the same data")
     return images, fingerprints[0]
+
+
+def _agree(choose: Callable[[], RunInfo], recipe: Recipe, runtime: Runtime) -> RunInfo:
+    """What the first process chose, in every process; each keeps the images that it was given itself."""
+    found: RunInfo = from_json(RunInfo, runtime.on_first(lambda: to_json(choose())), "run")
+    return replace(found, recipe=replace(found.recipe, data=replace(found.recipe.data, source=recipe.data.source)))
 
 
 def silent(_: str) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unnoise import figures
 from unnoise.data.dataset import Split
@@ -77,8 +78,10 @@ class Trainer:
     def start(self) -> None:
         """Called once the state is as it should be before the first step of this process."""
         flip = self.info.recipe.data.flip
-        self.moments = self.runtime.on_first(lambda: measure_moments(self.split.train, flip))
-        self._best = self.runtime.on_first(lambda: Candidate.read(self.folder))
+        moments = self.runtime.on_first(lambda: _fields(measure_moments(self.split.train, flip)))
+        self.moments = Moments(*moments) if moments else None
+        best = self.runtime.on_first(lambda: Candidate.read(self.folder))
+        self._best = Candidate(*best) if best else None
         if self.watch.note:
             self.say(self.watch.note)
         made: list[Logger] = []
@@ -152,7 +155,7 @@ class Trainer:
         for logger in self.loggers:
             self._try("the grid", partial(logger.log_grid, step, pixels))
         if step:
-            self._look_for_copies(pixels)
+            self._copies = runtime.on_first(lambda: self._look_for_copies(pixels))
 
     def finish(self) -> None:
         """Write the figures of a run: the last grid, a trajectory, the loss curve."""
@@ -225,23 +228,23 @@ class Trainer:
             why = "the held-out loss has stopped falling" if plateau else "samples are copies of training images"
             self.say(f"{why}: the rate falls to 0 over {self.end_soon()} more steps")
 
-    def _look_for_copies(self, pixels: np.ndarray) -> None:
-        """Among samples, uint8 (N, H, W, C). Warns at the first sign."""
-        self.copying = found = self.runtime.on_first(lambda: self.watch.look(pixels))
+    def _look_for_copies(self, pixels: np.ndarray) -> bool:
+        """Whether samples, uint8 (N, H, W, C), are copies; by the last look, where this one takes too long. Warns at the first."""
+        self.copying = found = self.watch.look(pixels)
         if found is None:
             if not self._skipped and len(self.split.train) > 1:
                 self.say(
                     f"copies are looked for more rarely than samples are made: it would take more than {BUDGET:.0%} of the time"
                 )
             self._skipped = True
-            return
-        self._copies = found.copies
+            return self._copies
         if found.copies and not self._warned:
             self._warned = True
             kept = f"; best.safetensors holds step {self._best.step}" if self._best is not None and not self._best.copies else ""
             self.say(f"step {self.state.step}: {found.rate:.0%} of {found.n} samples are copies of training images (of held-out "
                      f"images {found.held_out_rate:.0%} would count as such). End it soon, or begin again with fewer steps, more "
                      f"images, or data.augment 0.1; training.stop_when_copying ends it by itself{kept}")  # fmt: skip
+        return bool(found.copies)
 
     def _keep_best(self, found: Candidate) -> None:
         """Keep the averaged weights where they are better than those kept. All processes call it together."""
@@ -302,3 +305,7 @@ class Trainer:
     def _close_loggers(self) -> None:
         for logger in self.loggers:
             self._try("the log", logger.close)
+
+
+def _fields(moments: Moments | None) -> list[Tensor] | None:
+    return None if moments is None else list(vars(moments).values())

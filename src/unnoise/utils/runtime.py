@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, distributed
 
 from unnoise.utils.errors import UserError
+from unnoise.utils.messages import pack, unpack
 from unnoise.utils.precision import autocast
 
 T = TypeVar("T")
@@ -102,27 +103,45 @@ class Runtime:
         return [bool(v) for v in values.tolist()]
 
     def on_first(self, make: Callable[[], T]) -> T:
-        """What `make` gives in the first process, in every process; its UserError or OSError is raised in every process."""
+        """What `make` gives in the first process, in every process; its UserError or OSError is raised in every process.
+
+        Of several processes the others get it as JSON: lists for tuples, also in the first one.
+        """
         if self.world_size == 1:
             return make()
-        box: list[Any] = [None]
+        message = b""
         if self.is_first:
             try:
-                box = [make()]
+                message = pack(make())
             except (UserError, OSError) as e:
-                box = [e]
-        distributed.broadcast_object_list(box)
-        if isinstance(box[0], UserError | OSError):
-            raise box[0]
-        result: T = box[0]
+                message = pack(e)
+        size = torch.tensor(len(message), device=self.device)
+        distributed.broadcast(size, 0)
+        data = self._to_tensor(message, int(size))
+        distributed.broadcast(data, 0)
+        result: T = unpack(data.cpu().numpy().tobytes())
+        if isinstance(result, UserError | OSError):
+            raise result
         return result
 
     def gather(self, value: T) -> list[T]:
-        """Every process's value, by rank, in every process."""
+        """Every process's value, by rank, in every process; of several processes as JSON, lists for tuples."""
         if self.world_size == 1:
             return [value]
-        found: list[Any] = [None] * self.world_size
-        distributed.all_gather_object(found, value)
+        message = pack(value)
+        sizes = self._gather(torch.tensor([len(message)], device=self.device))
+        data = self._gather(self._to_tensor(message, max(map(int, sizes))))
+        return [unpack(d[: int(size)].cpu().numpy().tobytes()) for d, size in zip(data, sizes, strict=True)]
+
+    def _to_tensor(self, message: bytes, size: int) -> Tensor:
+        """A message on the device, zeros behind it."""
+        data = torch.zeros(size, dtype=torch.uint8)
+        data[: len(message)] = torch.frombuffer(bytearray(message), dtype=torch.uint8) if message else 0
+        return data.to(self.device)
+
+    def _gather(self, own: Tensor) -> list[Tensor]:
+        found = [torch.empty_like(own) for _ in range(self.world_size)]
+        distributed.all_gather(found, own)
         return found
 
     @contextmanager
