@@ -30,6 +30,15 @@ from unnoise.runs.start import begin
 UNIFORM = {"training.times": "uniform", "target": "velocity"}
 STEPS = {"training.times": "discrete", "target": "velocity", "schedule": "linear", "schedule.timesteps": 300}
 
+# What `network auto` chooses on two cores, so that all rows have it whatever the machine does meanwhile.
+BASE = {
+    "network": "unet",
+    "network.widths": [16, 32],
+    "network.blocks": 1,
+    "training.batch": 32,
+    "training.learning_rate": 5.7e-3,
+}
+
 NOTEBOOK = "the notebook's recipe"
 ROWS: dict[str, dict[str, Any]] = {
     "base": {},
@@ -54,18 +63,25 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 
 
-def recipe(row: str, seconds: float, seed: int) -> Recipe:
-    common = {"training.minutes": seconds / 60, "training.seed": seed, "training.sample_every": 1e9, "data.held_out": 0.25}
+def recipe(row: str, seconds: float, seed: int, precision: str) -> Recipe:
+    common = {
+        "training.minutes": seconds / 60,
+        "training.seed": seed,
+        "training.precision": precision,
+        "training.sample_every": 1e9,
+        "data.held_out": 0.25,
+    }
     if row == NOTEBOOK:  # its whole recipe, with one halving less and no flips, since these are 8x8 digits
         own = {"data.source": "digits", "data.size": None, "data.flip": False, "network.widths": [64, 128, 256, 512]}
         return override(PRESETS["notebook"], own | common)
-    return override(PRESETS["digits"], ROWS[row] | common)
+    return override(PRESETS["digits"], BASE | ROWS[row] | common)
 
 
-def measure(row: str, seed: int, seconds: float, samples: int, out: Path, judge: str | None) -> dict[str, Any]:
-    folder = out / f"{row}-{seed}".replace(" ", "-").replace(",", "").replace("'", "")
+def measure(row: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    seconds, samples, judge = options.seconds, options.samples, options.judge
+    folder = options.out / f"{row}-{seed}".replace(" ", "-").replace(",", "").replace("'", "")
     shutil.rmtree(folder, ignore_errors=True)  # of an interrupted measurement
-    trainer = begin(folder, recipe(row, seconds, seed))
+    trainer = begin(folder, recipe(row, seconds, seed, options.precision))
     start = time.perf_counter()
     steps = sum(1 for _ in trainer.train())
     trained = time.perf_counter() - start
@@ -81,6 +97,7 @@ def measure(row: str, seed: int, seconds: float, samples: int, out: Path, judge:
         "seed": seed,
         "budget": seconds,
         "samples": samples,
+        "precision": options.precision,
         "steps": steps,
         "seconds": round(trained, 1),
         "c2st": round(float(c2st), 3),
@@ -94,11 +111,11 @@ def measure(row: str, seed: int, seconds: float, samples: int, out: Path, judge:
 
 def table(results: list[dict[str, Any]]) -> str:
     """Mean over the seeds, and half the distance between the largest and the smallest."""
-    lines = ["| | steps | c2st | fd |", "|---|---|---|---|"]
+    lines = ["| | steps | seconds | c2st | fd |", "|---|---|---|---|---|"]
     for row in dict.fromkeys(r["row"] for r in results):
         mine = [r for r in results if r["row"] == row]
         steps = round(np.mean([r["steps"] for r in mine]))
-        cells = [_cell([r[key] for r in mine if key in r]) for key in ("c2st", "fd")]
+        cells = [_cell([r[key] for r in mine if key in r]) for key in ("seconds", "c2st", "fd")]
         lines.append(f"| {row} | {steps} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -114,23 +131,22 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--samples", type=int, default=500)
+    parser.add_argument("--precision", default="fp32")
     parser.add_argument("--judge")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
     a = parser.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
     log = a.out / "results.jsonl"
     results = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    settings = {"budget": a.seconds, "samples": a.samples}
-    if other := next((r for r in results if any(r[k] != v for k, v in settings.items())), None):
-        parser.error(
-            f"'{log}' was measured with {other['budget']:g} seconds and {other['samples']} samples: choose another --out"
-        )
+    settings = {"budget": a.seconds, "samples": a.samples, "precision": a.precision}
+    if any(r.get(k) != v for r in results for k, v in settings.items()):
+        parser.error(f"'{log}' was measured with other seconds, samples or precision: choose another --out")
     done = {(r["row"], r["seed"]) for r in results if not a.judge or "fd" in r}
     results = [r for r in results if (r["row"], r["seed"]) in done]
     for seed in a.seeds:
         for row in a.rows:
             if (row, seed) not in done:
-                results.append(measure(row, seed, a.seconds, a.samples, a.out, a.judge))
+                results.append(measure(row, seed, a))
                 with log.open("a") as file:
                     file.write(json.dumps(results[-1]) + "\n")
     print(table([r for r in results if r["row"] in a.rows]))

@@ -72,6 +72,20 @@ def bm3d(sigma: float) -> Classical | None:
     return lambda p: package.bm3d_rgb(p, sigma) if p.shape[2] == 3 else package.bm3d(p, sigma)
 
 
+def anscombe(peak: float) -> Classical | None:
+    """BM3D between Anscombe's root, which makes the noise of counts nearly normal, and its inverse (Makitalo & Foi 2011)."""
+    largest = 2 * (2 * peak + 0.375) ** 0.5  # of twice the peak
+    denoise = bm3d(1 / largest)
+
+    def call(p: np.ndarray) -> np.ndarray:
+        assert denoise is not None
+        d = np.maximum(denoise(2 * np.sqrt(np.maximum(peak * p, 0) + 0.375) / largest) * largest, 2 * 0.375**0.5)
+        counts = d**2 / 4 + 1.5**0.5 / (4 * d) - 11 / (8 * d**2) + 5 * 1.5**0.5 / (8 * d**3) - 1 / 8
+        return np.maximum(counts, 0) / peak
+
+    return None if denoise is None else call
+
+
 def wiener(blur: Blur) -> Classical:
     kernel = blur.kernel.double().numpy()
     edge = 2 * len(kernel)  # mirrored: scikit-image assumes periodic images
@@ -109,7 +123,7 @@ def tasks(size: tuple[int, int], colour: bool) -> dict[str, tuple[Task, dict[str
     found["inpaint-80"] = Inpaint(fifth), {"biharmonic": biharmonic(fifth)}
     found["box"] = Inpaint(box), {"biharmonic": biharmonic(box)}
     found["deblur"] = Deblur(1.5, noise=GaussianNoise(2.55)), {"wiener": wiener(Blur.gaussian(1.5))}
-    found["poisson"] = Denoise(PoissonNoise(30)), {"nlm": nlm(0.12)}
+    found["poisson"] = Denoise(PoissonNoise(30)), {"nlm": nlm(0.12), "bm3d after Anscombe": anscombe(30)}
     found["speckle"] = Denoise(SpeckleNoise(0.2)), {"nlm": nlm(0.1)}
     found["salt-and-pepper"] = SaltAndPepper(0.1), {"median": median}
     found["jpeg-10"] = Dejpeg.of_quality(10, colour), {"total variation": total_variation}
