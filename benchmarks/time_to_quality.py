@@ -6,7 +6,8 @@
 
 Each contender trains for the same seconds, then samples N images with its own default sampler (cut to `--max-calls` network
 calls). Theirs are written as their own trainers do it: their networks with as many levels as the images
-allow (the lowest at least 4 pixels a side), their optimizers and averages, float32; ours is `unnoise train DATA --minutes`.
+allow (the lowest at least 4 pixels a side), their optimizers and averages, float32 (with `--others-precision bf16`: bfloat16
+by autocast, weights with channels last); ours is `unnoise train DATA --minutes`.
 Quality is the Frechet distance, and the kernel distance, to as many held-out images in features of a small classifier that is
 trained on the training images' labels here; an external judge, any command that prints a line of JSON with `fd` for each .npz,
 may check it.
@@ -35,6 +36,7 @@ from unnoise.evaluation.features import classifier_features
 from unnoise.networks.simple_unet import SimpleUnet
 from unnoise.presets import recipe_for
 from unnoise.registry import source_of
+from unnoise.utils.precision import autocast
 
 Sample = Callable[[int], Tensor]  # n -> (n, C, H, W) on [-1, 1]
 Step = Callable[[], object]
@@ -55,10 +57,10 @@ def batches(x: Tensor, size: int) -> Iterator[Tensor]:
                 yield x[index]
 
 
-def notebook(images: ImageDataset, calls: int) -> tuple[Step, Sample]:
+def notebook(images: ImageDataset, calls: int, layout: torch.memory_format) -> tuple[Step, Sample]:
     """The teaching notebook's loop and network, batch 150, Adam; DDPM in all of its 300 steps."""
     count = levels(images.shape[1], 5)
-    network = SimpleUnet(images.shape[0], (64, 128, 256, 512, 1024)[: max(2, count)], 32)
+    network = SimpleUnet(images.shape[0], (64, 128, 256, 512, 1024)[: max(2, count)], 32).to(memory_format=layout)
     beta = torch.linspace(1e-4, 0.02, 300)
     alpha, alpha_bar = 1 - beta, torch.cumprod(1 - beta, 0)
     optimizer, clean = torch.optim.Adam(network.parameters(), lr=1e-3), batches(images.tensor(), min(150, len(images)))
@@ -86,13 +88,13 @@ def notebook(images: ImageDataset, calls: int) -> tuple[Step, Sample]:
     return step, sample
 
 
-def lucidrains(images: ImageDataset, calls: int) -> tuple[Step, Sample]:
+def lucidrains(images: ImageDataset, calls: int, layout: torch.memory_format) -> tuple[Step, Sample]:
     """Trainer.train of denoising-diffusion-pytorch, defaults: Adam, clipping at 1, an average every 10 steps; DDIM."""
     from denoising_diffusion_pytorch import GaussianDiffusion, Unet
     from ema_pytorch import EMA
 
     c, side = images.shape[:2]
-    network = Unet(dim=64, dim_mults=(1, 2, 4, 8)[: levels(side, 4)], channels=c)
+    network = Unet(dim=64, dim_mults=(1, 2, 4, 8)[: levels(side, 4)], channels=c).to(memory_format=layout)
     model = GaussianDiffusion(network, image_size=side, timesteps=1000, sampling_timesteps=min(250, calls))
     optimizer, average = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.9, 0.99)), EMA(model, update_every=10)
     clean = batches((images.tensor() + 1) / 2, 16)
@@ -107,7 +109,7 @@ def lucidrains(images: ImageDataset, calls: int) -> tuple[Step, Sample]:
     return step, lambda n: average.ema_model.eval().sample(batch_size=n) * 2 - 1
 
 
-def diffusers(images: ImageDataset, calls: int) -> tuple[Step, Sample]:
+def diffusers(images: ImageDataset, calls: int, layout: torch.memory_format) -> tuple[Step, Sample]:
     """train_unconditional.py of diffusers, defaults: its network, AdamW, clipping at 1, cosine rate; DDPM."""
     from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
     from diffusers.optimization import get_scheduler
@@ -119,6 +121,7 @@ def diffusers(images: ImageDataset, calls: int) -> tuple[Step, Sample]:
         sample_size=side, in_channels=c, out_channels=c, layers_per_block=2, block_out_channels=widths,
         down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),
         up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)))  # fmt: skip
+    network.to(memory_format=layout)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
     scheduler, rate = DDPMScheduler(1000), get_scheduler("cosine", optimizer, num_warmup_steps=500, num_training_steps=10_000)
     clean = batches(images.tensor(), 16)
@@ -144,17 +147,18 @@ def diffusers(images: ImageDataset, calls: int) -> tuple[Step, Sample]:
 OTHERS = {"notebook": notebook, "lucidrains": lucidrains, "diffusers": diffusers}
 
 
-def run_other(name: str, images: ImageDataset, seconds: float, seed: int, n: int, calls: int) -> dict:
+def run_other(name: str, images: ImageDataset, seconds: float, seed: int, n: int, calls: int, bf16: bool) -> dict:
     torch.manual_seed(seed)
     begun = time.perf_counter()
-    step, sample = OTHERS[name](images, calls)
+    step, sample = OTHERS[name](images, calls, torch.channels_last if bf16 else torch.contiguous_format)
     count = 0
     while time.perf_counter() - begun < seconds:
-        step()
+        with autocast("cpu", bf16):
+            step()
         count += 1
     trained = time.perf_counter()
-    with torch.no_grad():
-        parts = [sample(min(125, n - k)).clamp(-1, 1) for k in range(0, n, 125)]
+    with torch.no_grad(), autocast("cpu", bf16):
+        parts = [sample(min(125, n - k)).float().clamp(-1, 1) for k in range(0, n, 125)]
     return {
         "steps": count,
         "seconds": trained - begun,
@@ -182,13 +186,15 @@ def run_ours(data: Path, folder: Path, seconds: float, seed: int, n: int, precis
 def measure(
     options: argparse.Namespace, name: str, seed: int, parts: Split, features: Callable[[np.ndarray], np.ndarray]
 ) -> dict:
-    where = options.out / f"{name}-{options.seconds:g}-{options.precision}-{seed}"
+    precision = options.precision if name == "ours" else options.others_precision
+    where = options.out / f"{name}-{options.seconds:g}-{precision}-{seed}"
     if name == "ours":
         found = run_ours(
             options.train_data, where, options.seconds, seed, options.n, options.precision, shlex.split(options.ours)
         )
     else:
-        found = run_other(name, parts.train, options.seconds, seed, options.n, options.max_calls)
+        bf16 = options.others_precision == "bf16"
+        found = run_other(name, parts.train, options.seconds, seed, options.n, options.max_calls, bf16)
     pixels = found.pop("images")
     path = options.out / f"{where.name}.npz"
     np.savez(path, images=pixels)
@@ -238,6 +244,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--others-precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("-n", type=int, default=500)
     parser.add_argument("--only", default="ours,notebook,lucidrains,diffusers")
     parser.add_argument("--max-calls", type=int, default=250)
@@ -264,7 +271,7 @@ def main() -> None:
             about = {
                 "name": name,
                 "asked": options.seconds,
-                "precision": options.precision if name == "ours" else "fp32",
+                "precision": options.precision if name == "ours" else options.others_precision,
                 "seed": seed,
             }
             if any(about.items() <= row.items() for row in rows):
