@@ -37,6 +37,7 @@ def generate_with(model: Model, out: Path, count: int, name: str, calls: int) ->
 
 def plot(found: dict[str, dict[int, float]], path: Path) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
@@ -45,6 +46,8 @@ def plot(found: dict[str, dict[int, float]], path: Path) -> None:
     axes.set(xlabel="network calls", ylabel="Frechet distance", xscale="log", yscale="log")
     axes.set_xticks(sorted({c for line in found.values() for c in line}))
     axes.get_xaxis().set_major_formatter("{x:.0f}")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=120)
