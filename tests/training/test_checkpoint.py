@@ -183,6 +183,25 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(tmp_path / "r")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread, which only ends
+def test_a_disk_that_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other run folder is made where it was; when it is back, training goes on from its last checkpoint."""
+    run = begin(tmp_path / "r", small(training__steps=6), quiet)
+    monkeypatch.setattr("unnoise.runs.trainer.time.sleep", lambda _: None)
+    records = run.train()
+    for record in records:
+        if record.step == 2:
+            run.save()
+        if record.step == 4:
+            (tmp_path / "r").rename(tmp_path / "elsewhere")
+            break
+    with pytest.raises(UserError, match=r"step 4 can't be saved \(No such file or directory\)"):
+        records.close()
+    assert not (tmp_path / "r" / "checkpoints").exists() and not (tmp_path / "r" / "model.safetensors").exists()
+    again = resume(tmp_path / "elsewhere", quiet)
+    assert again.state.step == 2 and [r.step for r in again.train()] == [3, 4, 5, 6]
+
+
 def test_a_damaged_model_is_named(tmp_path: Path) -> None:
     model = UNetConfig(widths=(16,)).build(1, (8, 8), 0)
     path = tmp_path / "model.safetensors"

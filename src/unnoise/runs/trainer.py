@@ -291,6 +291,7 @@ class Trainer:
             return
         for left in reversed(range(SAVE_ATTEMPTS)):
             try:
+                self.folder.recipe.stat()  # where the disk is gone, no other folder is made in its place
                 numbers = {name: getattr(state, name) for name in ("step", "total", "decay_from", "rise_from")}
                 checkpoint.save(self.folder.checkpoints, contents, numbers, config.keep_last, config.keep_every)
                 self.folder.write_model(contents.models["average"], self.moments)
