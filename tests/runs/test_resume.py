@@ -1,6 +1,7 @@
 """Going on: to another end, from another place, one process at a time, and with another run's weights."""
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -224,3 +226,14 @@ def test_a_run_begins_with_anothers_weights(tmp_path: Path) -> None:
     differ = [name for name in state if state[name].shape != weights[name].shape]
     assert differ == ["network.label.weight"] and any("what it knows of its own is left out" in line for line in said)
     assert len(list(two.train())) == 2
+
+
+def test_a_run_on_a_disk_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(tmp_path / "r", small(training__steps=1), quiet)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(UserError, match=r"can't write to '.*r' \(Read-only file system\): make it writable, or copy it"):
+        resume(tmp_path / "r", quiet)

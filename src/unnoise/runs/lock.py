@@ -34,6 +34,8 @@ class RunLock:
             unlocked = f"the disk of '{self._holder.parent}' has no locks: let no other process write to this run meanwhile"
             warnings.warn(SystemLimit(unlocked), stacklevel=2)
             return
+        except OSError as e:
+            raise UserError(f"can't write to '{self._holder.parent}' ({e.strerror or e}): make it writable, or copy it") from e
         self._holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
 
     def release(self, failed: bool = False) -> None:
