@@ -47,7 +47,8 @@ def main() -> None:
     model = Model.load(a.run)
     data, classes = model.info.recipe.data, model.info.classes
     parts = split(data.load(), data.held_out)
-    assert parts.train.labels is not None and parts.held_out.labels is not None, "the run was trained without labels"
+    if parts.train.labels is None or parts.held_out.labels is None or not len(parts.held_out):
+        parser.error("the run needs labels and images that it held out")
     features = classifier_features(parts.train)
     training, real = (Labelled(features(x.pixels), np.asarray(x.labels)) for x in (parts.train, parts.held_out))
     labels = np.arange(a.n) % len(classes)

@@ -22,6 +22,7 @@ from unnoise.diffusion.guidance import ClassGuidance
 from unnoise.diffusion.samplers import DDIM, DPMpp2S, Heun, Sampler
 from unnoise.recipe import RunInfo
 from unnoise.reports import words
+from unnoise.reports.card import number
 from unnoise.reports.render import check_name
 from unnoise.run_folder import RunFolder
 from unnoise.runs import evaluate
@@ -97,15 +98,31 @@ def test_what_was_measured_is_in_both(reported: Path) -> None:
     text = Reader(html).text
     for shown in (text, markdown):
         for name, result in found["measures"].items():
-            assert name in shown
+            assert re.search(rf"(^|\W){re.escape(name.removesuffix(' (pixels)'))}, (lower|higher) is better", shown, re.M)
             for value in result.values():
-                assert f"{value:.4f}".replace("-", "−") in shown
+                assert number(value) in shown
         assert found["copying"]["verdict"][1:] in shown
         assert "110 samples against 110 images" in shown and "in features of pixels, seed 0" in shown
         assert "1,623" in shown and "174, never trained on" in shown and "8x8 pixels, grey" in shown
         assert "4 network calls an image" in shown and "PSNR" in shown and "SDE-DPM-Solver++(2M)" in shown
     for path in re.findall(r"\]\(<(.*?)>\)", markdown):
         assert (reported / path).is_file()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.00123, "0.0012"),
+        (-1.94044, "−1.9404"),
+        (17.12345, "17.12"),
+        (1316.0565, "1,316"),
+        (-99.996, "−100.00"),
+        (float("inf"), "inf"),
+        (float("nan"), "nan"),
+    ],
+)
+def test_numbers_have_four_digits_or_decimals(value: float, shown: str) -> None:
+    assert number(value) == shown
 
 
 def test_no_place_of_this_machine(run: Path) -> None:

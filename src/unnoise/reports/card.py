@@ -1,5 +1,6 @@
 """The report card of a run: what it was trained on, what it makes, how good that is, what it cost. Nothing is computed anew."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +84,9 @@ def shown_path(folder: RunFolder) -> str:
 
 
 def number(value: float) -> str:
-    """Of a measure, with the sign of mathematics."""
-    return f"{value:.4f}".replace("-", "−")
+    """Of a measure: four decimals, or four digits where it is large; with the sign of mathematics."""
+    decimals = 4 if not 10 <= abs(value) < math.inf else max(0, 3 - int(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}".replace("-", "−")
 
 
 def percent(fraction: float) -> str:
@@ -194,8 +196,8 @@ def _measures(folder: RunFolder, found: Found | None) -> Iterator[Block]:
                "better. The interval says nothing of training again.")  # fmt: skip
     if found.measures:
         better = {True: ", higher is better", False: ", lower is better", None: ""}
-        rows = ((name + better[higher_is_better(name)], number(v.value), interval(v.low, v.high), number(v.floor))
-                for name, v in found.measures.items())  # fmt: skip
+        rows = ((name.removesuffix(f" ({found.features})") + better[higher_is_better(name)],  # the text above names them
+                 number(v.value), interval(v.low, v.high), number(v.floor)) for name, v in found.measures.items())  # fmt: skip
         yield Table("Measures, each beside its floor", ("Measure", "Value", "95 % interval", "Floor"), tuple(rows))
     if "bits_per_dim" in found.bits:
         yield Text(_bits(found.bits))
