@@ -157,7 +157,7 @@ WORK = {
         "before a batch is written": lambda: before(np, "save", lambda a: True, 3),
         "before a batch is renamed": lambda: before(Path, "replace", lambda a: str(a[1]).endswith(".npy"), 3),
         "before all are joined": lambda: before(generation, "_join", lambda a: True),
-        "before the parts are removed": lambda: before(shutil, "rmtree", lambda a: True),
+        "before the parts are removed": lambda: before(generation, "_remove", lambda a: True),
     }),
     "averaging": Work(average, digest("average/model.safetensors"), {
         "before the recipe is there": lambda: before(Path, "replace", lambda a: str(a[1]).endswith("recipe.json")),
@@ -212,6 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--random", type=int, default=100, help="kills of training at a random moment; of other work a tenth")
     parser.add_argument("--each", type=int, default=10, help="kills at each point")
+    parser.add_argument("--only", nargs="+", choices=WORK, default=list(WORK))
     a = parser.parse_args()
     torch.set_num_threads(1)  # so that no thread exists yet when a child is forked
     random.seed(0)
@@ -220,7 +221,7 @@ def main() -> None:
         source = Path(temporary) / "source"
         source.mkdir()
         os.waitpid(in_child(lambda: prepare_source(source)), 0)
-        for name, work in WORK.items():
+        for name, work in ((name, WORK[name]) for name in a.only):
             begun, folder = time.monotonic(), Path(temporary) / "unbroken"
             folder.mkdir()
             os.waitpid(in_child(lambda work=work, folder=folder: work.do(folder, source)), 0)  # type: ignore[misc]
@@ -241,6 +242,7 @@ def main() -> None:
                        "most steps lost": max((int(str(f["lost"])) for f in found), default=0),
                        "temporary files left": sum(int(str(f["left"])) for f in found)}  # fmt: skip
                 print(json.dumps(row), flush=True)
+                assert row["times"] or prepare is None, f"{name} does not come by the point '{point}'"
                 anything_lost |= bool(row["failed starts"] or row["other results"] or int(str(row["most steps lost"])) > 1)
     sys.exit(int(anything_lost))
 

@@ -1,7 +1,7 @@
 """Samples on disk: each can be generated again, and a generation that stopped goes on."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +83,14 @@ def test_what_was_generated_is_kept(model: Model, tmp_path: Path, name: str, mon
         found = np.load(tmp_path / name)["images"]
         assert np.array_equal(found, model.sample(10, 3, batch=4))
         assert not (tmp_path / "out.npz.parts").exists()
+        again, written = generation(model), (tmp_path / name).stat().st_mtime_ns
+        assert list(generate(model, again, tmp_path / name)) == [10] and made == [0, 1, 2]
+        (parts := tmp_path / "out.npz.parts").mkdir()  # as a kill leaves it
+        (parts / "generation.json").write_text(json.dumps(asdict(again)))
+        assert list(generate(model, again, tmp_path / name)) == [10] and not parts.exists()
+        assert (tmp_path / name).stat().st_mtime_ns == written
+        with pytest.raises(UserError, match="not generated with these settings"):
+            list(generate(model, generation(model, seed=4), tmp_path / name))
 
 
 @pytest.mark.parametrize("there", ["another generation", "another's images", "an array"])

@@ -152,6 +152,7 @@ def _build(listing: Listing, fit: Fit, folder: Path) -> None:
              "bytes": n * math.prod(shape), "fit": repr(fit), "made": time.time(),
              "skipped": [broken[k] for k in sorted(broken)],
              "notes": [*describe_files(good), *describe_values(headers, listing.open_file, fit)]}  # fmt: skip
+    atomic.sweep(work)
     atomic.write_json(work / "about.json", about)
     atomic.flush_folder(work)
     work.rename(folder)

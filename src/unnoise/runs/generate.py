@@ -81,14 +81,16 @@ def generate(model: Model, generation: Generation, out: Path, runtime: Runtime =
     arrays = out.suffix == ".npz"
     parts = out.with_name(f"{out.name}.parts") if arrays else out
     try:
-        runtime.on_first(lambda: _prepare(parts, out, generation, overwrite))
+        if runtime.on_first(lambda: _prepare(parts, out, generation, overwrite)):
+            yield generation.count
+            return
         for k in generation.batches[runtime.rank :: runtime.world_size]:
             if not _is_done(parts, generation, k, arrays):
                 _write(parts, generation, k, generation.run(model, k), arrays)
             yield min((k + 1) * generation.batch, generation.count)
         runtime.gather(None)  # all are done
         if runtime.is_first and arrays:
-            atomic.write(out, lambda p: _join(parts, generation.batches, p), work=parts)
+            atomic.write(out, lambda p: _join(parts, generation, p), work=parts)
             _remove(parts, generation)
         elif runtime.is_first:
             shown = [np.asarray(Image.open(parts / _name(k))) for k in range(min(generation.count, MAX_SHOWN))]
@@ -130,10 +132,17 @@ def grid_path(out: Path) -> Path:
     return out.with_name(f"{out.name}-grid.png")
 
 
-def _prepare(parts: Path, out: Path, generation: Generation, overwrite: bool) -> None:
-    """Refuse to write over anything or, with `overwrite`, remove what another generation left there."""
+def _prepare(parts: Path, out: Path, generation: Generation, overwrite: bool) -> bool:
+    """Refuse to write over anything or, with `overwrite`, remove what another generation left there.
+
+    Gives whether the .npz of this very generation is there already, and nothing is left to do.
+    """
     path = parts / "generation.json"
     own = json.loads(json.dumps(asdict(generation)))
+    if parts != out and _read_comment(out) == own:
+        if path.exists():  # a kill left it
+            _remove(parts, generation)
+        return True
     before = _read_before(path)
     goes_on = before | {"count": 0} == own | {"count": 0}
     count = max(generation.count, before.get("count", 0))
@@ -150,6 +159,7 @@ def _prepare(parts: Path, out: Path, generation: Generation, overwrite: bool) ->
             p.unlink()
     parts.mkdir(parents=True, exist_ok=True)
     atomic.write_json(path, own)
+    return False
 
 
 def _remove(parts: Path, generation: Generation) -> None:
@@ -199,11 +209,21 @@ def _read_text(image: Path) -> tuple[Generation, int] | None:
         return None
 
 
-def _join(parts: Path, batches: range, path: Path) -> None:
-    """The batches' arrays as `images` of one .npz, a batch in memory at a time."""
-    arrays = [np.load(parts / f"{k:06d}.npy", mmap_mode="r") for k in batches]
+def _read_comment(path: Path) -> Any:
+    """How an .npz says that it was generated; None where it says nothing of the kind."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return atomic.parse_json(archive.comment.decode())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def _join(parts: Path, generation: Generation, path: Path) -> None:
+    """The batches' arrays as `images` of one .npz, a batch in memory at a time; its comment says how they were generated."""
+    arrays = [np.load(parts / f"{k:06d}.npy", mmap_mode="r") for k in generation.batches]
     shape = (sum(len(a) for a in arrays), *arrays[0].shape[1:])
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("images.npy", "w", force_zip64=True) as file:
+        archive.comment = json.dumps(asdict(generation)).encode()
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for array in arrays:
