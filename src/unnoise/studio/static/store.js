@@ -1,0 +1,57 @@
+/** What the tabs share: the runs, the server's status, and which run is chosen. */
+
+import { follow } from "./api.js";
+
+/** A value that tells its listeners when it is set. */
+class Observable {
+  #listeners = new Set();
+
+  constructor(value) {
+    this.value = value;
+  }
+
+  set(value) {
+    this.value = value;
+    for (const listener of this.#listeners) listener(value);
+  }
+
+  /** Calls the listener now and whenever the value is set. @returns {function()} that ends it */
+  watch(listener) {
+    this.#listeners.add(listener);
+    listener(this.value);
+    return () => this.#listeners.delete(listener);
+  }
+}
+
+/** Of all runs, as the server lists them; null until it has. */
+export const runs = new Observable(null);
+
+/** The server's status, with `connected`. */
+export const status = new Observable({ torch: "loading", connected: true, words: { samplers: [], tasks: [] } });
+
+/** The name of the run that all tabs work on; null where there is none. */
+export const chosen = new Observable(null);
+
+/** The chosen run, as listed. */
+export const chosenRun = () => runs.value?.find(({ name }) => name === chosen.value) ?? null;
+
+/** Whether a run's weights can be used. */
+export const usable = (run) => run.state !== "damaged" && run.step > 0;
+
+/** Begins to follow the server. */
+export function connect() {
+  const say = (connected) => status.value.connected !== connected && status.set({ ...status.value, connected });
+  follow("/api/status/events", {
+    status: (found) => status.set({ ...status.value, ...found, connected: true }),
+    lost: () => say(false),
+    found: () => say(true),
+  });
+  follow("/api/runs/events", { runs: listed });
+}
+
+/** Keeps the chosen run, which may be about to appear, unless it has gone. */
+function listed(found) {
+  const there = chosenRun() !== null;
+  runs.set(found);
+  if (!chosenRun() && (there || chosen.value === null)) chosen.set((found.find(usable) ?? found[0])?.name ?? null);
+}
