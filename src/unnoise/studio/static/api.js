@@ -2,7 +2,13 @@
 
 import { words } from "./words.js";
 
-const token = document.querySelector("meta[name=token]").content;
+let token = document.querySelector("meta[name=token]").content;
+
+/** Reads the token of a server that was started anew. */
+export async function renewToken() {
+  const page = new DOMParser().parseFromString(await (await fetch("/")).text(), "text/html");
+  token = page.querySelector("meta[name=token]").content;
+}
 
 /** An answer's JSON. Throws an Error whose message is a sentence. */
 async function request(path, options) {

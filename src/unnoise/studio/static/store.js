@@ -1,6 +1,6 @@
 /** What the tabs share: the runs, the server's status, and which run is chosen. */
 
-import { follow } from "./api.js";
+import { follow, renewToken } from "./api.js";
 
 /** A value that tells its listeners when it is set. */
 class Observable {
@@ -27,7 +27,8 @@ class Observable {
 export const runs = new Observable(null);
 
 /** The server's status, with `connected`. */
-export const status = new Observable({ torch: "loading", connected: true, words: { samplers: [], tasks: [] } });
+const NO_WORDS = { samplers: [], tasks: [] }; // until torch is loaded
+export const status = new Observable({ torch: "loading", connected: true, words: NO_WORDS });
 
 /** The name of the run that all tabs work on; null where there is none. */
 export const chosen = new Observable(null);
@@ -42,9 +43,12 @@ export const usable = (run) => run.state !== "damaged" && run.step > 0;
 export function connect() {
   const say = (connected) => status.value.connected !== connected && status.set({ ...status.value, connected });
   follow("/api/status/events", {
-    status: (found) => status.set({ ...status.value, ...found, connected: true }),
+    status: (found) => status.set({ ...found, connected: true, words: { ...NO_WORDS, ...found.words } }),
     lost: () => say(false),
-    found: () => say(true),
+    found: () => {
+      if (!status.value.connected) renewToken();
+      say(true);
+    },
   });
   follow("/api/runs/events", { runs: listed });
 }

@@ -20,7 +20,7 @@ export function build(panel) {
     problem.say(null);
     form.hide();
     try {
-      const body = typeof data === "function" ? await data() : data;
+      const body = await data();
       progress.textContent = said.inspecting;
       form.show(await post("/api/inspect", body), body.folder ? { folder: body.folder } : body.path);
     } catch (error) {
@@ -28,22 +28,23 @@ export function build(panel) {
     }
     progress.textContent = "";
   };
-  panel.append(heading(said.title, said.lead), source(inspect, progress), progress, problem.element, form.element, running());
+  const leftOut = (n, first) => problem.say(said.leftOut(n, first));
+  const copying = (n, total) => (progress.textContent = said.uploading(n, total));
+  panel.append(heading(said.title, said.lead), source(inspect, { progress: copying, leftOut }), progress, problem.element, form.element, running());
 }
 
 /** Where images come from: a folder that is dropped, or a path. */
-function source(inspect, progress) {
+function source(inspect, say) {
   const drop = new FileDrop({ title: said.drop, button: said.button, hint: said.hint, folder: true });
-  const copying = (n, total) => (progress.textContent = said.uploading(n, total));
-  drop.addEventListener("files", ({ detail }) => inspect(() => sendFolder(detail, copying)));
+  drop.addEventListener("files", ({ detail }) => inspect(() => sendFolder(detail, say)));
   const path = h("input", { type: "text", spellcheck: "false", autocomplete: "off", required: true });
   const look = (event) => {
     event.preventDefault();
-    inspect({ path: path.value.trim() });
+    inspect(() => ({ path: path.value.trim() }));
   };
   const digits = () => {
     path.value = "digits";
-    inspect({ path: "digits" });
+    inspect(() => ({ path: "digits" }));
   };
   const buttons = h(
     "div",
@@ -55,13 +56,17 @@ function source(inspect, progress) {
   return h("div", { class: "sources" }, drop, form);
 }
 
-/** Sends the files of a folder one after the other. */
-async function sendFolder(files, progress) {
+/** Sends the files of a folder one after the other; what the server does not take is left out, and said where all goes on. */
+async function sendFolder(found, { progress, leftOut }) {
+  const files = found.filter(({ path }) => !path.split("/").some((part) => part.startsWith(".")));
   const { id } = await post("/api/folders", {});
+  const refused = [];
   for (const [k, { file, path }] of files.entries()) {
     progress(k + 1, files.length);
-    await upload(`/api/folders/${id}/files`, file, path);
+    await upload(`/api/folders/${id}/files`, file, path).catch((error) => refused.push(error.message));
   }
+  if (refused.length && refused.length === files.length) throw new Error(refused[0]);
+  if (refused.length) leftOut(refused.length, refused[0]);
   return { folder: id };
 }
 

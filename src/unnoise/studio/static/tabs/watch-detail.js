@@ -12,8 +12,7 @@ const LINES = 4000; // that are kept of a curve
 const BINS = 300; // that are drawn
 
 export class RunDetail {
-  #metrics = [];
-  #heldOut = [];
+  #lines = { metrics: [], held_out: [] };
 
   constructor(name) {
     this.name = name;
@@ -37,8 +36,8 @@ export class RunDetail {
     );
     get(runPath(name)).then((found) => this.#describe(found), this.actions.notice.say);
     this.close = follow(`${runPath(name)}/events`, {
-      metrics: ({ lines }) => this.#add("metrics", lines),
-      held_out: ({ lines }) => this.#add("held_out", lines),
+      metrics: ({ lines, reset }) => this.#add("metrics", lines, reset),
+      held_out: ({ lines, reset }) => this.#add("held_out", lines, reset),
       samples: ({ samples }) => this.stages.add(samples),
       state: (run) => this.listed(run),
     });
@@ -71,32 +70,30 @@ export class RunDetail {
       [said.facts.size, run.size && said.size(run.size, run.channels)],
       [said.facts.loss, run.loss?.toPrecision(4)],
       [said.facts.speed, run.images_per_second && said.speed(run.images_per_second)],
-      [said.facts.best, Number.isFinite(described?.best?.step ?? described?.best) ? said.best(described.best.step ?? described.best) : null],
+      [said.facts.best, described?.best?.toPrecision(4)],
     ];
     const shown = rows.filter(([, text]) => text);
     this.facts.replaceChildren(...shown.map(([name, text]) => h("div", {}, h("dt", {}, name), h("dd", {}, text))));
   }
 
-  #add(kind, lines) {
-    if (kind === "metrics") this.#metrics = joined(this.#metrics, lines);
-    else this.#heldOut = joined(this.#heldOut, lines);
-    const points = (of, key) => of.filter((line) => Number.isFinite(line[key])).map((line) => [line.step, line[key]]);
+  /** New lines of a curve; `reset`: all of them. */
+  #add(kind, lines, reset) {
+    this.#lines[kind] = thinned([...(reset ? [] : this.#lines[kind]), ...lines]);
+    const points = (of, key) => this.#lines[of].filter((line) => Number.isFinite(line[key])).map((line) => [line.step, line[key]]);
     this.loss.show([
-      { name: said.training, points: binned(points(this.#metrics, "loss")) },
-      { name: said.heldOut, points: points(this.#heldOut, "loss") },
+      { name: said.training, points: binned(points("metrics", "loss")) },
+      { name: said.heldOut, points: points("held_out", "loss") },
     ]);
-    const copies = points(this.#heldOut, "copy_rate");
+    const copies = points("held_out", "copy_rate");
     this.copies.hidden = copies.length < 2;
     this.copies.show([{ name: said.copies, points: copies }]);
-    this.noCurves.hidden = this.#metrics.length > 0;
+    this.noCurves.hidden = this.#lines.metrics.length > 0;
   }
 }
 
-/** Old lines and new ones, later than them; every second one where they are too many. A stream that begins anew gives all again. */
-function joined(old, lines) {
-  if (!lines.length) return old;
-  const all = [...old.filter(({ step }) => step < lines[0].step), ...lines];
-  return all.length > LINES ? all.filter((_, k) => k % 2 === 1) : all;
+/** Every second line where they are too many. */
+function thinned(lines) {
+  return lines.length > LINES ? lines.filter((_, k) => k % 2 === 1) : lines;
 }
 
 /** Means of equally many neighbours, so that noise does not hide the course. */
