@@ -1,7 +1,7 @@
 /** The page's frame: the tabs, which one the address names, and how the server is. */
 
 import { h } from "./components/dom.js";
-import { chosen, connect, status } from "./store.js";
+import { chooseUsable, chosen, connect, runs, status } from "./store.js";
 import { words } from "./words.js";
 
 const MODULES = {
@@ -13,6 +13,7 @@ const MODULES = {
   report: () => import("./tabs/report.js"),
 };
 const NAMES = Object.keys(MODULES);
+const ON_WEIGHTS = ["learn", "sample", "restore", "report"]; // tabs that need a trained run
 const shown = {}; // what a tab's module gave: {show?, hide?}
 let current = null;
 
@@ -46,11 +47,16 @@ async function route() {
     tabs[k].tabIndex = each === name ? 0 : -1;
     panels[k].hidden = each !== name;
   });
+  settle();
   document.title = `${words.tabs[name]} · ${words.title}`;
   scrollTo(0, 0);
   const module = await MODULES[name]();
   shown[name] ??= module.build(panels[NAMES.indexOf(name)]) ?? {};
   if (current === name) shown[name].show?.();
+}
+
+function settle() {
+  if (ON_WEIGHTS.includes(current)) chooseUsable();
 }
 
 function arrows(event) {
@@ -82,5 +88,6 @@ function lostNotice() {
 }
 
 addEventListener("hashchange", route);
+runs.watch(settle);
 connect();
 route();

@@ -53,9 +53,18 @@ export function connect() {
   follow("/api/runs/events", { runs: listed });
 }
 
-/** Keeps the chosen run, which may be about to appear, unless it has gone. */
+/** Chooses a run whose weights can be used, if there is one and the chosen one's can't be. */
+export function chooseUsable() {
+  const run = chosenRun();
+  const other = runs.value?.find(usable);
+  if (other && !(run && usable(run))) chosen.set(other.name);
+}
+
+/** Keeps the chosen run, which may be about to appear, unless it has gone; tells the tabs when it can be used. */
 function listed(found) {
-  const there = chosenRun() !== null;
+  const before = chosenRun();
   runs.set(found);
-  if (!chosenRun() && (there || chosen.value === null)) chosen.set((found.find(usable) ?? found[0])?.name ?? null);
+  const after = chosenRun();
+  if (!after && (before || chosen.value === null)) chosen.set((found.find(usable) ?? found[0])?.name ?? null);
+  else if (after && usable(after) !== Boolean(before && usable(before))) chosen.set(chosen.value);
 }
