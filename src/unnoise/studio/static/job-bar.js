@@ -2,7 +2,7 @@
 
 import { runJob } from "./api.js";
 import { h } from "./components/dom.js";
-import { notice } from "./fields.js";
+import { notice } from "./components/fields.js";
 import { words } from "./words.js";
 
 /** `new JobBar()`; then `await run(path, body, frame)`, one job at a time: a new one cancels the one before. */

@@ -1,8 +1,8 @@
 /** The same noise under two settings, side by side. */
 
 import { h } from "../components/dom.js";
+import { field, freshSeed, number, select, setOptions, valueOf } from "../components/fields.js";
 import { ImageGrid } from "../components/image-grid.js";
-import { field, freshSeed, number, select, setOptions, valueOf } from "../fields.js";
 import { JobBar } from "../job-bar.js";
 import { chosen, chosenRun, status } from "../store.js";
 import { words } from "../words.js";

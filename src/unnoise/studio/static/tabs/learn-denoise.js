@@ -3,21 +3,22 @@
 import { get, post, upload } from "../api.js";
 import { CurvePlot } from "../components/curve-plot.js";
 import { formula, h } from "../components/dom.js";
+import { freshSeed, notice } from "../components/fields.js";
 import { PixelCanvas } from "../components/pixels.js";
 import { TimeSlider } from "../components/time-slider.js";
-import { freshSeed, notice } from "../fields.js";
 import { chosen, chosenRun, usable } from "../store.js";
 import { words } from "../words.js";
 import { section } from "./layout.js";
 
 const said = words.learn.denoise;
+const PLACES = 200; // of the slider
 
 export function denoising() {
   const asked = { image: { data: 0 }, seed: 0 };
   const view = new View();
   const update = latestOnly(async () => {
     const run = chosenRun();
-    if (run && usable(run)) view.show(await post("/api/learn/denoise", { run: run.name, t: view.slider.value, ...asked }));
+    if (run && usable(run) && view.times.length) view.show(await post("/api/learn/denoise", { run: run.name, t: view.time, ...asked }));
   }, view.notice.say);
   const change = (changes) => {
     Object.assign(asked, changes);
@@ -25,14 +26,16 @@ export function denoising() {
   };
 
   view.slider.addEventListener("input", () => {
-    view.plot.marker = view.slider.value;
+    view.plot.marker = view.time;
     update();
   });
   chosen.watch(async (name) => {
-    change({ image: { data: 0 } });
-    if (!name) return;
+    const run = chosenRun();
+    if (!run || !usable(run)) return;
     const schedule = await get(`/api/learn/${encodeURIComponent(name)}/schedule`).catch(view.notice.say);
-    if (schedule) view.schedule(schedule);
+    if (!schedule || name !== chosen.value) return;
+    view.schedule(schedule);
+    change({ image: { data: 0 } });
   });
 
   const buttons = h(
@@ -49,12 +52,17 @@ class View {
   constructor() {
     const canvas = (text) => new PixelCanvas({ label: text, caption: formula(text) });
     this.canvases = { x: canvas(said.clean), x_t: canvas(said.noisy), estimate: canvas(said.estimate), difference: canvas(said.difference) };
-    this.slider = new TimeSlider({ label: said.time, value: 0.4, text: said.said, ends: said.ends });
+    this.times = []; // of the slider's places, spaced evenly in log(sigma / alpha)
+    this.slider = new TimeSlider({ label: said.time, max: PLACES - 1, step: 1, value: PLACES / 2, text: () => said.said(this.time), ends: said.ends });
     this.plot = new CurvePlot({ label: said.schedule, x: said.axis, height: 190 });
     this.values = h("p", { class: "values" });
     this.notice = notice();
     const left = h("div", {}, h("div", { class: "quartet" }, ...Object.values(this.canvases)), this.slider);
     this.element = h("div", { class: "split" }, left, h("div", { class: "schedule" }, this.plot, this.values));
+  }
+
+  get time() {
+    return this.times[this.slider.value] ?? 0;
   }
 
   show(found) {
@@ -65,11 +73,13 @@ class View {
 
   schedule({ t, alpha, sigma }) {
     const points = (values) => t.map((x, k) => [x, values[k]]);
+    this.times = t;
+    this.slider.max = t.length - 1;
     this.plot.show([
       { name: "α(t)", points: points(alpha) },
       { name: "σ(t)", points: points(sigma) },
     ]);
-    this.plot.marker = this.slider.value;
+    this.plot.marker = this.time;
   }
 }
 

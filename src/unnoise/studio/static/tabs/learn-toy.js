@@ -2,9 +2,9 @@
 
 import { CurvePlot } from "../components/curve-plot.js";
 import { h } from "../components/dom.js";
+import { field, number, segments, valueOf } from "../components/fields.js";
 import { PointCloud } from "../components/point-cloud.js";
 import { TimeSlider } from "../components/time-slider.js";
-import { field, number, segments, valueOf } from "../fields.js";
 import { JobBar } from "../job-bar.js";
 import { words } from "../words.js";
 import { section } from "./layout.js";

@@ -1,7 +1,7 @@
 /** Learn: what a diffusion model does, by hand. */
 
 import { formula, h } from "../components/dom.js";
-import { runPicker, withRun } from "../fields.js";
+import { runPicker, withRun } from "../run-picker.js";
 import { words } from "../words.js";
 import { heading, section } from "./layout.js";
 import { comparison } from "./learn-compare.js";

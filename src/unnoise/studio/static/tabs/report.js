@@ -2,7 +2,8 @@
 
 import { runPath } from "../api.js";
 import { h } from "../components/dom.js";
-import { field, runPicker, select, setOptions, withRun } from "../fields.js";
+import { field, select, setOptions } from "../components/fields.js";
+import { runPicker, withRun } from "../run-picker.js";
 import { chosen, runs, usable } from "../store.js";
 import { words } from "../words.js";
 import { heading } from "./layout.js";

@@ -2,8 +2,8 @@
 
 import { BeforeAfter } from "../components/before-after.js";
 import { h } from "../components/dom.js";
+import { checkbox } from "../components/fields.js";
 import { PixelCanvas } from "../components/pixels.js";
-import { checkbox } from "../fields.js";
 import { words } from "../words.js";
 
 const said = words.restore;

@@ -1,9 +1,9 @@
 /** What happened to the image: the task, its options, and the mask. */
 
 import { freshId, h } from "../components/dom.js";
+import { checkbox, field, notice, number, segments, select, valueOf } from "../components/fields.js";
 import { MaskBrush } from "../components/mask-brush.js";
 import { pixelsOf } from "../components/pixels.js";
-import { checkbox, field, notice, number, segments, select, valueOf } from "../fields.js";
 import { status } from "../store.js";
 import { words } from "../words.js";
 

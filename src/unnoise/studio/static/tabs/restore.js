@@ -2,10 +2,11 @@
 
 import { get, runPath, upload } from "../api.js";
 import { h } from "../components/dom.js";
+import { notice } from "../components/fields.js";
 import { FileDrop } from "../components/file-drop.js";
 import { imageData } from "../components/pixels.js";
-import { notice, runPicker, withRun } from "../fields.js";
 import { JobBar } from "../job-bar.js";
+import { runPicker, withRun } from "../run-picker.js";
 import { chosen } from "../store.js";
 import { words } from "../words.js";
 import { heading } from "./layout.js";

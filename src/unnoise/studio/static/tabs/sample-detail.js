@@ -2,9 +2,9 @@
 
 import { get } from "../api.js";
 import { h } from "../components/dom.js";
+import { notice } from "../components/fields.js";
 import { PixelCanvas } from "../components/pixels.js";
 import { TimeSlider } from "../components/time-slider.js";
-import { notice } from "../fields.js";
 import { words } from "../words.js";
 
 const said = words.sample;

@@ -2,9 +2,10 @@
 
 import { get, runPath } from "../api.js";
 import { h } from "../components/dom.js";
+import { field, freshSeed, number, select, setOptions, valueOf } from "../components/fields.js";
 import { ImageGrid } from "../components/image-grid.js";
-import { field, freshSeed, number, runPicker, select, setOptions, valueOf, withRun } from "../fields.js";
 import { JobBar } from "../job-bar.js";
+import { runPicker, withRun } from "../run-picker.js";
 import { chosen, chosenRun, status } from "../store.js";
 import { words } from "../words.js";
 import { heading } from "./layout.js";

@@ -1,8 +1,8 @@
 /** What was found in a folder, and how to train on it. */
 
 import { h } from "../components/dom.js";
+import { field, notice, number, segments, valueOf } from "../components/fields.js";
 import { PixelCanvas } from "../components/pixels.js";
-import { field, notice, number, segments, valueOf } from "../fields.js";
 import { words } from "../words.js";
 import { section } from "./layout.js";
 

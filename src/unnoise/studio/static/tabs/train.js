@@ -2,8 +2,8 @@
 
 import { get, post, upload } from "../api.js";
 import { h } from "../components/dom.js";
+import { field, notice } from "../components/fields.js";
 import { FileDrop } from "../components/file-drop.js";
-import { field, notice } from "../fields.js";
 import { chosen, runs } from "../store.js";
 import { words } from "../words.js";
 import { heading, section } from "./layout.js";
@@ -84,7 +84,7 @@ function running() {
   const element = section({ title: said.running }, list);
   const rows = new Map();
   runs.watch((found) => {
-    const training = (found ?? []).filter(({ state }) => state === "training");
+    const training = (found ?? []).filter(({ state }) => state === "starting" || state === "training");
     element.hidden = training.length === 0;
     RunRow.update(list, rows, training);
   });

@@ -1,8 +1,6 @@
 /** Form fields with labels, and the small things that forms share. */
 
-import { freshId, h } from "./components/dom.js";
-import { chosen, runs, usable } from "./store.js";
-import { words } from "./words.js";
+import { freshId, h } from "./dom.js";
 
 /** A control below its label, with a hint where it needs one. */
 export function field(label, control, hint = null) {
@@ -55,29 +53,6 @@ export function notice() {
     element.hidden = !problem;
   };
   return { element, say };
-}
-
-/** The choice of the run that the tabs work on. */
-export function runPicker() {
-  const element = select([], null, { onchange: () => chosen.set(element.value) });
-  const update = () => {
-    const found = (runs.value ?? []).filter(usable);
-    setOptions(element, found.map(({ name }) => [name, name]), chosen.value);
-  };
-  runs.watch(update);
-  chosen.watch(update);
-  return field(words.run, element);
-}
-
-/** What stands where a run is needed and there is none. */
-export function withRun(content) {
-  const empty = h("p", { class: "empty" }, words.noRuns, " ", h("a", { href: "#train" }, words.trainOne));
-  runs.watch((found) => {
-    const some = found?.some(usable) ?? false;
-    content.hidden = !some;
-    empty.hidden = some || found === null;
-  });
-  return [content, empty];
 }
 
 /** A number that is most likely new. */
