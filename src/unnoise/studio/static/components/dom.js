@@ -36,11 +36,11 @@ export function freshId(stem) {
 }
 
 /**
- * A formula as text: `_t` and `_{max}` are lowered, `^2` raised, single Latin letters are italic.
+ * A formula as text: `_t` and `_{max}` are lowered, `^2` raised, single letters are italic.
  * @param {string} text
  */
 export function formula(text) {
-  const parts = text.matchAll(/([_^])(?:\{([^}]*)\}|(\S))|(\p{L}+)|([^_^\p{L}]+)/gu);
+  const parts = text.matchAll(/([_^])(?:\{([^}]*)\}|(\S))|(\p{L}[\p{L}\p{M}]*)|([^_^\p{L}]+)/gu);
   const nodes = [...parts].map(([whole, mark, group, single, word]) => {
     if (mark) return h(mark === "_" ? "sub" : "sup", {}, italic(group ?? single));
     return word ? italic(word) : whole;
@@ -49,5 +49,5 @@ export function formula(text) {
 }
 
 function italic(text) {
-  return /^[A-Za-zα-ωΑ-Ω]$/u.test(text) ? h("i", {}, text) : text;
+  return /^[A-Za-zα-ω]\p{M}*$/u.test(text) ? h("i", {}, text) : text;
 }

@@ -62,7 +62,7 @@ class View {
   }
 
   get time() {
-    return this.times[this.slider.value] ?? 0;
+    return this.times[this.slider?.value] ?? 0;
   }
 
   show(found) {
