@@ -108,6 +108,14 @@ class Fields:
             raise self._wrong(name, "an object with fields")
         return Fields(value, f"{self._where}{name}.")
 
+    def path_or_object(self, name: str) -> "Fields":
+        """An object, or a text, which is its field `path`."""
+        value = self._take(name, MISSING)
+        if isinstance(value, str):
+            return Fields({"path": value}, f"{self._where}{name}.")
+        found: Fields = self.object(name)
+        return found
+
     def _take(self, name: str, default: Any) -> Any:
         self._read.add(name)
         value = self._found.get(name)

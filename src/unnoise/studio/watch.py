@@ -22,6 +22,7 @@ from unnoise.utils.errors import UserError
 
 if TYPE_CHECKING:
     from unnoise.studio.api import Api
+    from unnoise.studio.train import Trainings
 
 EVERY = 1.0  # seconds between two looks
 RECENT = 50  # steps of which the mean loss and speed are shown
@@ -33,8 +34,8 @@ Json = dict[str, Any]
 class Runs:
     """The runs in a folder, and what was last seen of each."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, trainings: "Trainings") -> None:
+        self.root, self._trainings = root, trainings
         self._seen: dict[str, Seen] = {}
 
     def folder(self, name: str) -> Path:
@@ -49,10 +50,16 @@ class Runs:
         return RunFolder.open(self.folder(name))
 
     def look(self) -> list[Json]:
-        """All runs, the last changed first."""
+        """All runs, the last changed first, those among them that are about to begin."""
         found = [p.parent for p in self.root.glob("*/recipe.json") if NAME.fullmatch(p.parent.name) and not p.parent.is_symlink()]
         self._seen = {p.name: self._seen.get(p.name) or Seen(p) for p in found}
-        return sorted((seen.look() for seen in self._seen.values()), key=lambda run: (-run["updated"], run["name"]))
+        lines = [self._with_error(seen.look()) for seen in self._seen.values()] + self._trainings.pending()
+        return sorted(lines, key=lambda run: (-run["updated"], run["name"]))
+
+    def _with_error(self, run: Json) -> Json:
+        """With the reason why its training ended, where that was no plan."""
+        failed = None if run["error"] or run["state"] == "training" else self._trainings.error(run["name"])
+        return run | {"error": failed} if failed else run
 
 
 class Seen:
