@@ -229,7 +229,7 @@ async def restore(request: Request) -> Response:
     fields = await read_fields(request)
     task = fields.choice("task", tasks.TASKS)
     options = read_options(task, fields.object("options", Fields({}, "options.")))
-    mask = fields.object("mask", None)
+    mask = fields.text_or_object("mask", "upload", None)
     known = None if mask is None else await run_in_threadpool(_read_mask, api.uploads, mask)
     asked = Asked(fields.text("run"), Picked.read(fields.object("image")), task, options,
                   fields.number("sigma", MIN_SIGMA, HIGHEST_SIGMA, None), known, fields.whole("samples", 1, MOST_SAMPLES, 8),
@@ -251,6 +251,8 @@ async def restore(request: Request) -> Response:
 def _read_mask(uploads: Uploads, fields: Fields) -> Tensor:
     """A mask that was sent before, or is painted in a PNG as base64. Raises UserError for one that can't be meant."""
     upload, png = fields.text("upload", None), fields.text("png", None, longest=2**20)
+    for side in ("width", "height"):  # the PNG says them itself
+        fields.whole(side, 1, 2**16, None)
     fields.end()
     if (upload is None) == (png is None):
         raise Refusal(400, "a mask is an `upload` or a `png`: give one of them")

@@ -52,11 +52,8 @@ class Training:
         if self.runs or self.process.returncode in (0, 130, 143) or self.process.returncode < 0:
             return None
         found = FAILURE.findall(self.log.read_text(encoding="utf-8", errors="replace"))
-        return (
-            next(filter(None, found[-1]))
-            if found
-            else f"the training ended with status {self.process.returncode}: see {self.log}"
-        )
+        said = next(filter(None, found[-1])) if found else f"see {self.log}"
+        return f"the training ended with status {self.process.returncode}: {said}"
 
 
 class Trainings:
@@ -125,7 +122,7 @@ def _api(request: Request) -> "Api":
 
 async def begin(request: Request) -> Response:
     fields, trainings = await read_fields(request), _api(request).trainings
-    data = data_of(_api(request), fields.path_or_object("data"))
+    data = data_of(_api(request), fields.text_or_object("data", "path"))
     size, minutes = fields.whole("size", *SIDES, None), fields.number("minutes", *MINUTES, None)
     preset, by_folder = fields.choice("preset", PRESETS, None), fields.flag("labels")
     name = _free_name(trainings, fields.text("name", None), run_name(data))
