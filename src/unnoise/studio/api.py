@@ -22,6 +22,7 @@ class Api:
         self.trainings = train.Trainings(runs)
         self.runs = watch.Runs(runs, self.trainings)
         self.models, self.uploads = Models(self.runs), uploads.Uploads(runs)
+        self.uploads.forget(self.runs.data())
         self.jobs, self.interactive = Jobs(changed), learn.Interactive()
         self.router = Router([Route(path, handler, methods=[method]) for method, path, handler in ROUTES])
         self._words = {"samplers": list(SAMPLERS), "schedules": list(SCHEDULES), "tasks": restore.describe_tasks(),

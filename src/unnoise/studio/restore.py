@@ -3,6 +3,8 @@
 import base64
 import binascii
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,21 +160,17 @@ class Asked:
 
 def _tables(path: Path | None) -> tasks.Dejpeg:
     assert path is not None
-    with _named_so(path, "this image"):
+    with _called(path, "this image"):
         return tasks.Dejpeg.of_file(path)
 
 
-class _named_so:
-    """Names of files of our own in a sentence are replaced by what the user calls them."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self._path, self._name = path, name
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, UserError):
-            raise UserError(str(error).replace(f"'{self._path}'", self._name).replace(str(self._path), self._name)) from error
+@contextmanager
+def _called(path: Path, name: str) -> Iterator[None]:
+    """In the sentence of an error within, a file of our own is called so."""
+    try:
+        yield
+    except UserError as e:
+        raise UserError(str(e).replace(f"'{path}'", name)) from e
 
 
 class Watched(Denoiser):
@@ -261,7 +259,7 @@ def _read_mask(uploads: Uploads, fields: Fields) -> Tensor:
     except binascii.Error as e:
         raise Refusal(400, "the mask is no base64: reload the page") from e
     path = uploads.path(number)
-    with _named_so(path, "the mask"):
+    with _called(path, "given"):
         return read_mask(path).known
 
 

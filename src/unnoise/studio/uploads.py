@@ -9,6 +9,7 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -95,10 +96,11 @@ class Uploads:
             raise Refusal(409, f"'{name}' was sent twice: begin with a new folder") from e
         self._sizes[number] = (count + 1, size + len(content))
 
-    def forget(self, used: set[Path]) -> None:
-        """Remove folders that are old and not among those `used`."""
+    def forget(self, used: Iterable[Path]) -> None:
+        """Remove folders that are old, but those that hold something `used`."""
+        kept = {parent for path in used for parent in (path, *path.parents)}
         for folder in self.folders.iterdir() if self.folders.is_dir() else ():
-            if ID.fullmatch(folder.name) and folder not in used and time.time() - folder.stat().st_mtime > KEPT_SECONDS:
+            if ID.fullmatch(folder.name) and folder not in kept and time.time() - folder.stat().st_mtime > KEPT_SECONDS:
                 shutil.rmtree(folder)
 
 
