@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_thinned_curves_are_even_and_bounded(count: int) -> None:
         curve.add([{"step": k} for k in range(first, min(first + 1000, count))])
     steps = [p["step"] for p in curve.points]
     assert len(steps) <= 4000 and steps[0] == 0
-    gaps = {b - a for a, b in zip(steps, steps[1:], strict=False)}
+    gaps = {b - a for a, b in pairwise(steps)}
     assert len(gaps) <= 1 and (count < 4000) == (gaps <= {1})
 
 

@@ -30,5 +30,5 @@ def demo(run: Annotated[Path, arg(help="folder of the run")] = Path("runs/digits
         f"  {folder}/loss.png             the loss\n\nTry next:\n"
         f"  unnoise sample {folder} -n 1000 --seed 1 --out digits.npz\n"
         "  unnoise train --data YOUR/IMAGES --size 64 --minutes 60\n"
-        f"  unnoise studio {folder.parent}   a page in your browser to watch, sample and learn (pip install 'unnoise[studio]')")  # fmt: skip
+        f"  unnoise studio {folder.parent}   a page in your browser (pip install 'unnoise[studio]')")  # fmt: skip
     return 0

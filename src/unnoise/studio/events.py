@@ -41,13 +41,14 @@ class Signal:
             self._waiting.discard(event)
 
 
-async def wait(event: asyncio.Event, seconds: float) -> None:
-    """For the event, which is cleared, but no longer than so many seconds."""
+async def wait(event: asyncio.Event, seconds: float) -> bool:
+    """For the event, which is cleared, but no longer than so many seconds; whether it came."""
     try:
         await asyncio.wait_for(event.wait(), seconds)
     except TimeoutError:
-        return
+        return False
     event.clear()
+    return True
 
 
 def encode(event: str, data: Any) -> bytes:

@@ -85,6 +85,8 @@ class Job:
 
     def cancel(self) -> None:
         self._cancelled = True
+        if self.state == "queued":
+            self.finish("cancelled", {})
 
     def finish(self, state: str, data: dict[str, Any]) -> None:
         """`state` is done, error or cancelled."""
@@ -107,8 +109,8 @@ class Job:
                     if end:
                         yield end
                         return
-                    await events.wait(changed, events.QUIET)
-                    yield events.COMMENT
+                    if not await events.wait(changed, events.QUIET):
+                        yield events.COMMENT
         finally:
             self._until = time.monotonic() + LEFT
 
@@ -166,6 +168,8 @@ class Jobs:
 
     def _loop(self) -> None:
         while (job := self._queue.get()) is not None:
+            if job.is_over:  # it was cancelled while it waited
+                continue
             self._running, job.state = job, "running"
             self._renumber()
             self._run(job)

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ class Runs:
     def __init__(self, root: Path, trainings: "Trainings") -> None:
         self.root, self._trainings = root, trainings
         self._seen: dict[str, Seen] = {}
+        self._lock = threading.Lock()
 
     def folder(self, name: str) -> Path:
         """The folder of a run. Raises Refusal for any other name, and for links."""
@@ -51,6 +53,10 @@ class Runs:
 
     def look(self) -> list[Json]:
         """All runs, the last changed first, those among them that are about to begin."""
+        with self._lock:  # several pages may look at once
+            return self._look()
+
+    def _look(self) -> list[Json]:
         found = [p.parent for p in self.root.glob("*/recipe.json") if NAME.fullmatch(p.parent.name) and not p.parent.is_symlink()]
         self._seen = {p.name: self._seen.get(p.name) or Seen(p) for p in found}
         lines = [self._with_error(seen.look()) for seen in self._seen.values()] + self._trainings.pending()
@@ -104,13 +110,13 @@ class Seen:
                 self.info = RunFolder.open(self.folder.path).read_info()
         except (UserError, OSError) as e:
             self._error = str(e)
-        records, anew = self._metrics.read()
-        if anew:
-            self._recent.clear()
-        self._recent.extend(records)
-        held_out, anew = self._held_out.read()
-        losses = [r["loss"] for r in held_out if isinstance(r.get("loss"), int | float)]
-        self.best = min([*losses, *([self.best] if self.best is not None and not anew else [])], default=None)
+        for records, anew in self._metrics.parts():
+            if anew:
+                self._recent.clear()
+            self._recent.extend(records)
+        for records, anew in self._held_out.parts():
+            losses = [r["loss"] for r in records if isinstance(r.get("loss"), int | float)]
+            self.best = min([*losses, *([self.best] if self.best is not None and not anew else [])], default=None)
 
     def _mean(self, name: str) -> float | None:
         values = [r[name] for r in self._recent if isinstance(r.get(name), int | float)]
@@ -229,11 +235,8 @@ class Changes:
         """New lines of a curve; `reset`: they are the first, also where a run that went on wrote them anew."""
         tail, fields = self._tails[name]
         curve, reset = Thinned(POINTS), False
-        while True:
-            records, anew = tail.read()
+        for records, anew in tail.parts():
             if anew:
                 curve, reset = Thinned(POINTS), True
             curve.add([{f: r.get(f) for f in fields} for r in records])
-            if not records:
-                break
         return {"lines": curve.points, "reset": reset} if curve.points or reset else None
