@@ -137,6 +137,7 @@ export const words = {
     found: (n) => `${count(n, "image")} found.`,
     classes: (names) => `${count(names.length, "class", "classes")}: ${names.slice(0, 12).join(", ")}${names.length > 12 ? ", …" : ""}`,
     sizes: "Sizes",
+    shortSide: "Short side",
     sizeCount: ([height, width], n) => `${width}×${height} (${n.toLocaleString("en")})`,
     labels: "Learn the classes, so that each can be sampled",
     unreadable: (n) => `${count(n, "file")} can’t be read`,

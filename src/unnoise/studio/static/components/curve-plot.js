@@ -6,7 +6,7 @@ import { logTicks, scale, short, ticks } from "./scales.js";
 const MARGIN = { top: 10, right: 12, bottom: 30, left: 46 };
 
 /**
- * `new CurvePlot({label, x, log, height})`; then `show([{name, points: [[x, y], ...]}, ...])`, and `marker = x`.
+ * `new CurvePlot({label, x, log, height, include})`, where `include` are values that the axis always reaches; then `show([{name, points: [[x, y], ...]}, ...])`, and `marker = x`.
  * Series take the colours --first, --second, ... in order.
  */
 export class CurvePlot extends HTMLElement {
@@ -14,9 +14,9 @@ export class CurvePlot extends HTMLElement {
   #marker = null;
   #hover = null;
 
-  constructor({ label, x = "", log = false, height = 200 }) {
+  constructor({ label, x = "", log = false, height = 200, include = [] }) {
     super();
-    Object.assign(this, { label, x, log, height });
+    Object.assign(this, { label, x, log, height, include });
     this.key = h("div", { class: "key" });
     this.figure = h("div", { class: "curves" });
     this.append(this.key, this.figure);
@@ -57,7 +57,7 @@ export class CurvePlot extends HTMLElement {
 
   #axes(width, points) {
     const [left, right] = extent(points.map(([x]) => x));
-    let [low, high] = extent(points.map(([, y]) => y));
+    let [low, high] = extent([...this.include, ...points.map(([, y]) => y)]);
     if (low === high) [low, high] = this.log ? [low / 2, high * 2] : [low - 0.5, high + 0.5];
     const pad = this.log ? 0 : (high - low) * 0.04;
     const x = scale(left, right, MARGIN.left, width - MARGIN.right);
