@@ -86,7 +86,7 @@ export class RunDetail {
     ]);
     const copies = points("held_out", "copy_rate");
     this.copies.hidden = copies.length < 2;
-    this.copies.show([{ name: said.copies, points: copies }]);
+    this.copies.show([{ name: said.copies, points: copies }], [0, this.run?.step ?? 0]);
     this.noCurves.hidden = this.#lines.metrics.length > 0;
   }
 }
