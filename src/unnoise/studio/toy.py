@@ -109,7 +109,8 @@ class Toy:
             optimizer.zero_grad()
             found.backward()
             optimizer.step()
-            step, loss = step + 1, 0.98 * (float(found) if math.isnan(loss) else loss) + 0.02 * float(found)
+            last = float(found.detach())
+            step, loss = step + 1, 0.98 * (last if math.isnan(loss) else loss) + 0.02 * last
         return Trained(_sample(denoiser, self.seed, SHOWN)[-1], _sample(denoiser, self.seed, TRACED), step, loss)
 
     def _show(self, job: Job, denoiser: NetworkDenoiser, step: int, done: float, loss: float, data: Points | None) -> None:
