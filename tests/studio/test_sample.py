@@ -214,14 +214,14 @@ def test_restoring_raises_the_psnr(browser: Browser, task: str, fields: Any, opt
 
 
 def test_an_image_of_unknown_noise(browser: Browser) -> None:
-    """Its sigma is measured; the image may have any size: here nine digits."""
-    digits = [pixels(browser.get(f"/api/runs/digits/data/{k}")["image"])[..., 0] for k in range(9)]
-    clean = np.block([digits[k : k + 3] for k in range(0, 9, 3)]).astype(float)
+    """Its sigma is measured; the image may have any size: here six times six digits."""
+    digits = [pixels(browser.get(f"/api/runs/digits/data/{k}")["image"])[..., 0] for k in range(36)]
+    clean = np.block([digits[k : k + 6] for k in range(0, 36, 6)]).astype(float)
     noisy = clean + np.random.default_rng(0).normal(0, 20, clean.shape)
     number = browser.upload(png(noisy.clip(0, 255).round().astype(np.uint8)))["id"]
     _, end, _ = browser.job("/api/restore", run="digits", task="denoise", image={"upload": number}, samples=1)
     assert 7 < end["sigma"] < 30 and end["psnr"] is None
-    assert (end["after"]["width"], end["after"]["height"]) == (24, 24)
+    assert (end["after"]["width"], end["after"]["height"]) == (48, 48)
 
 
 def test_painting_a_mask(browser: Browser) -> None:

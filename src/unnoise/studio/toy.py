@@ -61,6 +61,8 @@ SHAPES: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
 class PointNetwork(nn.Module):
     """(x (B, 2, 1, 1), c_noise (B,)) -> like x."""
 
+    frequencies: Tensor
+
     def __init__(self, width: int = WIDTH) -> None:
         super().__init__()
         self.register_buffer("frequencies", 2.0 ** torch.arange(4))
