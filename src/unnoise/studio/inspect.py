@@ -87,9 +87,9 @@ def _of_arrays(source: Source) -> Json:
     h, w = images.shape[1:]
     size = (h, w) if max(h, w) <= DEFAULT_SIDE else fit_size((h, w))
     return {"images": len(images), "unreadable": [_split(reason) for reason in images.skipped[:LISTED]],
-            "sizes": [{"size": [h, w], "count": len(images)}], "classes": list(images.classes), "labels": "own" if images.classes else None,
-            "suggested_size": list(size),
-            "notes": list(images.notes), "short_side": None,
+            "sizes": [{"size": [h, w], "count": len(images)}], "classes": list(images.classes),
+            "labels": "own" if images.classes else None, "suggested_size": list(size), "notes": list(images.notes),
+            "short_side": None,
             "sheet": _sheet(len(images), lambda k: images.read(np.array([k]))[0])}  # fmt: skip
 
 
