@@ -5,12 +5,13 @@ import { h } from "./components/dom.js";
 import { notice } from "./components/fields.js";
 import { words } from "./words.js";
 
-/** `new JobBar()`; then `await run(path, body, frame)`, one job at a time: a new one cancels the one before. */
+/** `new JobBar({text})`, where `text(step, total)` says how far it is; then `await run(path, body, frame)`, one job at a time: a new one cancels the one before. */
 export class JobBar extends HTMLElement {
   #abort = null;
 
-  constructor() {
+  constructor({ text = words.job.step } = {}) {
     super();
+    this.said = text;
     this.bar = h("progress", { max: 1, "aria-label": words.job.progress });
     this.text = h("span", { role: "status", class: "visually-hidden" });
     this.steps = h("span", { class: "steps" });
@@ -66,7 +67,7 @@ export class JobBar extends HTMLElement {
 
   #frame(event, frame) {
     this.bar.value = event.total ? event.step / event.total : 0;
-    this.steps.textContent = words.job.step(event.step, event.total);
+    this.steps.textContent = this.said(event.step, event.total);
     frame(event);
   }
 }
