@@ -39,8 +39,12 @@ export const chosenRun = () => runs.value?.find(({ name }) => name === chosen.va
 /** Whether a run's weights can be used. */
 export const usable = (run) => run.state !== "damaged" && run.step > 0;
 
-/** Begins to follow the server. */
+let following = false;
+
+/** Begins to follow the server, once. */
 export function connect() {
+  if (following) return;
+  following = true;
   const say = (connected) => status.value.connected !== connected && status.set({ ...status.value, connected });
   follow("/api/status/events", {
     status: (found) => status.set({ ...found, connected: true, words: { ...NO_WORDS, ...found.words } }),
