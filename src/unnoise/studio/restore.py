@@ -24,7 +24,6 @@ from unnoise.restoration.masks import read_mask
 from unnoise.restoration.noise import GaussianNoise, estimate_sigma
 from unnoise.restoration.posteriors import matching_time
 from unnoise.restoration.restore import ignore
-from unnoise.restoration.restorer import Restorer
 from unnoise.restoration.undo import Found, Undoing, psnr
 from unnoise.studio import pixels
 from unnoise.studio.errors import Refusal
@@ -97,25 +96,26 @@ class Asked:
     def restore(self, job: Job, model: Model, values: np.ndarray, path: Path | None) -> "Restoration":
         """`values` (H, W, C) of 8 bits, of the file `path` where it is one."""
         begun, task, clean = time.perf_counter(), self._task(model, values, path), None
-        y = from_uint8(values[None])
-        restorer = model.restorer()
-        restorer.check_size(task.check(y.shape[1], task.degraded_size(values.shape[:2]) if self.degrade else values.shape[:2]))
+        y, restorer = from_uint8(values[None]), model.restorer()
+        size = task.check(y.shape[1], task.degraded_size(values.shape[:2]) if self.degrade else values.shape[:2])
+        restorer.check_size(size)
         if self.degrade:
             y, clean = task.degrade(y, BatchRng(self.seed, [0], "added")), y
-        watched = Watched(restorer.denoiser)
-        total, done = self.samples, 0.0
+        watched, done = Watched(restorer.denoiser, size), 0.0
 
         def progress(part: float) -> None:
             nonlocal done
-            done = min(done + part, total)
-            job.show(round(100 * done), 100 * total, lambda: {"images": pixels.all_to_json(watched.estimate)})
+            done = min(done + part, self.samples)
+            job.show(round(100 * done), 100 * self.samples, lambda: {"images": watched.estimate()})
 
-        own = Restorer(watched, restorer.shape, restorer.size_divisor, restorer.sampling, restorer.device)
-        undoing = Undoing(own, model.restoration_label(self.label, 1), "average", self.samples, None, self.seed, progress)
+        label = model.restoration_label(self.label, 1)
+        undoing = Undoing(replace(restorer, denoiser=watched), label, "average", self.samples, None, self.seed, progress)
         found = self._denoise(model, undoing, y) if self.task == "denoise" else undoing.undo(y, task)
-        both = None if clean is None or y.shape != clean.shape else psnr(y, clean)
-        after = None if clean is None else psnr(found.x, clean)
-        return Restoration(y, found, both, after, time.perf_counter() - begun)
+        seconds = time.perf_counter() - begun
+        if clean is None:
+            return Restoration(y, found, None, seconds)
+        before = psnr(y, clean) if y.shape == clean.shape else None
+        return Restoration(y, found, {"before": before, "after": psnr(found.x, clean)}, seconds)
 
     def _denoise(self, model: Model, undoing: Undoing, y: Tensor) -> Found:
         """By one call of the network, which has the least error; samples are for the doubt."""
@@ -182,11 +182,11 @@ def _called(path: Path, name: str) -> Iterator[None]:
 
 
 class Watched(Denoiser):
-    """A denoiser whose last estimate can be looked at."""
+    """A denoiser whose last estimate of an image of this `size` (height, width) can be looked at."""
 
-    def __init__(self, denoiser: Denoiser) -> None:
+    def __init__(self, denoiser: Denoiser, size: tuple[int, int]) -> None:
         super().__init__()
-        self.denoiser, self.schedule = denoiser, denoiser.schedule
+        self.denoiser, self.schedule, self._size = denoiser, denoiser.schedule, size
         self._last: Tensor | None = None
 
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None, **cond: Tensor) -> Tensor:
@@ -194,20 +194,21 @@ class Watched(Denoiser):
         self._last = x_hat.detach()[:1]
         return x_hat
 
-    @property
-    def estimate(self) -> np.ndarray:
-        """uint8 (1, H, W, C), or none."""
-        return np.empty((0, 1, 1, 1), np.uint8) if self._last is None else to_uint8(self._last)
+    def estimate(self) -> list[Json]:
+        """The image, or nothing where an image is so large that only its tiles are estimated."""
+        h, w = self._size
+        if self._last is None or self._last.shape[2] < h or self._last.shape[3] < w:
+            return []
+        return pixels.all_to_json(to_uint8(self._last[..., :h, :w]))
 
 
 @dataclass(frozen=True)
 class Restoration:
-    """What was restored: y (1, C, h, w), what was found, and PSNR before and after where the clean image is known."""
+    """What was restored: y (1, C, h, w), what was found, and the PSNR `before` and `after` where the clean image is known."""
 
     y: Tensor
     found: Found
-    before: float | None
-    after: float | None
+    psnr: Json | None
     seconds: float
 
     @property
@@ -220,7 +221,7 @@ class Restoration:
         return {"before": pixels.to_json(to_uint8(before)[0]), "after": pixels.to_json(to_uint8(x)[0]), "said": self.found.said,
                 "doubt": None if self.found.std is None else pixels.to_json(overlay(self.found.std)),
                 "sigma": None if sigma is None else sigma * HALF_RANGE, "seconds": self.seconds,
-                "psnr": None if self.after is None else {"before": self.before, "after": self.after}}  # fmt: skip
+                "psnr": self.psnr}  # fmt: skip
 
 
 def overlay(std: Tensor) -> np.ndarray:
