@@ -103,7 +103,7 @@ def runs(digits_run: Trainer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # its jobs hook into every network of the process
 def studio(runs: Path) -> Iterator[Served]:
     yield from serve(runs)
 
