@@ -255,6 +255,10 @@ def test_the_page_is_there_before_torch(tmp_path: Path) -> None:
     assert time.perf_counter() - begun < 0.3
 
 
+def test_addresses_with_many_fields(local: TestClient) -> None:
+    assert local.get("/?" + "&".join(["a=1"] * 5000)).status_code == 200
+
+
 def test_websockets_are_closed(local: TestClient) -> None:
     from starlette.websockets import WebSocketDisconnect
 

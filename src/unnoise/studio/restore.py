@@ -87,7 +87,7 @@ class Asked:
     task: str
     options: Json
     sigma: float | None
-    known: Tensor | None  # (H, W) of the mask: 0 where pixels are missing
+    mask: "Painted | None"
     samples: int
     seed: int
     label: str | None
@@ -158,12 +158,9 @@ class Asked:
         return tasks.Denoise(noise)
 
     def _mask(self, values: np.ndarray) -> Tensor:
-        if self.known is None:
+        if self.mask is None:
             raise UserError("nothing is painted: paint what is missing, or choose a mask")
-        if self.known.shape != values.shape[:2]:
-            sizes = ["x".join(map(str, shape[:2])) for shape in (self.known.shape, values.shape)]
-            raise UserError(f"the mask has {sizes[0]} pixels and the image {sizes[1]}: make them equal")
-        return self.known
+        return self.mask.fitted((values.shape[0], values.shape[1]))
 
 
 def _tables(path: Path | None) -> tasks.Dejpeg:
@@ -179,6 +176,39 @@ def _called(path: Path, name: str) -> Iterator[None]:
         yield
     except UserError as e:
         raise UserError(str(e).replace(f"'{path}'", name)) from e
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A mask: `known` (H, W) is 0 where pixels are missing. By `brush` it was painted over the image as it is shown, at any size."""
+
+    known: Tensor
+    brush: bool
+
+    @classmethod
+    def read(cls, uploads: Uploads, fields: Fields) -> "Painted":
+        """One that was sent before, or a PNG as base64. Raises UserError for one that can't be meant."""
+        upload, png = fields.text("upload", None), fields.text("png", None, longest=2**20)
+        for side in ("width", "height"):  # the PNG says them itself
+            fields.whole(side, 1, 2**16, None)
+        fields.end()
+        if (upload is None) == (png is None):
+            raise Refusal(400, "a mask is an `upload` or a `png`: give one of them")
+        try:
+            path = uploads.path(upload or uploads.add(base64.b64decode(png, validate=True))[0])
+        except binascii.Error as e:
+            raise Refusal(400, "the mask is no base64: reload the page") from e
+        with _called(path, "given"):
+            return cls(read_mask(path).known, upload is None)
+
+    def fitted(self, size: tuple[int, int]) -> Tensor:
+        """To an image of this (height, width). Raises UserError for a file of another size."""
+        if self.brush:
+            return functional.interpolate(self.known[None, None], size, mode="nearest")[0, 0]
+        if self.known.shape != size:
+            h, w = self.known.shape
+            raise UserError(f"the mask has {h}x{w} pixels and the image {size[0]}x{size[1]}: make them equal")
+        return self.known
 
 
 class Watched(Denoiser):
@@ -237,9 +267,9 @@ async def restore(request: Request) -> Response:
     task = fields.choice("task", tasks.TASKS)
     options = read_options(task, fields.object("options", Fields({}, "options.")))
     mask = fields.text_or_object("mask", "upload", None)
-    known = None if mask is None else await run_in_threadpool(_read_mask, api.uploads, mask)
+    painted = None if mask is None else await run_in_threadpool(Painted.read, api.uploads, mask)
     asked = Asked(fields.text("run"), Picked.read(fields.object("image")), task, options,
-                  fields.number("sigma", MIN_SIGMA, HIGHEST_SIGMA, None), known, fields.whole("samples", 1, MOST_SAMPLES, 8),
+                  fields.number("sigma", MIN_SIGMA, HIGHEST_SIGMA, None), painted, fields.whole("samples", 1, MOST_SAMPLES, 8),
                   fields.whole("seed", 0, SEEDS, 0), fields.text("label", None), fields.flag("degrade"))  # fmt: skip
     fields.end()
     api.runs.folder(asked.run)
@@ -253,23 +283,6 @@ async def restore(request: Request) -> Response:
         return asked.restore(job, model, values, path)
 
     return JSONResponse({"job": api.jobs.add(work).id})
-
-
-def _read_mask(uploads: Uploads, fields: Fields) -> Tensor:
-    """A mask that was sent before, or is painted in a PNG as base64. Raises UserError for one that can't be meant."""
-    upload, png = fields.text("upload", None), fields.text("png", None, longest=2**20)
-    for side in ("width", "height"):  # the PNG says them itself
-        fields.whole(side, 1, 2**16, None)
-    fields.end()
-    if (upload is None) == (png is None):
-        raise Refusal(400, "a mask is an `upload` or a `png`: give one of them")
-    try:
-        number = upload or uploads.add(base64.b64decode(png, validate=True))[0]
-    except binascii.Error as e:
-        raise Refusal(400, "the mask is no base64: reload the page") from e
-    path = uploads.path(number)
-    with _called(path, "given"):
-        return read_mask(path).known
 
 
 def describe_tasks() -> list[Json]:
