@@ -180,7 +180,7 @@ def _called(path: Path, name: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Painted:
-    """A mask: `known` (H, W) is 0 where pixels are missing. By `brush` it was painted over the image as it is shown, at any size."""
+    """A mask: `known` (H, W) is 0 where pixels are missing. By `brush` it was painted over the image as it is shown."""
 
     known: Tensor
     brush: bool
