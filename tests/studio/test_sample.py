@@ -90,7 +90,8 @@ def test_nearest_images_against_all_distances() -> None:
     assert np.array_equal([image for _, image in found], values[order])
 
 
-def test_variations_and_what_lies_between(browser: Browser, model: Model) -> None:
+def test_variations_and_what_lies_between(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unnoise.studio.sample.MORPH_STEPS", 25)
     _, end, number = browser.job("/api/sample", run="digits", count=2, steps=6)
     near, far = (
         browser.job("/api/sample", run="digits", count=3, steps=6, **{"from": {"job": number, "index": 1, "strength": s}})[1]
@@ -234,6 +235,8 @@ def test_painting_a_mask(browser: Browser) -> None:
     clean = pixels(browser.get("/api/runs/digits/data/0")["image"])[..., 0].astype(int)
     assert np.abs(pixels(end["after"])[..., 0].astype(int) - clean)[painted == 0].mean() < 6
     assert end["psnr"]["after"] > end["psnr"]["before"]
+    larger = {"png": base64.b64encode(png(painted.repeat(3, 0).repeat(3, 1))).decode()}
+    assert browser.job("/api/restore", **how, mask=larger)[1]["after"] == end["after"], "painted over an enlarged image"
     number = browser.upload(png(painted))["id"]
     assert browser.job("/api/restore", **how, mask=number)[1]["after"] == end["after"]
 
@@ -253,7 +256,7 @@ def test_masks_that_do_not_fit(browser: Browser) -> None:
     asked = {"run": "digits", "task": "inpaint", "image": {"data": 0}}
     said = browser.refused("POST", "/api/restore", json=asked | {"mask": empty})[1]
     assert "no pixel is missing in the mask given: make it white" in said
-    large = {"png": base64.b64encode(png(np.eye(9, dtype=np.uint8) * 255)).decode()}
+    large = browser.upload(png(np.eye(9, dtype=np.uint8) * 255))["id"]
     for mask, words in ((large, "9x9"), (None, "nothing is painted")):
         number = browser.post("/api/restore", **asked, **({"mask": mask} if mask else {}))["job"]
         name, data = list(browser.events(f"/api/jobs/{number}/events"))[-1]
