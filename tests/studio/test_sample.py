@@ -2,6 +2,8 @@
 
 import base64
 import io
+import json
+import shutil
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -152,6 +154,29 @@ def test_times_are_even_in_the_noise_level(name: str) -> None:
 def test_a_schedule(browser: Browser) -> None:
     found = browser.get("/api/learn/digits/schedule")
     assert len(found["t"]) == len(found["alpha"]) == len(found["sigma"]) == TIMES
+
+
+def test_labels_of_an_image(browser: Browser) -> None:
+    asked = {"run": "digits", "image": {"data": 0}, "t": 0.02}
+    plain, labelled = (browser.post("/api/learn/denoise", **asked, **more) for more in ({}, {"label": "3"}))
+    assert plain["x_t"] == labelled["x_t"] and plain["estimate"] != labelled["estimate"]
+    assert "unknown label" in browser.refused("POST", "/api/learn/denoise", json={**asked, "label": "three"})[1]
+
+
+def test_images_that_are_gone(browser: Browser, runs: Path, tmp_path: Path) -> None:
+    """Sampling goes on without them."""
+    gone = Path(shutil.copytree(runs / "digits", runs / "猫"))
+    try:
+        recipe = json.loads((gone / "recipe.json").read_text())
+        recipe["recipe"]["data"]["source"] = {"name": "folder", "path": str(tmp_path / "gone")}
+        (gone / "recipe.json").write_text(json.dumps(recipe))
+        status, said = browser.refused("GET", "/api/runs/猫/data/0")
+        assert status == 404 and "are not where they were" in said and said.endswith("an image of your own")
+        number = browser.job("/api/sample", run="猫", count=1, steps=1)[2]
+        assert browser.refused("GET", f"/api/jobs/{number}/nearest/0")[0] == 404
+        assert browser.get(f"/api/jobs/{number}/grid.png").startswith(b"\x89PNG")
+    finally:
+        shutil.rmtree(gone)
 
 
 def test_two_settings_side_by_side(browser: Browser, model: Model) -> None:
