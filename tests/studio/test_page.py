@@ -356,6 +356,37 @@ def test_reports(visit: Open) -> None:
     page.frame_locator("iframe[title='digits and small, compared']").get_by_text("small").first.wait_for()
 
 
+def test_a_folder_is_chosen(visit: Open, tmp_path: Path) -> None:
+    """Its images are counted and shown, its classes offered, and what is no image left out with the reason."""
+    for k in range(6):
+        place = tmp_path / "mine" / "ab"[k % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((20, 30, 3), 40 * k, dtype=np.uint8)).save(place / f"{k}.png")
+    (tmp_path / "mine" / "notes.txt").write_text("hello")
+    page = visit("train", excused="415 (Unsupported Media Type)")
+    page.locator("file-drop:visible input[type=file]").set_input_files(tmp_path / "mine")
+    page.get_by_role("heading", name="6 images found").wait_for()
+    assert "“mine/notes.txt”: this is no image" in page.get_by_role("alert").filter(has_text="left out").inner_text()
+    page.get_by_text("2 classes: a, b").wait_for()
+    assert page.get_by_label("Learn the classes").is_visible()
+    assert page.locator(".sheet canvas").evaluate("c => c.width > 60")
+
+
+def test_cancel(visit: Open, server: Server) -> None:
+    """By its button, and by leaving the tab: the model is free within two seconds."""
+    page = visit("sample")
+    busy = lambda: server.get("/api/status")["busy"]  # noqa: E731
+    page.get_by_role("spinbutton", name="Images").fill("64")
+    page.get_by_role("spinbutton", name="Steps").fill("1000")
+    for leave in (page.get_by_role("button", name="Cancel"), page.get_by_role("tab", name="Watch")):
+        page.get_by_role("button", name="Sample", exact=True).click()
+        page.get_by_text("of 1000").wait_for()
+        leave.and_(page.locator(":visible")).click()
+        left = time.monotonic()
+        wait_for(lambda: not busy())
+        assert time.monotonic() - left < 2
+
+
 def test_mistakes_are_sentences(visit: Open, tmp_path: Path) -> None:
     page = visit("train", excused="400 (Bad Request)")
     (tmp_path / "empty").mkdir()

@@ -133,7 +133,7 @@ export const words = {
     inspect: "Look at it",
     digits: "Digits",
     uploading: (n, total) => `Copying ${n} of ${count(total, "file")}`,
-    leftOut: (n, first) => `${count(n, "file")} left out; the first because ${first}`,
+    leftOut: (n, path, why) => `${count(n, "file")} left out, the first “${path}”: ${why}`,
     inspecting: "Looking at the images…",
     found: (n) => `${count(n, "image")} found.`,
     classes: (names) => `${count(names.length, "class", "classes")}: ${names.slice(0, 12).join(", ")}${names.length > 12 ? ", …" : ""}`,

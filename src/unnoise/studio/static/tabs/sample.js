@@ -85,6 +85,8 @@ function settings(start) {
     h("button", { class: "primary", type: "submit" }, said.start),
   );
   let own = "";
+  let changed = false; // by hand
+  element.addEventListener("input", () => (changed = true));
   const samplers = () => {
     const title = words.samplers[own] ?? own;
     const pairs = status.value.words.samplers.map((name) => [name, words.samplers[name] ?? name]);
@@ -93,14 +95,16 @@ function settings(start) {
   status.watch(samplers);
   chosen.watch(async (name) => {
     const classes = chosenRun()?.classes ?? [];
+    changed = false;
     labelField.hidden = guidanceField.hidden = classes.length === 0;
     setOptions(fields.label, [["", said.anyLabel], ...classes.map((each) => [each, each])], "");
     const run = name ? await get(runPath(name)).catch(() => null) : null;
     if (!run?.sampling || name !== chosen.value) return;
     own = run.sampling.sampler;
+    samplers();
+    if (changed) return;
     fields.steps.value = run.sampling.steps;
     fields.guidance.value = run.sampling.guidance ?? "";
-    samplers();
   });
   const body = () => ({
     run: chosen.value,
