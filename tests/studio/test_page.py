@@ -221,6 +221,8 @@ def test_watch_it_learn(visit: Open) -> None:
     page.keyboard.press("Home")
     assert image.get_attribute("src") != last and image.get_attribute("alt") == "Samples at step 0"
     assert wait_for(lambda: image.evaluate("i => i.complete && i.naturalWidth > 0"))
+    page.get_by_role("button", name="Resume").click()
+    assert "how many minutes more" in page.get_by_role("alert").filter(has_text="end").inner_text()
 
 
 def test_two_hours_in_a_moment(visit: Open, server: Server) -> None:
