@@ -251,6 +251,21 @@ def test_two_hours_in_a_moment(visit: Open, server: Server) -> None:
     assert watch(range(600, 7200)) < 1.1 * first
 
 
+def test_a_hidden_page_is_silent(visit: Open, server: Server) -> None:
+    """It keeps no connection, since a browser has six for all its windows; seen again, it goes on."""
+    page = visit("watch")
+    page.locator("article curve-plot path").first.wait_for()
+    process = psutil.Process(server.process.pid)
+    connected = lambda: any(c.status == psutil.CONN_ESTABLISHED for c in process.net_connections())  # noqa: E731
+    assert connected()
+    hide = "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+    hide += " document.dispatchEvent(new Event('visibilitychange')); }"
+    page.evaluate(hide, True)
+    wait_for(lambda: not connected())
+    page.evaluate(hide, False)
+    wait_for(connected)
+
+
 def test_sample(visit: Open) -> None:
     """Images clear, can be downloaded, and one of them has a trajectory, neighbours, variations and a morph to another."""
     page = visit("sample")

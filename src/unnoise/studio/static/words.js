@@ -199,7 +199,7 @@ export const words = {
     title: "Sample new images",
     lead: "Each begins as noise and clears step by step. The same seed gives the same images.",
     sampler: "Sampler",
-    own: (title) => `${title}, the run’s own`,
+    own: (title) => `Own: ${title}`,
     steps: "Steps",
     seed: "Seed",
     newSeed: "New seed",
