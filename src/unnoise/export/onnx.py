@@ -135,8 +135,12 @@ def _check(denoiser: NetworkDenoiser, model: Model, path: Path, counts: tuple[in
     """
     import onnxruntime
 
-    session, worst = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]), 0.0
-    levels = _levels(model)
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as e:  # of its own kinds
+        raise UserError(f"onnxruntime {onnxruntime.__version__} can't read opset {OPSET} of this network "
+                        f"({str(e).splitlines()[0]}): pip install -U onnxruntime") from e  # fmt: skip
+    levels, worst = _levels(model), 0.0
     for count in counts:
         x, _, _, *label = _inputs(model, count)
         for alpha, sigma in levels[:: max(1, len(levels) // 4)]:
