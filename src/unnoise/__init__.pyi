@@ -94,6 +94,9 @@ from .diffusion.samplers import (
     DDIM as DDIM,
 )
 from .diffusion.samplers import (
+    Consistency as Consistency,
+)
+from .diffusion.samplers import (
     DDPM as DDPM,
 )
 from .diffusion.samplers import (
@@ -149,6 +152,9 @@ from .diffusion.schedules import (
 )
 from .diffusion.timesteps import (
     DiscreteTimes as DiscreteTimes,
+)
+from .diffusion.timesteps import (
+    GivenSteps as GivenSteps,
 )
 from .diffusion.timesteps import (
     KarrasSteps as KarrasSteps,
@@ -289,6 +295,9 @@ from .restoration.restore import (
     Restored as Restored,
 )
 from .runs.api import (
+    distill as distill,
+)
+from .runs.api import (
     load as load,
 )
 from .runs.api import (
@@ -311,6 +320,9 @@ from .runs.report import (
 )
 from .training.config import (
     TrainingConfig as TrainingConfig,
+)
+from .training.consistency import (
+    ConsistencyTuning as ConsistencyTuning,
 )
 from .training.fit import (
     fit as fit,

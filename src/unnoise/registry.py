@@ -38,6 +38,8 @@ from unnoise.diffusion.timesteps import SAMPLING_TIMES, TRAINING_TIMES, Sampling
 from unnoise.networks.base import ModuleConfig, NetworkConfig
 from unnoise.networks.simple_unet import SimpleUnetConfig
 from unnoise.networks.unet import AutoUNet, UNetConfig
+from unnoise.training.consistency import OBJECTIVES
+from unnoise.training.objective import Objective
 from unnoise.utils.errors import UserError, nearest
 
 NETWORKS: dict[str, type[NetworkConfig]] = {"auto": AutoUNet, "unet": UNetConfig, "simple-unet": SimpleUnetConfig}
@@ -47,6 +49,7 @@ TABLES: dict[type, dict[str, type]] = {  # of each kind; a network's may also ho
     Schedule: SCHEDULES,
     Target: TARGETS,
     NetworkConfig: NETWORKS,
+    Objective: OBJECTIVES,
     Loss: LOSSES,
     TrainingTimes: TRAINING_TIMES,
     SamplingTimes: SAMPLING_TIMES,

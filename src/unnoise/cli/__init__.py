@@ -17,6 +17,7 @@ from unnoise.cli.average import average
 from unnoise.cli.compare import compare
 from unnoise.cli.data import data
 from unnoise.cli.demo import demo
+from unnoise.cli.distill import distill
 from unnoise.cli.doctor import doctor
 from unnoise.cli.evaluate import evaluate
 from unnoise.cli.export import export
@@ -32,7 +33,7 @@ from unnoise.cli.sample import sample
 from unnoise.cli.train import train
 from unnoise.utils.errors import AmbiguousName, SystemLimit, UserError, nearest, printable
 
-_VERBS = (demo, train, sample, interpolate, restore, evaluate, report, compare, figure, data, runs, info, average, import_,
+_VERBS = (demo, train, distill, sample, interpolate, restore, evaluate, report, compare, figure, data, runs, info, average, import_,
           export, doctor)  # fmt: skip
 VERBS: dict[str, Callable[..., int]] = {verb.__name__.rstrip("_"): verb for verb in _VERBS}
 

@@ -144,7 +144,7 @@ class Job:
             x = torch.from_numpy(chosen.pixels).permute(0, 3, 1, 2).to(self.model.info.device)
             known = chosen.labels is not None and chosen.classes == self.model.info.classes
             label = torch.from_numpy(chosen.labels).to(x.device) if known else None
-            bounds.append(variational_bound(self.model.denoiser, x, self.generation.seed, moments=self.model.moments,
+            bounds.append(variational_bound(self.model.mean_model.denoiser, x, self.generation.seed, moments=self.model.moments,
                                             levels=LEVELS, label=label))  # fmt: skip
         held_out, total = bounds[0], bounds[0].total
         mean, error = float(total.mean()), float(total.std(correction=0)) / max(1, count - 1) ** 0.5

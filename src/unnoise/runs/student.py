@@ -1,0 +1,65 @@
+"""A student while it is trained: its teacher, and the noise levels between its calls, found on held-out images."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from unnoise.data.dataset import ImageDataset
+from unnoise.data.pixels import from_uint8, to_uint8
+from unnoise.diffusion.denoiser import Denoiser
+from unnoise.evaluation.distances import kernel_distance
+from unnoise.model import Model
+from unnoise.run_folder import RunFolder
+from unnoise.training.consistency import ConsistencyTuning
+from unnoise.utils.rng import BatchRng
+
+MAX_CALLS = 4
+FIRST = (3.0, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25)  # noise levels tried before the second call
+FURTHER = (0.7, 0.5, 0.35, 0.25)  # those before each further call, as fractions of the one before
+MIN_IMAGES = 20  # held out, by which they are chosen
+
+
+def load_teacher(folder: RunFolder, objective: ConsistencyTuning, device: str) -> Denoiser:
+    """The denoiser whose student the run is, guided as the objective says. Raises UserError where it is gone."""
+    model = Model.load(folder.teacher.path, device)
+    return model.guided(replace(model.info.recipe.sampling, guidance=objective.guidance))
+
+
+@torch.no_grad()
+def choose_times(model: Model, held_out: ImageDataset, count: int, seed: int) -> tuple[tuple[float, ...], int] | None:
+    """The noise levels sigma / alpha between calls, and how many calls to make, one or two.
+
+    One level after the other, each below the one before, where the kernel distance from `count` samples to the held-out images
+    is least, in the principal components of the training images. None where there are too few images to choose by.
+    """
+    if model.moments is None or len(held_out) < MIN_IMAGES:
+        return None
+    basis = model.moments.basis.flatten(1)
+    directions = basis / basis.norm(dim=1, keepdim=True).clamp(min=1e-12)
+
+    def features(x: Tensor) -> Tensor:
+        return from_uint8(to_uint8(x)).flatten(1) @ directions.T
+
+    real = features(held_out.tensor())
+    scale = real.square().mean().rsqrt()
+
+    def distance(x: Tensor) -> float:
+        return kernel_distance((scale * features(x)).double().numpy(), (scale * real).double().numpy())
+
+    def call(x_hat: Tensor, ratio: float, number: int) -> Tensor:
+        t = schedule.at(schedule.time_at(torch.tensor(ratio, dtype=torch.float64)))
+        noise = BatchRng(seed, range(count), f"times {number}").normal_like(x_hat)
+        again: Tensor = denoiser(t.mix(x_hat, noise), t.t, label).clamp(-1, 1)
+        return again
+
+    denoiser, schedule, label = model.denoiser, model.denoiser.schedule, model.labels(None, range(count), seed)
+    x_hat = model.sample_batch(range(count), seed, model.sampling(steps=1))
+    ratios, distances = list[float](), [distance(x_hat)]
+    for number in range(1, MAX_CALLS):
+        tried = [f * ratios[-1] for f in FURTHER] if ratios else FIRST
+        found = {ratio: call(x_hat, ratio, number) for ratio in tried}
+        ratios.append(min(found, key=lambda ratio: distance(found[ratio])))
+        x_hat = found[ratios[-1]]
+        distances.append(distance(x_hat))
+    return tuple(round(ratio, 4) for ratio in ratios), 1 if distances[0] <= distances[1] else 2
