@@ -4,9 +4,9 @@
            [--options '--root DIR']
 
 For each seed a teacher trains for so many seconds, its student for as many more, and another teacher for twice as many; each then
-samples N images at each number of calls, into OUT/NAME-SEED-CALLS.npz. A teacher samples with DPM-Solver++(2M), a student at most 4
-calls. The judge is any command that takes such files and prints a line of JSON for each, with `samples` (the file), `fd` (a Frechet
-distance), `c2st` and `nn_ratio`. `--options` are of the training. What is in OUT already is not made again.
+samples N images at each number of calls, into OUT/NAME-SEED-CALLS.npz: a teacher with DPM-Solver++(2M), a student in at most 4
+calls. The judge is any command that takes such files and prints a line of JSON for each, with `samples` (the file), `fd` (a
+Frechet distance), `c2st` and `nn_ratio`. `--options` are of the training. What is in OUT already is not made again.
 """
 
 import argparse

@@ -88,16 +88,19 @@ from .diffusion.loss import (
     Loss as Loss,
 )
 from .diffusion.loss import (
+    PseudoHuber as PseudoHuber,
+)
+from .diffusion.loss import (
     diffusion_loss as diffusion_loss,
 )
 from .diffusion.samplers import (
     DDIM as DDIM,
 )
 from .diffusion.samplers import (
-    Consistency as Consistency,
+    DDPM as DDPM,
 )
 from .diffusion.samplers import (
-    DDPM as DDPM,
+    Consistency as Consistency,
 )
 from .diffusion.samplers import (
     DPMpp2M as DPMpp2M,

@@ -202,7 +202,7 @@ class LogSnrSteps(SamplingTimes):
 
 @dataclass(frozen=True)
 class GivenSteps(SamplingTimes):
-    """Noise levels sigma / alpha chosen for few steps, the most useful first: n steps visit t = 1 and the first n - 1 of `ratios`."""
+    """Noise levels sigma / alpha for few steps, the most useful first: n steps visit t = 1 and the first n - 1 of `ratios`."""
 
     ratios: tuple[float, ...] = (0.8, 0.3, 1.6)
 

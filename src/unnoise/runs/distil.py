@@ -1,13 +1,17 @@
 """Beginning a student: a run that is trained to sample in one or two calls of the network what its teacher samples in many."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from unnoise.diffusion.guidance import AutoGuidance, ClassGuidance, Guidance, NoGuidance
+from unnoise.diffusion.loss import PseudoHuber
 from unnoise.diffusion.samplers import Consistency
 from unnoise.diffusion.sampling import SamplingConfig
-from unnoise.diffusion.timesteps import GivenSteps
+from unnoise.diffusion.timesteps import GivenSteps, LogNormalTimes
 from unnoise.model import Model
 from unnoise.recipe import Recipe, RunInfo
 from unnoise.run_folder import RunFolder
@@ -32,12 +36,15 @@ def student_folder(run: Path | str) -> RunFolder:
 def divide_budget(recipe: Recipe) -> tuple[Recipe, tuple[float | None, int | None]]:
     """The recipe with the teacher's part of its budget, and the minutes and steps that are the student's."""
     config = recipe.training
-    if config.epochs is not None or (config.minutes is None and config.steps is None):
+    minutes, steps = config.minutes, config.steps
+    if config.epochs is not None or minutes is steps is None:
         raise UserError("a training with its student divides a number of minutes or steps: give `minutes` or `steps`")
-    minutes = None if config.minutes is None else TEACHER * config.minutes
-    steps = None if config.steps is None else max(1, round(TEACHER * config.steps))
-    student = (None if minutes is None else config.minutes - minutes, None if steps is None else max(1, config.steps - steps))
-    return replace(recipe, training=replace(config, minutes=minutes, steps=steps)), student
+
+    def part(fraction: float) -> tuple[float | None, int | None]:
+        return None if minutes is None else fraction * minutes, None if steps is None else max(1, round(fraction * steps))
+
+    own = part(TEACHER)
+    return replace(recipe, training=replace(config, minutes=own[0], steps=own[1])), part(1 - TEACHER)
 
 
 def begin_student(run: Path | str, out: Path | str | None = None, minutes: float | None = None, steps: int | None = None,
@@ -45,9 +52,9 @@ def begin_student(run: Path | str, out: Path | str | None = None, minutes: float
                   started: float | None = None) -> Trainer:  # fmt: skip
     """Begin to distil a run into the folder `out`, by default RUN-fast, for `minutes` or `steps`.
 
-    `guidance` is the strength of guidance, by class or else by the run's early average, that the student learns. `data` says where the
-    images are now, or gives again those that Python gave; `started` is when the clock began (`time.perf_counter`). Raises
-    UserError for a run that is a student itself, that has no weights, and where no budget is given.
+    `guidance` is the strength of guidance, by class or else by the run's early average, that the student learns. `data` says
+    where the images are now, or gives again those that Python gave; `started` is when the clock began (`time.perf_counter`).
+    Raises UserError for a run that is a student itself or has no weights, and where no budget is given.
     """
     folder = RunFolder.open(run)
     info = folder.read_info()
@@ -65,10 +72,13 @@ def begin_student(run: Path | str, out: Path | str | None = None, minutes: float
 
 def student_recipe(info: RunInfo, minutes: float | None, steps: int | None, guidance: Guidance) -> Recipe:
     """The recipe of a run's student."""
-    taught, sampling = info.recipe.training, info.recipe.sampling
+    taught, sampling, times = info.recipe.training, info.recipe.sampling, info.recipe.training.times
+    if isinstance(times, LogNormalTimes):
+        end = math.log(min(80.0, float(info.recipe.schedule.ratio(torch.ones((), dtype=torch.float64)))))
+        times = replace(times, std=max(times.std, min(2.4, max(1.6, (end - times.mean) / 2))))  # 2 % at the end, where it begins
     training = replace(
-        with_whole_previews(taught), objective=ConsistencyTuning(guidance), minutes=minutes, steps=steps, epochs=None,
-        learning_rate=RATE * taught.learning_rate, stop_when="never", snapshots=0, extra_ema=(),
+        with_whole_previews(taught), objective=ConsistencyTuning(guidance), loss=PseudoHuber(), minutes=minutes, steps=steps, epochs=None,
+        learning_rate=RATE * taught.learning_rate, times=times, stop_when="never", snapshots=0, extra_ema=(),
     )  # fmt: skip
     few = SamplingConfig(Consistency(), GivenSteps(), 2, sampling.clamp_estimate, sampling.start, sampling.dynamic)
     return replace(info.recipe, training=training, sampling=few)

@@ -1,5 +1,6 @@
 """A student while it is trained: its teacher, and the noise levels between its calls, found on held-out images."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -7,27 +8,36 @@ from torch import Tensor
 
 from unnoise.data.dataset import ImageDataset
 from unnoise.data.pixels import from_uint8, to_uint8
-from unnoise.diffusion.denoiser import Denoiser
+from unnoise.diffusion.guidance import Guided, NoGuidance
+from unnoise.diffusion.timesteps import GivenSteps
 from unnoise.evaluation.distances import kernel_distance
 from unnoise.model import Model
+from unnoise.recipe import RunInfo
 from unnoise.run_folder import RunFolder
 from unnoise.training.consistency import ConsistencyTuning
+from unnoise.training.objective import Objective
 from unnoise.utils.rng import BatchRng
 
+Say = Callable[[str], None]
+Times = tuple[tuple[float, ...], int]  # noise levels between calls, and how many calls to make
 MAX_CALLS = 4
 FIRST = (3.0, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25)  # noise levels tried before the second call
 FURTHER = (0.7, 0.5, 0.35, 0.25)  # those before each further call, as fractions of the one before
 MIN_IMAGES = 20  # held out, by which they are chosen
 
 
-def load_teacher(folder: RunFolder, objective: ConsistencyTuning, device: str) -> Denoiser:
-    """The denoiser whose student the run is, guided as the objective says. Raises UserError where it is gone."""
+def load_guided_teacher(folder: RunFolder, objective: Objective, device: str) -> Guided | None:
+    """The teacher, where the student learns its guidance. Raises UserError where it is gone."""
+    if not isinstance(objective, ConsistencyTuning) or isinstance(objective.guidance, NoGuidance):
+        return None
     model = Model.load(folder.teacher.path, device)
-    return model.guided(replace(model.info.recipe.sampling, guidance=objective.guidance))
+    guided = model.guided(replace(model.info.recipe.sampling, guidance=objective.guidance))
+    assert isinstance(guided, Guided)
+    return guided
 
 
 @torch.no_grad()
-def choose_times(model: Model, held_out: ImageDataset, count: int, seed: int) -> tuple[tuple[float, ...], int] | None:
+def choose_times(model: Model, held_out: ImageDataset, count: int, seed: int) -> Times | None:
     """The noise levels sigma / alpha between calls, and how many calls to make, one or two.
 
     One level after the other, each below the one before, where the kernel distance from `count` samples to the held-out images
@@ -39,7 +49,8 @@ def choose_times(model: Model, held_out: ImageDataset, count: int, seed: int) ->
     directions = basis / basis.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
     def features(x: Tensor) -> Tensor:
-        return from_uint8(to_uint8(x)).flatten(1) @ directions.T
+        projected: Tensor = from_uint8(to_uint8(x)).flatten(1) @ directions.T
+        return projected
 
     real = features(held_out.tensor())
     scale = real.square().mean().rsqrt()
@@ -55,11 +66,21 @@ def choose_times(model: Model, held_out: ImageDataset, count: int, seed: int) ->
 
     denoiser, schedule, label = model.denoiser, model.denoiser.schedule, model.labels(None, range(count), seed)
     x_hat = model.sample_batch(range(count), seed, model.sampling(steps=1))
+    highest = 0.9 * float(schedule.ratio(torch.ones((), dtype=torch.float64)))
     ratios, distances = list[float](), [distance(x_hat)]
     for number in range(1, MAX_CALLS):
-        tried = [f * ratios[-1] for f in FURTHER] if ratios else FIRST
+        tried = [part * ratios[-1] for part in FURTHER] if ratios else [ratio for ratio in FIRST if ratio < highest]
         found = {ratio: call(x_hat, ratio, number) for ratio in tried}
         ratios.append(min(found, key=lambda ratio: distance(found[ratio])))
         x_hat = found[ratios[-1]]
         distances.append(distance(x_hat))
     return tuple(round(ratio, 4) for ratio in ratios), 1 if distances[0] <= distances[1] else 2
+
+
+def with_times(info: RunInfo, found: Times | None, say: Say) -> RunInfo:
+    """The run with the times that were found, where there are any."""
+    if found is None:
+        say("too few images are held out to find the best noise levels between calls: they stay as they are")
+        return info
+    sampling = replace(info.recipe.sampling, times=GivenSteps(tuple(found[0])), steps=found[1])
+    return replace(info, recipe=replace(info.recipe, sampling=sampling))

@@ -16,9 +16,9 @@ from torch import Tensor
 from unnoise import figures
 from unnoise.data.dataset import Split
 from unnoise.data.pixels import to_uint8
-from unnoise.diffusion.denoiser import Denoiser, NetworkDenoiser
+from unnoise.diffusion.denoiser import NetworkDenoiser
 from unnoise.diffusion.gaussian import Moments
-from unnoise.diffusion.timesteps import GivenSteps
+from unnoise.diffusion.guidance import Guided
 from unnoise.evaluation.copying import Space
 from unnoise.evaluation.held_out import held_out_loss
 from unnoise.evaluation.watch import BUDGET, CopyWatch
@@ -32,9 +32,8 @@ from unnoise.runs.lock import RunLock
 from unnoise.runs.loggers import LOGGERS, Logger
 from unnoise.runs.settle import measure_moments
 from unnoise.runs.snapshots import Snapshots
-from unnoise.runs.student import choose_times, load_teacher
+from unnoise.runs.student import choose_times, load_guided_teacher, with_times
 from unnoise.training import checkpoint
-from unnoise.training.consistency import ConsistencyTuning
 from unnoise.training.distributed import full_state_dict
 from unnoise.training.loop import TrainingRecord, train
 from unnoise.utils.errors import UserError
@@ -65,7 +64,7 @@ class Trainer:
         self.state = info.recipe.build_state(info.shape, len(info.classes), info.device, self.sharded, weights)
         self.lock, self.loggers = RunLock(folder.path), list[Logger]()
         self.threads = Threads(runtime.threads, self.config.is_timed, say)
-        self.teacher: Denoiser | None = None
+        self.teacher: Guided | None = None
         self.moments: Moments | None = None  # of the training images, or of those of the first process
         self._micro_batches, self._expected = self.config.micro_batches, 0
         self._try = Attempts(say)
@@ -86,8 +85,7 @@ class Trainer:
         self.moments = Moments(*moments) if moments else None
         best = self.runtime.on_first(lambda: Candidate.read(self.folder))
         self._best = Candidate(*best) if best else None
-        if isinstance(self.config.objective, ConsistencyTuning):
-            self.teacher = load_teacher(self.folder, self.config.objective, self.info.device)
+        self.teacher = load_guided_teacher(self.folder, self.config.objective, self.info.device)
         if self.watch.note:
             self.say(self.watch.note)
         made: list[Logger] = []
@@ -206,15 +204,9 @@ class Trainer:
         return time.perf_counter() - begun
 
     def _choose_times(self) -> None:
-        """Find the noise levels between a student's calls, and how many calls are its own choice; kept in the recipe."""
+        """Find the noise levels between a student's calls and how many calls it makes; kept in the recipe."""
         found = choose_times(self.model, self.split.held_out, self.config.held_out_count, self.config.seed)
-        found = self.runtime.on_first(lambda: found)
-        if found is None:
-            self.say("too few images are held out to find the best noise levels between calls: they stay as they are")
-            return
-        ratios, steps = found
-        sampling = replace(self.info.recipe.sampling, times=GivenSteps(tuple(ratios)), steps=steps)
-        self.info = replace(self.info, recipe=replace(self.info.recipe, sampling=sampling))
+        self.info = with_times(self.info, self.runtime.on_first(lambda: found), self.say)
         if self.runtime.is_first:
             self._try("the recipe", lambda: self.info.save(self.folder.recipe))
 
@@ -256,7 +248,7 @@ class Trainer:
             self.say(f"{why}: the rate falls to 0 over {self.end_soon()} more steps")
 
     def _look_for_copies(self, pixels: np.ndarray) -> bool:
-        """Whether samples, uint8 (N, H, W, C), are copies; by the last look, where this one takes too long. Warns at the first."""
+        """Whether samples, uint8 (N, H, W, C), are copies; by the last look where this one takes too long. Warns at the first."""
         self.copying = found = self.watch.look(pixels)
         if found is None:
             if not self._skipped and len(self.split.train) > 1:

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from unnoise.data.dataset import ImageDataset
 from unnoise.diffusion.denoiser import Denoiser
+from unnoise.diffusion.guidance import Guided
 from unnoise.networks.base import Unit
 from unnoise.networks.layers import Dropout
 from unnoise.training.batches import Batch, Batches, prefetch
@@ -109,12 +110,13 @@ class TrainState:
 
 def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runtime: Runtime = SINGLE,
           flip: bool = False, augment: float = 0.0, deadline: float | None = None,
-          teacher: Denoiser | None = None) -> Iterator[TrainingRecord]:  # fmt: skip
+          teacher: Guided | None = None) -> Iterator[TrainingRecord]:  # fmt: skip
     """Train until the budget is spent, changing `state` in place; a record is yielded after each step.
 
     `flip` and `augment` are as in `Batches`. `deadline` is when `config.minutes` are over (`time.perf_counter`), by default that
     long from now. `teacher` is for objectives that need one. Without a budget training goes on until `state.end_soon`. Stop by
-    leaving the loop: `state` is then complete as of the last record. Raises UserError when the gradient stays infinite, or when not even one image fits in memory.
+    leaving the loop: `state` is then complete as of the last record. Raises UserError when the gradient stays infinite, or when
+    not even one image fits in memory.
     """
     if not config.learning_rate or not config.batch:
         raise UserError("training.learning_rate 0 and training.batch 0 are chosen when a run begins: give numbers here")
@@ -181,7 +183,7 @@ def seeded_dropout(seed: int, step: int, rank: int, device: torch.device) -> Ite
 
 def compute_gradients(model: Denoiser, batch: Batch, config: TrainingConfig, runtime: Runtime = SINGLE,
                       micro_batches: int = 1, progress: float = 0.0,
-                      teacher: Denoiser | None = None) -> tuple[Tensor, int]:  # fmt: skip
+                      teacher: Guided | None = None) -> tuple[Tensor, int]:  # fmt: skip
     """The gradient of the mean loss over a batch, accumulated over micro-batches; twice as many where memory runs out.
 
     The loss is that of `config.objective`, to which `progress` and `teacher` go.

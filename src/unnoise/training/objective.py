@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 
 from unnoise.diffusion.denoiser import Denoiser
+from unnoise.diffusion.guidance import Guided
 from unnoise.diffusion.loss import Loss, diffusion_loss
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Objective(ABC):
     from_teacher: ClassVar[bool] = False
 
     @abstractmethod
-    def __call__(self, model: Denoiser, batch: "Batch", loss: Loss, progress: float, teacher: Denoiser | None) -> Tensor:
+    def __call__(self, model: Denoiser, batch: "Batch", loss: Loss, progress: float, teacher: Guided | None) -> Tensor:
         """(B,): the loss of each image. `progress` is the fraction of the training that is done, 0 while its end is open."""
 
 
@@ -30,5 +31,5 @@ class Objective(ABC):
 class Denoising(Objective):
     """The clean image is estimated from the noised one: what makes a diffusion model (`diffusion_loss`)."""
 
-    def __call__(self, model: Denoiser, batch: "Batch", loss: Loss, progress: float, teacher: Denoiser | None) -> Tensor:
+    def __call__(self, model: Denoiser, batch: "Batch", loss: Loss, progress: float, teacher: Guided | None) -> Tensor:
         return diffusion_loss(model, batch.x, batch.t, batch.noise, batch.label, loss, **batch.cond)
