@@ -66,8 +66,8 @@ def batch_of(schedule: Schedule, x: Tensor, generator: torch.Generator, label: T
 def test_an_exact_student_stays(schedule: Schedule, target: Target, loss: Loss) -> None:
     """The gradient vanishes at the true mean and standard deviation, and leads back to them from others."""
     generator = torch.Generator().manual_seed(0)
-    batch = batch_of(schedule, gaussian(200_000, generator).double(), generator)
-    objective = ConsistencyTuning(first_gap=0.02, last_gap=0.02)
+    batch = batch_of(schedule, gaussian(50_000, generator).double(), generator)
+    objective = ConsistencyTuning(first_gap=0.004, last_gap=0.004)
 
     def gradient(mean: float, std: float) -> Tensor:
         student = FlowStudent(schedule, mean, std)
@@ -92,7 +92,7 @@ CASES = [(gaussian, GaussianPixels), (mixture, MixturePixels)]
 
 @pytest.mark.parametrize(("sample", "teacher"), CASES, ids=["gaussian", "mixture"])
 def test_one_call_is_the_end_of_the_flow(sample: type, teacher: type) -> None:
-    """A student of a few seconds, from random weights: within 0.04 (root mean square) for Gaussian pixels, 0.12 for the mixture."""
+    """A student of a few seconds, from random weights: within 0.04 (root mean square) for Gaussian pixels, 0.16 for a mixture."""
     schedule, generator = Karras(10.0), torch.Generator().manual_seed(0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -106,8 +106,9 @@ def test_one_call_is_the_end_of_the_flow(sample: type, teacher: type) -> None:
         optimizer.step()
     x = schedule.sigma_max * torch.randn(4096, 1, 2, 2, generator=generator).double() + sample(4096, generator)
     with torch.no_grad():
-        found, exact = student(x.float(), torch.ones(())), end_of_flow(teacher(schedule), x)
-    assert float((found - exact).square().mean().sqrt()) < (0.04 if sample is gaussian else 0.12)
+        exact = end_of_flow(teacher(schedule), x)
+        errors = [(f(x.float(), torch.ones(())) - exact).square().mean().sqrt() for f in (student, teacher(schedule))]
+    assert float(errors[0]) < (0.04 if sample is gaussian else 0.16) and float(errors[1]) > 0.4
 
 
 def test_the_gap_shrinks_and_begins_as_denoising() -> None:

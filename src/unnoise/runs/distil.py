@@ -77,8 +77,9 @@ def student_recipe(info: RunInfo, minutes: float | None, steps: int | None, guid
         end = math.log(min(80.0, float(info.recipe.schedule.ratio(torch.ones((), dtype=torch.float64)))))
         times = replace(times, std=max(times.std, min(2.4, max(1.6, (end - times.mean) / 2))))  # 2 % at the end, where it begins
     training = replace(
-        with_whole_previews(taught), objective=ConsistencyTuning(guidance), loss=PseudoHuber(), minutes=minutes, steps=steps, epochs=None,
-        learning_rate=RATE * taught.learning_rate, times=times, stop_when="never", snapshots=0, extra_ema=(),
+        with_whole_previews(taught), objective=ConsistencyTuning(guidance), loss=PseudoHuber(), times=times,
+        minutes=minutes, steps=steps, epochs=None, learning_rate=RATE * taught.learning_rate,
+        stop_when="never", snapshots=0, extra_ema=(),
     )  # fmt: skip
     few = SamplingConfig(Consistency(), GivenSteps(), 2, sampling.clamp_estimate, sampling.start, sampling.dynamic)
     return replace(info.recipe, training=training, sampling=few)

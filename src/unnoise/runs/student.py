@@ -1,8 +1,8 @@
 """A student while it is trained: its teacher, and the noise levels between its calls, found on held-out images."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,12 +18,12 @@ from unnoise.training.consistency import ConsistencyTuning
 from unnoise.training.objective import Objective
 from unnoise.utils.rng import BatchRng
 
-Say = Callable[[str], None]
 Times = tuple[tuple[float, ...], int]  # noise levels between calls, and how many calls to make
 MAX_CALLS = 4
 FIRST = (3.0, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25)  # noise levels tried before the second call
 FURTHER = (0.7, 0.5, 0.35, 0.25)  # those before each further call, as fractions of the one before
-MIN_IMAGES = 20  # held out, by which they are chosen
+MIN_HELD_OUT = 20  # by which they are chosen; of fewer the training images serve
+MAX_IMAGES = 1000  # that samples are held against
 
 
 def load_guided_teacher(folder: RunFolder, objective: Objective, device: str) -> Guided | None:
@@ -37,13 +37,13 @@ def load_guided_teacher(folder: RunFolder, objective: Objective, device: str) ->
 
 
 @torch.no_grad()
-def choose_times(model: Model, held_out: ImageDataset, count: int, seed: int) -> Times | None:
+def choose_times(model: Model, images: ImageDataset, count: int, seed: int) -> Times | None:
     """The noise levels sigma / alpha between calls, and how many calls to make, one or two.
 
-    One level after the other, each below the one before, where the kernel distance from `count` samples to the held-out images
-    is least, in the principal components of the training images. None where there are too few images to choose by.
+    One level after the other, each below the one before, where the kernel distance from `count` samples to the images is least,
+    in the principal components of the training images. None where these are not known, since there are too few.
     """
-    if model.moments is None or len(held_out) < MIN_IMAGES:
+    if model.moments is None:
         return None
     basis = model.moments.basis.flatten(1)
     directions = basis / basis.norm(dim=1, keepdim=True).clamp(min=1e-12)
@@ -52,7 +52,7 @@ def choose_times(model: Model, held_out: ImageDataset, count: int, seed: int) ->
         projected: Tensor = from_uint8(to_uint8(x)).flatten(1) @ directions.T
         return projected
 
-    real = features(held_out.tensor())
+    real = features(images.tensor(np.linspace(0, len(images) - 1, min(len(images), MAX_IMAGES)).round().astype(int)))
     scale = real.square().mean().rsqrt()
 
     def distance(x: Tensor) -> float:
@@ -77,10 +77,9 @@ def choose_times(model: Model, held_out: ImageDataset, count: int, seed: int) ->
     return tuple(round(ratio, 4) for ratio in ratios), 1 if distances[0] <= distances[1] else 2
 
 
-def with_times(info: RunInfo, found: Times | None, say: Say) -> RunInfo:
+def with_times(info: RunInfo, found: Times | None) -> RunInfo:
     """The run with the times that were found, where there are any."""
     if found is None:
-        say("too few images are held out to find the best noise levels between calls: they stay as they are")
         return info
     sampling = replace(info.recipe.sampling, times=GivenSteps(tuple(found[0])), steps=found[1])
     return replace(info, recipe=replace(info.recipe, sampling=sampling))

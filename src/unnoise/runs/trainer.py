@@ -32,7 +32,7 @@ from unnoise.runs.lock import RunLock
 from unnoise.runs.loggers import LOGGERS, Logger
 from unnoise.runs.settle import measure_moments
 from unnoise.runs.snapshots import Snapshots
-from unnoise.runs.student import choose_times, load_guided_teacher, with_times
+from unnoise.runs.student import MIN_HELD_OUT, choose_times, load_guided_teacher, with_times
 from unnoise.training import checkpoint
 from unnoise.training.distributed import full_state_dict
 from unnoise.training.loop import TrainingRecord, train
@@ -205,8 +205,9 @@ class Trainer:
 
     def _choose_times(self) -> None:
         """Find the noise levels between a student's calls and how many calls it makes; kept in the recipe."""
-        found = choose_times(self.model, self.split.held_out, self.config.held_out_count, self.config.seed)
-        self.info = with_times(self.info, self.runtime.on_first(lambda: found), self.say)
+        images = self.split.held_out if len(self.split.held_out) >= MIN_HELD_OUT else self.split.train
+        found = choose_times(self.model, images, self.config.held_out_count, self.config.seed)
+        self.info = with_times(self.info, self.runtime.on_first(lambda: found))
         if self.runtime.is_first:
             self._try("the recipe", lambda: self.info.save(self.folder.recipe))
 
