@@ -39,12 +39,9 @@ def divide_budget(recipe: Recipe) -> tuple[Recipe, tuple[float | None, int | Non
     minutes, steps = config.minutes, config.steps
     if config.epochs is not None or minutes is steps is None:
         raise UserError("a training with its student divides a number of minutes or steps: give `minutes` or `steps`")
-
-    def part(fraction: float) -> tuple[float | None, int | None]:
-        return None if minutes is None else fraction * minutes, None if steps is None else max(1, round(fraction * steps))
-
-    own = part(TEACHER)
-    return replace(recipe, training=replace(config, minutes=own[0], steps=own[1])), part(1 - TEACHER)
+    own = replace(config, minutes=minutes and TEACHER * minutes, steps=steps and max(1, round(TEACHER * steps)))
+    student = minutes and (1 - TEACHER) * minutes, steps and max(1, steps - round(TEACHER * steps))
+    return replace(recipe, training=own), student
 
 
 def begin_student(run: Path | str, out: Path | str | None = None, minutes: float | None = None, steps: int | None = None,
