@@ -330,6 +330,9 @@ from .training.consistency import (
 from .training.fit import (
     fit as fit,
 )
+from .training.objective import (
+    Objective as Objective,
+)
 from .utils.errors import (
     UserError as UserError,
 )

@@ -124,7 +124,12 @@ def test_what_can_not_be_distilled(student: Path, small_run: Trainer, tmp_path: 
         begin_student(unlabelled, out, steps=2, guidance=1.5, say=quiet)
     with pytest.raises(UserError, match="is for students of another run"):
         un.train("digits", steps=2, out=out, progress=False, **{"training.objective": "consistency"})
+    with pytest.raises(UserError, match="is a student, which only goes on as one"):
+        un.train("digits", steps=2, out=out, from_run=student, progress=False)
     assert not out.exists()
+    guided = un.TrainingConfig(steps=1, objective=un.ConsistencyTuning(un.ClassGuidance(2.0)))
+    with pytest.raises(UserError, match="guidance is learned from a teacher"):
+        next(un.fit(small().build_denoiser((1, 8, 8), 10), "digits", config=guided))
 
 
 def test_a_budget_is_divided() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unnoise.data.dataset import ImageDataset
 from unnoise.data.pixels import from_uint8, to_uint8
-from unnoise.diffusion.guidance import Guided, NoGuidance
+from unnoise.diffusion.guidance import Guided
 from unnoise.diffusion.timesteps import GivenSteps
 from unnoise.evaluation.distances import kernel_distance
 from unnoise.model import Model
@@ -28,7 +28,7 @@ MAX_IMAGES = 1000  # that samples are held against
 
 def load_guided_teacher(folder: RunFolder, objective: Objective, device: str) -> Guided | None:
     """The teacher, where the student learns its guidance. Raises UserError where it is gone."""
-    if not isinstance(objective, ConsistencyTuning) or isinstance(objective.guidance, NoGuidance):
+    if not isinstance(objective, ConsistencyTuning) or not objective.needs_guided_teacher:
         return None
     model = Model.load(folder.teacher.path, device)
     guided = model.guided(replace(model.info.recipe.sampling, guidance=objective.guidance))

@@ -45,6 +45,10 @@ class ConsistencyTuning(Objective):
         if not 0 < self.last_gap <= self.first_gap <= 1:
             raise UserError(f"gaps are fractions, 0 < last_gap <= first_gap <= 1, not {self.last_gap} and {self.first_gap}")
 
+    @property
+    def needs_guided_teacher(self) -> bool:
+        return not isinstance(self.guidance, NoGuidance)
+
     def lower(self, ratio: Tensor, progress: float) -> Tensor:
         """The noise levels (B,) that those of `ratio` (B,) are compared with when this fraction of the training is done."""
         gap = self.first_gap * (self.last_gap / self.first_gap) ** min(1.0, progress / SHRINKS)

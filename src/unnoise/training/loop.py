@@ -120,6 +120,8 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
     """
     if not config.learning_rate or not config.batch:
         raise UserError("training.learning_rate 0 and training.batch 0 are chosen when a run begins: give numbers here")
+    if config.objective.needs_guided_teacher and teacher is None:
+        raise UserError("guidance is learned from a teacher: leave it out, or distil a run, un.distill(RUN, guidance=1.5)")
     if config.batch < runtime.world_size:
         raise UserError(f"a batch of {config.batch} can't be shared by {runtime.world_size} processes: raise training.batch")
     model = state.model.train()

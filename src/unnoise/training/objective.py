@@ -22,6 +22,11 @@ class Objective(ABC):
 
     from_teacher: ClassVar[bool] = False
 
+    @property
+    def needs_guided_teacher(self) -> bool:
+        """Whether it can't do without `teacher`."""
+        return False
+
     @abstractmethod
     def __call__(self, model: Denoiser, batch: "Batch", loss: Loss, progress: float, teacher: Guided | None) -> Tensor:
         """(B,): the loss of each image. `progress` is the fraction of the training that is done, 0 while its end is open."""
