@@ -9,6 +9,12 @@ from tests.cli.conftest import QUICK, Command
 from unnoise.run_folder import RunFolder
 
 
+@pytest.fixture(autouse=True)
+def no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finding the times takes seconds."""
+    monkeypatch.setattr("unnoise.runs.trainer.choose_times", lambda *_: None)
+
+
 def test_distil_and_sample(tmp_path: Path, trained: Path, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "fast"
     assert command("distill", trained, "--steps", "2", "--run", out) == 0
