@@ -88,6 +88,9 @@ from .diffusion.loss import (
     Loss as Loss,
 )
 from .diffusion.loss import (
+    PseudoHuber as PseudoHuber,
+)
+from .diffusion.loss import (
     diffusion_loss as diffusion_loss,
 )
 from .diffusion.samplers import (
@@ -95,6 +98,9 @@ from .diffusion.samplers import (
 )
 from .diffusion.samplers import (
     DDPM as DDPM,
+)
+from .diffusion.samplers import (
+    Consistency as Consistency,
 )
 from .diffusion.samplers import (
     DPMpp2M as DPMpp2M,
@@ -149,6 +155,9 @@ from .diffusion.schedules import (
 )
 from .diffusion.timesteps import (
     DiscreteTimes as DiscreteTimes,
+)
+from .diffusion.timesteps import (
+    GivenSteps as GivenSteps,
 )
 from .diffusion.timesteps import (
     KarrasSteps as KarrasSteps,
@@ -289,6 +298,9 @@ from .restoration.restore import (
     Restored as Restored,
 )
 from .runs.api import (
+    distill as distill,
+)
+from .runs.api import (
     load as load,
 )
 from .runs.api import (
@@ -312,8 +324,14 @@ from .runs.report import (
 from .training.config import (
     TrainingConfig as TrainingConfig,
 )
+from .training.consistency import (
+    ConsistencyTuning as ConsistencyTuning,
+)
 from .training.fit import (
     fit as fit,
+)
+from .training.objective import (
+    Objective as Objective,
 )
 from .utils.errors import (
     UserError as UserError,

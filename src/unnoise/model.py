@@ -68,6 +68,20 @@ class Model:
         inner = self.denoiser.denoiser if isinstance(self.denoiser, AutocastDenoiser) else self.denoiser
         return inner.get_submodule("network")
 
+    @property
+    def is_student(self) -> bool:
+        """Whether it was distilled: its estimates are then samples by themselves, not means."""
+        return self.info.recipe.training.objective.from_teacher
+
+    @cached_property
+    def mean_model(self) -> "Model":
+        """The model whose estimates are means, as restoration, inversion and likelihoods need: of a student its teacher."""
+        if not self.is_student:
+            return self
+        if self.folder is None or not self.folder.teacher.path.is_dir():
+            raise UserError("a student without its teacher, the folder `teacher` of its run, can only sample: give the whole run")
+        return Model.load(self.folder.teacher.path, self.info.device)
+
     @cached_property
     def guide(self) -> Denoiser | None:
         """The run's own early average, if the run folder has it."""
@@ -122,11 +136,14 @@ class Model:
         sampling = sampling or self.info.recipe.sampling
         rng = BatchRng(seed, indices)
         x = self._start(rng, len(indices), sampling.start)
-        return trajectory(self.guided(sampling), x, sampling, rng, self._labels(label, indices, seed))
+        return trajectory(self.guided(sampling), x, sampling, rng, self.labels(label, indices, seed))
 
     def guided(self, sampling: SamplingConfig) -> Denoiser:
         """The denoiser with the guidance asked for. Raises UserError where this run can't have it."""
         guidance = sampling.guidance
+        if self.is_student and not isinstance(guidance, NoGuidance):
+            raise UserError("a student's estimates are samples, which can't be guided: guidance is given when it is distilled, "
+                            "'unnoise distill RUN --guidance 1.5'")  # fmt: skip
         if guidance.needs_labels and not self.info.classes:
             raise UserError("class guidance needs labels, and this run was trained without: choose sampling.guidance auto")
         if guidance.needs_labels and not self.info.recipe.training.label_dropout:
@@ -158,11 +175,12 @@ class Model:
         rng, t = BatchRng(seed, indices, "vary"), schedule.at(torch.tensor(start, dtype=torch.float64))
         clean = x.to(self.info.device).expand(len(indices), *self.info.shape)
         x_t = t.mix(clean, rng.normal_like(clean))
-        return trajectory(self.guided(sampling), x_t, sampling, rng, self._labels(label, indices, seed), start)
+        return trajectory(self.guided(sampling), x_t, sampling, rng, self.labels(label, indices, seed), start)
 
     def invert(self, x: Tensor, sampling: SamplingConfig | None = None, label: Tensor | None = None) -> Tensor:
         """DDIM inversion: the noise from which `sample_from_noise` samples x (B, C, H, W) again."""
-        return invert(self.denoiser, x.to(self.info.device), sampling or self.info.recipe.sampling, label)
+        model = self.mean_model
+        return invert(model.denoiser, x.to(self.info.device), sampling or model.info.recipe.sampling, label)
 
     def sample_from_noise(self, noise: Tensor, sampling: SamplingConfig | None = None, label: Tensor | None = None) -> Tensor:
         """The images (B, C, H, W) that noise (B, C, H, W) at t = 1 leads to, by DDIM without guidance: `invert` undone."""
@@ -173,8 +191,9 @@ class Model:
     def trajectory_from_noise(self, noise: Tensor, sampling: SamplingConfig | None = None,
                               label: Tensor | None = None) -> Iterator[SamplingRecord]:  # fmt: skip
         """The same, a record a step."""
-        sampling = replace(sampling or self.info.recipe.sampling, sampler=DDIM(), clamp_estimate=False, guidance=NoGuidance())
-        return trajectory(self.denoiser, noise, sampling, BatchRng(0, []), label)
+        model = self.mean_model
+        sampling = replace(sampling or model.info.recipe.sampling, sampler=DDIM(), clamp_estimate=False, guidance=NoGuidance())
+        return trajectory(model.denoiser, noise, sampling, BatchRng(0, []), label)
 
     def noise_of(self, index: int, seed: int = 0) -> Tensor:
         """The noise that sample `index` starts from, (C, H, W)."""
@@ -182,9 +201,10 @@ class Model:
 
     def restorer(self, sampling: SamplingConfig | None = None) -> Restorer:
         """What restores images with this model; `sampling` is the recipe's by default."""
-        recipe = self.info.recipe
+        model = self.mean_model
+        recipe = model.info.recipe
         divisor = recipe.network.size_divisor
-        return Restorer(self.denoiser, self.info.shape, divisor, sampling or recipe.sampling, self.info.device)
+        return Restorer(model.denoiser, self.info.shape, divisor, sampling or recipe.sampling, self.info.device)
 
     def restore(
         self,
@@ -247,7 +267,8 @@ class Model:
             raise UserError(f"'{path}' is {kinds[has]} and this run was trained on {kinds.get(own, own)} images: "
                             "convert it first, or take another run")  # fmt: skip
 
-    def _labels(self, label: Tensor | None, indices: Sequence[int], seed: int) -> Tensor | None:
+    def labels(self, label: Tensor | None, indices: Sequence[int], seed: int) -> Tensor | None:
+        """The classes (B,) of these samples: `label`, or where it is None drawn evenly; None for a run without classes."""
         found = labels_for(None, self.info.classes, indices, seed) if label is None else label
         return None if found is None else found.to(self.info.device)
 

@@ -39,6 +39,8 @@ from unnoise.networks.base import ModuleConfig, NetworkConfig
 from unnoise.networks.simple_unet import SimpleUnetConfig
 from unnoise.networks.unet import AutoUNet, UNetConfig
 from unnoise.networks.unet2d import UNet2DConfig
+from unnoise.training.consistency import OBJECTIVES
+from unnoise.training.objective import Objective
 from unnoise.utils.errors import UserError, nearest
 
 NETWORKS: dict[str, type[NetworkConfig]] = {
@@ -53,6 +55,7 @@ TABLES: dict[type, dict[str, type]] = {  # of each kind; a network's may also ho
     Schedule: SCHEDULES,
     Target: TARGETS,
     NetworkConfig: NETWORKS,
+    Objective: OBJECTIVES,
     Loss: LOSSES,
     TrainingTimes: TRAINING_TIMES,
     SamplingTimes: SAMPLING_TIMES,

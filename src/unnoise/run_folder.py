@@ -1,6 +1,6 @@
 """A run folder: what lies where, and reading it. Nothing here trains or samples.
 
-recipe.json  model.safetensors  guide.safetensors  best.safetensors
+recipe.json  model.safetensors  guide.safetensors  best.safetensors  teacher/
 metrics.jsonl  held-out.jsonl  samples/  tensorboard/  checkpoints/  snapshots/
 evaluation.json  evaluation-nearest.png  evaluation/
 report.html  report.md  report-example.png  cost.jsonl
@@ -9,7 +9,9 @@ report.html  report.md  report-example.png  cost.jsonl
 import hashlib
 import math
 import re
+import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ WRITTEN = (
     "model.safetensors",
     "guide.safetensors",
     "best.safetensors",
+    "teacher",
     "metrics.jsonl",
     "held-out.jsonl",
     "skipped.txt",
@@ -90,6 +93,11 @@ class RunFolder:
     def best(self) -> Path:
         """The averaged weights where the held-out loss was lowest, before samples were copies (`unnoise.runs.best`)."""
         return self.path / "best.safetensors"
+
+    @property
+    def teacher(self) -> "RunFolder":
+        """Of a student: its teacher, as much of it as sampling needs."""
+        return RunFolder(self.path / "teacher")
 
     @property
     def metrics(self) -> Path:
@@ -209,9 +217,23 @@ class RunFolder:
         if others:
             raise UserError(f"'{others[0]}' is there already, and of no run: choose another folder")
 
+    def copy_to(self, other: "RunFolder") -> None:
+        """Copy what sampling needs, the recipe last: what has one is a run."""
+        other.path.mkdir(exist_ok=True)
+        for path in (self.guide, self.model, self.recipe):
+            if path.is_file():
+                atomic.write(other.path / path.name, partial(shutil.copyfile, path))
+
     def sweep(self) -> None:
         """Remove what writing left when it was killed."""
-        for place in (self.path, self.checkpoints, self.snapshots, self.evaluation_cache, self.path / "samples"):
+        for place in (
+            self.path,
+            self.teacher.path,
+            self.checkpoints,
+            self.snapshots,
+            self.evaluation_cache,
+            self.path / "samples",
+        ):
             atomic.sweep(place)
 
 

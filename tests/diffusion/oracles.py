@@ -37,6 +37,17 @@ class GaussianPixels(Denoiser):
         return alpha_s * self.mean + scale * (x_t - alpha_t * self.mean)
 
 
+class EndOfFlow(Denoiser):
+    """Where the flow of Gaussian pixels ends: an exact student."""
+
+    def __init__(self, pixels: GaussianPixels) -> None:
+        super().__init__()
+        self.pixels, self.schedule = pixels, pixels.schedule
+
+    def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None, **cond: Tensor) -> Tensor:
+        return self.pixels.flow(x_t, t, torch.zeros_like(t))
+
+
 class MixturePixels(Denoiser):
     """Pixels of two Gaussians: `weight` of N(-centre, std^2), else N(centre, std^2)."""
 

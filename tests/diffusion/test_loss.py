@@ -33,8 +33,9 @@ def test_the_notebooks_loss_in_single_precision() -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_rho(name: str) -> None:
-    """|e|, e^2 and Huber's, at values on both sides of delta."""
+    """|e|, e^2, Huber's at values on both sides of delta, pseudo-Huber's of c = 0.03."""
     e = torch.tensor([-3.0, -0.5, 0.0, 0.5, 3.0])
-    truth = {"l1": [3, 0.5, 0, 0.5, 3], "l2": [9, 0.25, 0, 0.25, 9], "huber": [2.5, 0.125, 0, 0.125, 2.5]}[name]
+    truth = {"l1": [3, 0.5, 0, 0.5, 3], "l2": [9, 0.25, 0, 0.25, 9], "huber": [2.5, 0.125, 0, 0.125, 2.5],
+             "pseudo-huber": [2.97015, 0.4709, 0, 0.4709, 2.97015]}[name]  # fmt: skip
     torch.testing.assert_close(LOSSES[name]()(e), torch.tensor(truth))
     assert float(Huber(2.0)(torch.tensor(3.0))) == pytest.approx(4)

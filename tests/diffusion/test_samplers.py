@@ -12,12 +12,24 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from tests.diffusion.oracles import GaussianPixels, Given, MixturePixels, OneStream, each_schedule, take_step
+from tests.diffusion.oracles import EndOfFlow, GaussianPixels, Given, MixturePixels, OneStream, each_schedule, take_step
 from unnoise.diffusion.denoiser import Denoiser
-from unnoise.diffusion.samplers import DDIM, DDPM, SAMPLERS, BoundDenoiser, Euler, EulerAncestral, Heun, Sampler, State, Step
+from unnoise.diffusion.samplers import (
+    DDIM,
+    DDPM,
+    SAMPLERS,
+    BoundDenoiser,
+    Consistency,
+    Euler,
+    EulerAncestral,
+    Heun,
+    Sampler,
+    State,
+    Step,
+)
 from unnoise.diffusion.sampling import SamplingConfig, sample, trajectory
 from unnoise.diffusion.schedules import Cosine, Flow, Karras, Linear, Schedule, Time
-from unnoise.diffusion.timesteps import KarrasSteps, TrailingSteps
+from unnoise.diffusion.timesteps import GivenSteps, KarrasSteps, TrailingSteps
 from unnoise.registry import from_json, register, to_json
 from unnoise.utils.rng import BatchRng
 
@@ -30,7 +42,7 @@ CONTINUOUS: list[Schedule] = [Cosine(), Flow(), Karras(10.0)]
 
 def test_every_sampler_is_held_against_truth() -> None:
     """Each has its order of convergence or its distribution tested below."""
-    assert {*ORDERS, *STOCHASTIC} == set(SAMPLERS)
+    assert {*ORDERS, *STOCHASTIC, "consistency"} == set(SAMPLERS)
 
 
 class FixedEps(Denoiser):
@@ -112,7 +124,7 @@ def test_modes_have_their_weights(name: str) -> None:
 
 
 @each_schedule
-@pytest.mark.parametrize("name", [*SAMPLERS, "ddim-eta-1", "ddpm-forward", "euler-churn"])
+@pytest.mark.parametrize("name", [*ORDERS, *STOCHASTIC, "ddim-eta-1", "ddpm-forward", "euler-churn"])
 def test_distribution(name: str, schedule: Schedule) -> None:
     """With the exact denoiser every sampler must sample the prior: mean, variance, and independent pixels."""
     made = {"ddim-eta-1": DDIM(eta=1.0), "ddpm-forward": DDPM(variance="forward"), "euler-churn": Euler(churn=0.1)}
@@ -122,6 +134,17 @@ def test_distribution(name: str, schedule: Schedule) -> None:
     pixels = sample_pixels(GaussianPixels(schedule), sampling).flatten(1).double()
     assert float(pixels.mean()) == pytest.approx(0.3, abs=0.02)
     covariance = torch.cov(pixels.T)
+    torch.testing.assert_close(covariance, 0.25 * torch.eye(4, dtype=torch.float64), rtol=0.1, atol=0.02)
+
+
+@each_schedule
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_distribution_of_consistency(steps: int, schedule: Schedule) -> None:
+    """With an estimate that is the end of the flow each number of calls samples the prior."""
+    sampling = SamplingConfig(Consistency(), GivenSteps(), steps, clamp_estimate=False)
+    pixels = sample_pixels(EndOfFlow(GaussianPixels(schedule)), sampling).flatten(1).double()
+    covariance = torch.cov(pixels.T)
+    assert float(pixels.mean()) == pytest.approx(0.3, abs=0.02)
     torch.testing.assert_close(covariance, 0.25 * torch.eye(4, dtype=torch.float64), rtol=0.1, atol=0.02)
 
 

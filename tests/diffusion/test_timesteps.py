@@ -5,7 +5,14 @@ import torch
 
 from tests.diffusion.oracles import each_schedule
 from unnoise.diffusion.schedules import SCHEDULES, Linear, Schedule
-from unnoise.diffusion.timesteps import SAMPLING_TIMES, TRAINING_TIMES, LogNormalTimes, stratified_uniform
+from unnoise.diffusion.timesteps import (
+    SAMPLING_TIMES,
+    TRAINING_TIMES,
+    GivenSteps,
+    LogNormalTimes,
+    LogSnrSteps,
+    stratified_uniform,
+)
 from unnoise.utils.errors import UserError
 
 
@@ -34,7 +41,7 @@ def test_log_normal_times_have_their_distribution() -> None:
 
 
 @each_schedule
-@pytest.mark.parametrize("name", SAMPLING_TIMES)
+@pytest.mark.parametrize("name", SAMPLING_TIMES.keys() - {"given"})
 def test_sampling_times_contract(name: str, schedule: Schedule) -> None:
     """Strictly falling from 1, or where image to image starts, to 0, in as many steps as were asked for."""
     times = SAMPLING_TIMES[name]()
@@ -49,6 +56,24 @@ def test_sampling_times_contract(name: str, schedule: Schedule) -> None:
         assert len(t) == 21 if schedule.steps is None else 2 <= len(t) <= 21
     with pytest.raises(UserError):
         times(schedule, 0)
+
+
+@each_schedule
+def test_given_times(schedule: Schedule) -> None:
+    """From 1 by way of the first so many levels, or those below where image to image starts, to 0."""
+    times = GivenSteps((0.5, 0.1, 2.0))
+    for n, ratios in ((1, []), (2, [0.5]), (3, [0.5, 0.1]), (4, [2.0, 0.5, 0.1])):
+        t = times(schedule, n)
+        assert t[0] == 1 and t[-1] == 0 and (t.diff() < 0).all()
+        torch.testing.assert_close(schedule.ratio(t[1:-1]), torch.tensor(ratios, dtype=torch.float64), rtol=1e-4, atol=0)
+    start = float(schedule.time_at(torch.tensor(0.3, dtype=torch.float64)))
+    assert times.below(start, schedule, 4).tolist() == [start, float(times(schedule, 3)[2]), 0]
+    assert times.part_way(0.5, schedule) == LogSnrSteps().part_way(0.5, schedule)
+    with pytest.raises(UserError, match=r"for at most 4 steps, not 5: choose fewer, or sampling.times log-snr"):
+        times(schedule, 5)
+    for wrong in ((0.0,), (0.5, 0.5), (float("inf"),)):
+        with pytest.raises(UserError, match="ratios above 0, each once"):
+            GivenSteps(wrong)
 
 
 @pytest.mark.parametrize("name", ["uniform", "trailing"])

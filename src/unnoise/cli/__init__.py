@@ -17,6 +17,7 @@ from unnoise.cli.average import average
 from unnoise.cli.compare import compare
 from unnoise.cli.data import data
 from unnoise.cli.demo import demo
+from unnoise.cli.distill import distill
 from unnoise.cli.doctor import doctor
 from unnoise.cli.evaluate import evaluate
 from unnoise.cli.export import export
@@ -34,8 +35,8 @@ from unnoise.cli.studio import studio
 from unnoise.cli.train import train
 from unnoise.utils.errors import AmbiguousName, SystemLimit, UserError, nearest, printable
 
-_VERBS = (demo, studio, train, sample, interpolate, restore, evaluate, report, compare, figure, data, runs, info, average,
-          import_, export, push, doctor)  # fmt: skip
+_VERBS = (demo, studio, train, distill, sample, interpolate, restore, evaluate, report, compare, figure, data, runs, info,
+          average, import_, export, push, doctor)  # fmt: skip
 VERBS: dict[str, Callable[..., int]] = {verb.__name__.rstrip("_"): verb for verb in _VERBS}
 
 USAGE = "unnoise: train a diffusion model on your own images, sample from it, restore images with it.\n\n" + "\n".join(

@@ -36,7 +36,7 @@ def interpolate(
     from unnoise.model import Model
 
     figures.check_name(out, out.suffix in (".gif", ".mp4"), overwrite)
-    model = Model.load(run)
+    model = Model.load(run).mean_model
     sampling = replace(model.info.recipe.sampling, steps=steps)
     sampling.times(model.info.recipe.schedule, steps)
     index = None if label is None else torch.tensor([class_index(label, model.info.classes)], device=model.info.device)

@@ -68,7 +68,7 @@ def restore(
     how.check(degradation.white, bool(sigma or add_noise or degradation.noise) or task == "dejpeg", changes or {})
     found = find_images(images, out)
     refuse_overwriting(found.places, mask, out, overwrite)
-    model = Model.load(run).reading(data_changes(None, value_range=range, bands=bands))
+    model = Model.load(run).mean_model.reading(data_changes(None, value_range=range, bands=bands))
     sampling = model.info.sampling(changes=changes)
     if mask is not None:
         say(degradation.read_mask().said)

@@ -32,6 +32,7 @@ def train(
     run: Annotated[Path | None, arg(help="folder to write to; runs/NAME by default")] = None,
     resume: Annotated[Path | None, arg(help="go on with this run; with --steps or --minutes also beyond its end")] = None,
     from_run: Annotated[Path | None, arg(help="begin with the weights and the recipe of this run, on other images, say")] = None,
+    fast: Annotated[bool, arg(help="then distil it, in the same time: RUN-fast samples in one or two calls")] = False,
     steps: Annotated[int | None, arg(help="train for this many steps in all")] = None,
     minutes: Annotated[float | None, arg(help="be done, last samples included, after this long")] = None,
     stop_when: Annotated[str | None, arg(help="plateau: end when the held-out loss has stopped falling")] = None,
@@ -58,6 +59,7 @@ def train(
 
     Examples: unnoise train my/photos
               unnoise train my/photos --size 64 --minutes 60
+              unnoise train my/photos --minutes 60 --fast
               unnoise train digits --schedule cosine --target velocity --sampling.steps 30
               unnoise train --resume runs/photos
               unnoise train --resume runs/photos --minutes 30
@@ -85,7 +87,7 @@ def train(
         raise UserError(f"the preset '{chosen}' needs images: give --data FOLDER")
     if chosen and what != chosen:
         say(f"the preset '{chosen}' ('unnoise info {chosen}' shows it)")
-    return _run(recipe, run or Path("runs") / name, started, strict, cache, from_run)
+    return _run(recipe, run or Path("runs") / name, started, strict, cache, from_run, fast)
 
 
 WITH_RESUME = {"resume", "steps", "minutes", "data", "root", "cache", "changes"}  # options that go with --resume
@@ -151,28 +153,37 @@ def begin_run(folder: Path, recipe: "Recipe") -> int:
 
 
 def _run(recipe: "Recipe", folder: Path, started: float, strict: bool = False, cache: Path | None = None,
-         from_run: Path | None = None) -> int:  # fmt: skip
-    """A new run, whose clock runs since `started`."""
+         from_run: Path | None = None, fast: bool = False) -> int:  # fmt: skip
+    """A new run, whose clock runs since `started`; `fast`: and its student, for which a part of the budget is kept."""
+    from unnoise.runs.distil import begin_student, divide_budget, student_folder
     from unnoise.runs.start import begin
 
-    return _train(lambda runtime: begin(folder, recipe, say_of_run, strict, cache, runtime, started, from_run))
+    budget = None
+    if fast:
+        student_folder(folder).refuse_existing()
+        recipe, budget = divide_budget(recipe)
+    makes = [lambda runtime: begin(folder, recipe, say_of_run, strict, cache, runtime, started, from_run)]
+    if budget is not None:
+        makes.append(lambda runtime: begin_student(folder, None, *budget, say=say_of_run, runtime=runtime))
+    return follow_trainings(*makes)
 
 
 def _go_on(folder: Path, started: float, cache: Path | None, data: str | None, steps: int | None, minutes: float | None) -> int:
     """A run that is resumed."""
     from unnoise.runs.resume import resume
 
-    return _train(lambda runtime: resume(folder, say_of_run, cache, runtime, data, steps, minutes, started))
+    return follow_trainings(lambda runtime: resume(folder, say_of_run, cache, runtime, data, steps, minutes, started))
 
 
-def _train(make: "Callable[[Runtime], Trainer]") -> int:
-    """Train to the end, or until it is stopped; gives the exit code."""
+def follow_trainings(*makes: "Callable[[Runtime], Trainer]") -> int:
+    """Train one after the other to the end, or until one is stopped; gives the exit code."""
     from unnoise.runs.progress import follow
     from unnoise.utils.runtime import Runtime
 
     runtime = Runtime.join()
     with runtime.guard():
-        if signal := follow(make(runtime)):
-            return 128 + signal
+        for make in makes:
+            if signal := follow(make(runtime)):
+                return 128 + signal
         runtime.leave()
     return 0

@@ -85,7 +85,7 @@ class AutoGuidance(_Scaled):
 GUIDANCES: dict[str, type[Guidance]] = {"none": NoGuidance, "class": ClassGuidance, "auto": AutoGuidance}
 
 
-class _Guided(Denoiser):
+class Guided(Denoiser):
     """Guided where the noise level lies in the interval, plain elsewhere; decided for each image of a batch."""
 
     def __init__(self, denoiser: Denoiser, config: _Scaled) -> None:
@@ -93,8 +93,7 @@ class _Guided(Denoiser):
         self.denoiser, self.schedule, self.config = denoiser, denoiser.schedule, config
 
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None, **cond: Tensor) -> Tensor:
-        ratio = self.schedule.ratio(t).clamp(max=1e9)
-        inside = (self.config.low < ratio) & (ratio <= self.config.high)
+        inside = self._inside(t)
         # A sampler's images share one time, a scalar on the CPU, where asking it costs no wait for a device.
         if t.ndim == 0 and not inside:
             plain: Tensor = self.denoiser(x_t, t, label, **cond)
@@ -102,12 +101,22 @@ class _Guided(Denoiser):
         good, guided = self._guide(x_t, t, label, **cond)
         return guided if t.ndim == 0 else torch.where(inside[:, None, None, None], guided, good)
 
+    def shift(self, x_t: Tensor, t: Tensor, label: Tensor | None = None, **cond: Tensor) -> Tensor:
+        """The guided estimate less the plain one, (B, C, H, W), at times t (B,)."""
+        good, guided = self._guide(x_t, t, label, **cond)
+        return (guided - good) * self._inside(t)[:, None, None, None]
+
+    def _inside(self, t: Tensor) -> Tensor:
+        """Whether the noise level lies in the interval, in the shape of t."""
+        ratio = self.schedule.ratio(t).clamp(max=1e9)
+        return (self.config.low < ratio) & (ratio <= self.config.high)
+
     @abstractmethod
     def _guide(self, x_t: Tensor, t: Tensor, label: Tensor | None, **cond: Tensor) -> tuple[Tensor, Tensor]:
         """The plain estimate and the guided one."""
 
 
-class ClassGuided(_Guided):
+class ClassGuided(Guided):
     """Both estimates in one call of the network, on a batch twice as large."""
 
     config: ClassGuidance
@@ -125,7 +134,7 @@ class ClassGuided(_Guided):
         return good, guided
 
 
-class AutoGuided(_Guided):
+class AutoGuided(Guided):
     """The estimate, extrapolated from that of a less trained denoiser."""
 
     def __init__(self, denoiser: Denoiser, guide: Denoiser, config: AutoGuidance) -> None:

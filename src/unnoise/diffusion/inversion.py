@@ -67,6 +67,4 @@ def start_time(sampling: SamplingConfig, schedule: Schedule, strength: float) ->
     """
     if not 0 < strength <= 1:
         raise UserError(f"strength must be above 0 (the image itself) and at most 1 (a new one), not {strength:g}")
-    finest = min(1000, schedule.steps or 1000)
-    times = sampling.times(schedule, finest)
-    return float(times[finest - max(1, round(strength * finest))])
+    return sampling.times.part_way(strength, schedule)

@@ -55,7 +55,21 @@ class Huber(Loss):
         return functional.huber_loss(error, error.new_zeros(()).expand_as(error), reduction="none", delta=self.delta)
 
 
-LOSSES: dict[str, type[Loss]] = {"l1": L1, "l2": L2, "huber": Huber}
+@dataclass(frozen=True)
+class PseudoHuber(Loss):
+    """sqrt(e^2 + c^2) - c (Charbonnier et al. 1997): |e| but for errors about as small as c, where it is smooth."""
+
+    c: float = 0.03
+
+    def __post_init__(self) -> None:
+        if self.c <= 0:
+            raise UserError(f"pseudo-Huber's c must be positive, not {self.c}")
+
+    def __call__(self, error: Tensor) -> Tensor:
+        return (error.square() + self.c**2).sqrt() - self.c
+
+
+LOSSES: dict[str, type[Loss]] = {"l1": L1, "l2": L2, "huber": Huber, "pseudo-huber": PseudoHuber}
 
 
 def diffusion_loss(

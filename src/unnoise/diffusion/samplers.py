@@ -251,6 +251,18 @@ class UniPC(Sampler):
         return exponential(last, t, x_before, x_hat_last) - t.alpha * torch.expm1(-h) * change
 
 
+@dataclass(frozen=True)
+class Consistency(Sampler):
+    """Multistep consistency sampling (Song et al. 2023, algorithm 1): the estimate, with fresh noise to the next time.
+
+    For a denoiser whose estimate is a sample by itself, as a student's is (`unnoise.training.consistency`).
+    """
+
+    def step(self, denoise: BoundDenoiser, x_t: Tensor, t: Time, s: Time, state: State, rng: BatchRng) -> Step:
+        x_hat = denoise(x_t, t)
+        return s.mix(x_hat, rng.normal_like(x_t)) if s.t > 0 else x_hat, x_hat, None
+
+
 SAMPLERS: dict[str, type[Sampler]] = {
     "ddpm": DDPM,
     "ddim": DDIM,
@@ -261,4 +273,5 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "dpm++2m": DPMpp2M,
     "dpm++2m-sde": DPMpp2MSDE,
     "unipc": UniPC,
+    "consistency": Consistency,
 }

@@ -4,6 +4,7 @@
 sampler steps through.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -106,6 +107,11 @@ class SamplingTimes(ABC):
                 return torch.cat([times.new_tensor([begin]), rest[-steps:]])
             fine = min(finest, max(fine + 1, fine * steps // len(rest)))
 
+    def part_way(self, fraction: float, schedule: Schedule) -> float:
+        """The time below which lies this fraction, in (0, 1], of the times."""
+        finest = min(1000, schedule.steps or 1000)
+        return float(self(schedule, finest)[finest - max(1, round(fraction * finest))])
+
     @abstractmethod
     def levels(self, schedule: Schedule, steps: int) -> Tensor:
         """The `steps` strictly decreasing times above 0, the first of them 1, float64."""
@@ -194,6 +200,33 @@ class LogSnrSteps(SamplingTimes):
         return torch.cat([torch.ones(1, dtype=torch.float64), schedule.time_at(ratios)[1:]])
 
 
+@dataclass(frozen=True)
+class GivenSteps(SamplingTimes):
+    """Noise levels sigma / alpha for few steps, the most useful first: n steps visit t = 1 and the first n - 1 of `ratios`."""
+
+    ratios: tuple[float, ...] = (0.8, 0.3, 1.6)
+
+    def __post_init__(self) -> None:
+        if not all(0 < ratio < math.inf for ratio in self.ratios) or len(set(self.ratios)) < len(self.ratios):
+            raise UserError(f"given times need ratios above 0, each once, not {list(self.ratios)}")
+
+    def levels(self, schedule: Schedule, steps: int) -> Tensor:
+        if steps > len(self.ratios) + 1:
+            raise UserError(f"these sampling.times are for at most {len(self.ratios) + 1} steps, not {steps}: "
+                            "choose fewer, or sampling.times log-snr")  # fmt: skip
+        falling = torch.tensor(sorted(self.ratios[: steps - 1], reverse=True), dtype=torch.float64)
+        return torch.cat([torch.ones(1, dtype=torch.float64), schedule.time_at(falling)])
+
+    def below(self, begin: float, schedule: Schedule, steps: int) -> Tensor:
+        """From `begin` to 0 by way of those of the `steps` times that lie below it."""
+        times = self(schedule, steps)
+        return torch.cat([times.new_tensor([begin]), times[times < begin * (1 - 1e-9)]])
+
+    def part_way(self, fraction: float, schedule: Schedule) -> float:
+        """As of `LogSnrSteps`: there are too few times."""
+        return LogSnrSteps().part_way(fraction, schedule)
+
+
 def _ends(schedule: Schedule, sigma_min: float, sigma_max: float) -> tuple[Tensor, Tensor]:
     """The largest noise level to visit and the one to go towards, each () float64."""
     one = torch.ones((), dtype=torch.float64)
@@ -208,4 +241,5 @@ SAMPLING_TIMES: dict[str, type[SamplingTimes]] = {
     "log-snr": LogSnrSteps,
     "trailing": TrailingSteps,
     "karras": KarrasSteps,
+    "given": GivenSteps,
 }

@@ -12,8 +12,8 @@ from unnoise.data.dataset import Source
 from unnoise.data.hub import Hub
 from unnoise.diffusion.denoiser import EDM, X0, Denoiser, Epsilon, FlowVelocity, Velocity
 from unnoise.diffusion.guidance import AutoGuidance, ClassGuidance, NoGuidance
-from unnoise.diffusion.loss import L1, L2, Huber
-from unnoise.diffusion.samplers import DDIM, DDPM, DPMpp2M, DPMpp2MSDE, DPMpp2S, Euler, EulerAncestral, Heun, UniPC
+from unnoise.diffusion.loss import L1, L2, Huber, PseudoHuber
+from unnoise.diffusion.samplers import DDIM, DDPM, Consistency, DPMpp2M, DPMpp2MSDE, DPMpp2S, Euler, EulerAncestral, Heun, UniPC
 from unnoise.diffusion.sampling import trajectory
 from unnoise.diffusion.schedules import Cosine, Flow, Karras, Linear, Schedule
 from unnoise.networks.unet import UNetConfig
@@ -38,6 +38,7 @@ WORDS: dict[type, str] = {
     L1: "absolute error (L1)",
     L2: "squared error (L2)",
     Huber: "Huber's",
+    PseudoHuber: "pseudo-Huber",
     DDPM: "DDPM",
     DDIM: "DDIM",
     Euler: "Euler",
@@ -47,6 +48,7 @@ WORDS: dict[type, str] = {
     DPMpp2M: "DPM-Solver++(2M)",
     DPMpp2MSDE: "SDE-DPM-Solver++(2M)",
     UniPC: "UniPC",
+    Consistency: "consistency",
     ClassGuidance: "class (classifier-free guidance)",
     AutoGuidance: "an early average of the weights (autoguidance)",
 }

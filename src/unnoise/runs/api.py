@@ -14,6 +14,8 @@ from unnoise.model import Model
 from unnoise.presets import recipe_for
 from unnoise.recipe import Recipe, override
 from unnoise.registry import source_of
+from unnoise.run_folder import RunFolder
+from unnoise.runs.distil import begin_student
 from unnoise.runs.places import run_name
 from unnoise.runs.progress import follow
 from unnoise.runs.resume import resume as resume_run
@@ -72,6 +74,24 @@ def resume(run: Path | str, *, steps: int | None = None, minutes: float | None =
     started, runtime = time.perf_counter(), Runtime.join()
     with runtime.guard():
         trainer = resume_run(run, runtime=runtime, data=data, steps=steps, minutes=minutes, started=started)
+        follow(trainer, progress)
+    return trainer
+
+
+def distill(model: Model | Path | str, *, minutes: float | None = None, steps: int | None = None, out: Path | str | None = None,
+            guidance: float | None = None, data: Any = None, progress: bool = True) -> Trainer:  # fmt: skip
+    """Train a student of a model that has a run folder, which samples in one or two calls, as `unnoise distill` does.
+
+    Give `minutes` or `steps`. `out` is RUN-fast by default; `guidance` is the strength of class guidance that the student learns;
+    `data` says where the images are now, or gives again those that Python gave. Gives the student's run. Raises UserError for a
+    model without a folder, a student, and whatever else can't be.
+    """
+    started, runtime = time.perf_counter(), Runtime.join()
+    folder = RunFolder(Path(model)) if not isinstance(model, Model) else model.folder
+    if folder is None:
+        raise UserError("only a model with a run folder is distilled, since its images are named there: un.load(RUN)")
+    with runtime.guard():
+        trainer = begin_student(folder.path, out, minutes, steps, guidance, runtime=runtime, data=data, started=started)
         follow(trainer, progress)
     return trainer
 

@@ -91,6 +91,7 @@ class Job:
         floor = train[rng.stream(seed, "floor").permutation(len(train))[:n]]
         measures, notes = self._measure(generated, real, floor)
         per_class, more = self._classes(generated, real, train)
+        more += ("the bits per dimension are those of its teacher",) if self.model.is_student else ()
         copying = self._copying(samples, generated, real, train)
         found = Evaluation(n, len(real), self.features.name, seed, measures, copying, self._likelihood(), per_class,
                            (*notes, *more), self.key)  # fmt: skip
@@ -144,7 +145,7 @@ class Job:
             x = torch.from_numpy(chosen.pixels).permute(0, 3, 1, 2).to(self.model.info.device)
             known = chosen.labels is not None and chosen.classes == self.model.info.classes
             label = torch.from_numpy(chosen.labels).to(x.device) if known else None
-            bounds.append(variational_bound(self.model.denoiser, x, self.generation.seed, moments=self.model.moments,
+            bounds.append(variational_bound(self.model.mean_model.denoiser, x, self.generation.seed, moments=self.model.moments,
                                             levels=LEVELS, label=label))  # fmt: skip
         held_out, total = bounds[0], bounds[0].total
         mean, error = float(total.mean()), float(total.std(correction=0)) / max(1, count - 1) ** 0.5
@@ -203,6 +204,7 @@ def prepare(model: Model | Path | str, data: Any = None, n: int | None = None, f
     if model.folder is None or not model.folder.model.is_file():
         raise UserError("only a model with a run folder is evaluated, since samples and results are kept there: un.load(RUN)")
     figures.refuse_foreign(model.folder.evaluation_nearest, "move it away")
+    _ = model.mean_model  # refuses a student without its teacher
     images = _find_images(model, data, cache)
     count = min(DEFAULT_N, len(images.train)) if n is None else n
     if count < max(1, len(model.info.classes)):

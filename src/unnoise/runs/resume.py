@@ -77,6 +77,8 @@ def _load(trainer: Trainer) -> None:
     state, info = trainer.state, trainer.info
     saved = checkpoint.load_newest(trainer.folder.checkpoints, state.models, state.optimizers, trainer.say)
     if saved is None:
+        for model in state.models.values() if trainer.is_student else ():
+            checkpoint.load_model(trainer.folder.teacher.model, model)
         return
     state.step, state.total, state.decay_from = saved["step"], saved["total"], saved["decay_from"]
     state.rise_from = saved.get("rise_from", 0)

@@ -33,7 +33,7 @@ class Snapshots:
     def store(self, total: int | None) -> None:
         """After a step of `total`: the early average for autoguidance, and those that others are made from."""
         step, config = self.state.step, self.config
-        if total and step >= GUIDE * total and not self.guide_stored:
+        if total and step >= GUIDE * total and not self.guide_stored and not config.objective.from_teacher:
             self.guide_stored = True
             tensors = full_state_dict(self.state.average)
             if self.runtime.is_first and not self.folder.guide.exists():

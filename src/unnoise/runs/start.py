@@ -39,6 +39,8 @@ def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = Fal
     runtime.on_first(folder.refuse_existing)
     check_reopens(recipe)
     check_tracker(recipe.training.tracker)
+    if recipe.training.objective.from_teacher and from_run is None:
+        raise UserError("training.objective consistency is for students of another run: 'unnoise distill RUN' makes one")
     if recipe.data.labels and not recipe.network.takes_labels:
         recipe = replace(recipe, data=replace(recipe.data, labels=False))
         say("this network takes no labels: training without")
@@ -59,7 +61,7 @@ def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = Fal
     info = replace(_agree(choose, recipe, runtime), device=runtime.device)
     weights = None if from_run is None else read_weights(from_run, info.recipe, info.shape, info.classes, say)
     trainer = Trainer(folder, info, parts, runtime, say, started, weights)
-    runtime.on_first(lambda: _create(trainer, images))
+    runtime.on_first(lambda: _create(trainer, images, from_run))
     _describe(trainer, images)
     trainer.start()
     return trainer
@@ -94,10 +96,12 @@ def silent(_: str) -> None:
     pass
 
 
-def _create(trainer: Trainer, images: ImageDataset) -> None:
+def _create(trainer: Trainer, images: ImageDataset, from_run: Path | str | None) -> None:
     """Write what a run folder holds before the first step."""
     folder = trainer.folder
     with creating(folder, trainer.lock):
+        if from_run is not None and trainer.is_student:
+            RunFolder(Path(from_run)).copy_to(folder.teacher)
         trainer.info.save(folder.recipe)
         if images.skipped:
             (folder.path / "skipped.txt").write_text("\n".join(images.skipped) + "\n", encoding="utf-8")

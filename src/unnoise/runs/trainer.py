@@ -18,6 +18,7 @@ from unnoise.data.dataset import Split
 from unnoise.data.pixels import to_uint8
 from unnoise.diffusion.denoiser import NetworkDenoiser
 from unnoise.diffusion.gaussian import Moments
+from unnoise.diffusion.guidance import Guided
 from unnoise.evaluation.copying import Space
 from unnoise.evaluation.held_out import held_out_loss
 from unnoise.evaluation.watch import BUDGET, CopyWatch
@@ -31,6 +32,7 @@ from unnoise.runs.lock import RunLock
 from unnoise.runs.loggers import Logger
 from unnoise.runs.settle import measure_moments
 from unnoise.runs.snapshots import Snapshots
+from unnoise.runs.student import MIN_HELD_OUT, choose_times, load_guided_teacher, with_times
 from unnoise.runs.trackers import make_loggers
 from unnoise.training import checkpoint
 from unnoise.training.distributed import full_state_dict
@@ -63,6 +65,7 @@ class Trainer:
         self.state = info.recipe.build_state(info.shape, len(info.classes), info.device, self.sharded, weights)
         self.lock, self.loggers = RunLock(folder.path), list[Logger]()
         self.threads = Threads(runtime.threads, self.config.is_timed, say)
+        self.teacher: Guided | None = None
         self.moments: Moments | None = None  # of the training images, or of those of the first process
         self._micro_batches, self._expected = self.config.micro_batches, 0
         self._try = Attempts(say)
@@ -83,6 +86,7 @@ class Trainer:
         self.moments = Moments(*moments) if moments else None
         best = self.runtime.on_first(lambda: Candidate.read(self.folder))
         self._best = Candidate(*best) if best else None
+        self.teacher = load_guided_teacher(self.folder, self.config.objective, self.info.device)
         if self.watch.note:
             self.say(self.watch.note)
         made: list[Logger] = []
@@ -90,6 +94,10 @@ class Trainer:
         self.loggers = made  # of the first process alone
         if self.info.compiled and isinstance(self.state.model, NetworkDenoiser):
             self.state.model.compile_network()
+
+    @property
+    def is_student(self) -> bool:
+        return self.config.objective.from_teacher
 
     @property
     def model(self) -> Model:
@@ -107,7 +115,7 @@ class Trainer:
                 self.runtime.on_first(self.lock.acquire)
                 took = self._begin() if self.state.step == 0 or self.started is not None else 0.0
                 records = train(self.state, self.split.train, self.config, self.runtime, data.flip, data.augment or 0.0,
-                                self._deadline(took))  # fmt: skip
+                                self._deadline(took), self.teacher)  # fmt: skip
                 yield from self._follow(uninterrupted(records), stop)
                 self.save()
         except BaseException:  # also Ctrl-C, and whatever torch or a part of the user's own raises
@@ -129,7 +137,7 @@ class Trainer:
     def measure(self) -> None:
         """Log the held-out loss of the averaged weights, by noise level, and the copy rate of the last samples; keep the best."""
         config, levels, loss = self.config, list[float](), None
-        if self._count_held_out():
+        if self._count_held_out() and not self.is_student:  # of which a loss under noise says nothing
             levels = held_out_loss(self.state.average, self.split.held_out, config.loss, config.times, config.seed, self.runtime,
                                    config.held_out_count)  # fmt: skip
             loss = sum(levels) / len(levels)
@@ -160,6 +168,8 @@ class Trainer:
 
     def finish(self) -> None:
         """Write the figures of a run: the last grid, a trajectory, the loss curve."""
+        if self.is_student:
+            self._choose_times()
         recipe = self.info.recipe
         self._evaluate()
         self._close_loggers()
@@ -189,8 +199,18 @@ class Trainer:
     def _begin(self) -> float:
         """The grid and the loss before training; gives the seconds that they took."""
         begun = time.perf_counter()
+        if self.is_student:
+            self._choose_times()
         self._evaluate()
         return time.perf_counter() - begun
+
+    def _choose_times(self) -> None:
+        """Find the noise levels between a student's calls and how many calls it makes; kept in the recipe."""
+        images = self.split.held_out if len(self.split.held_out) >= MIN_HELD_OUT else self.split.train
+        found = choose_times(self.model, images, self.config.held_out_count, self.config.seed)
+        self.info = with_times(self.info, self.runtime.on_first(lambda: found))
+        if self.runtime.is_first:
+            self._try("the recipe", lambda: self.info.save(self.folder.recipe))
 
     def _deadline(self, evaluation: float) -> float | None:
         """When the last step must be done, so that the last evaluation is ready as the budget ends; None without a clock."""

@@ -19,6 +19,8 @@ Say = Callable[[str], None]
 def recipe_from(path: Path | str, source: Source | None = None, size: int | tuple[int, int] | None = None) -> Recipe:
     """The recipe of another run for other images (None: its own), at its size unless another is asked for."""
     info = RunFolder.open(path).read_info()
+    if info.recipe.training.objective.from_teacher:
+        raise UserError(f"'{path}' is a student, which only goes on as one: begin with its teacher, {info.from_run}")
     asked = (size, size) if isinstance(size, int) else size
     data = replace(info.recipe.data, source=source or info.recipe.data.source, size=asked or info.shape[1:])
     return replace(info.recipe, data=data, training=with_whole_previews(info.recipe.training))

@@ -29,6 +29,11 @@ class Batch(NamedTuple):
     label: Tensor | None = None
     augment_labels: Tensor | None = None
 
+    @property
+    def cond(self) -> dict[str, Tensor]:
+        """Further conditioning of the denoiser."""
+        return {} if self.augment_labels is None else {"augment_labels": self.augment_labels}
+
     def split(self, count: int) -> Iterator["Batch"]:
         """`count` micro-batches of about equal size."""
         pieces = [[None] * count if field is None else field.tensor_split(count) for field in self]

@@ -9,6 +9,7 @@ from torch import nn
 from unnoise.diffusion.loss import L2, Loss
 from unnoise.diffusion.timesteps import LogNormalTimes, TrainingTimes
 from unnoise.training import optimizers
+from unnoise.training.objective import Denoising, Objective
 from unnoise.utils.errors import UserError, nearest
 
 PRECISIONS = ("auto", "bf16", "fp32")
@@ -36,9 +37,9 @@ class TrainingConfig:
     `ema` is the relative width of the average of the weights that is used (0: the weights themselves), `extra_ema` are widths of
     others kept beside it. `snapshots` times in a run the averages are stored, from which others are made afterwards.
 
-    `loss` and the distribution of `times` are parts of their own. `stratified_times` spaces the times of a batch evenly, else
-    each is drawn by itself. `label_dropout` is the fraction of labels hidden, so that the model also learns the images without
-    a label (Ho & Salimans 2022).
+    `objective`, `loss` and the distribution of `times` are parts of their own. `stratified_times` spaces the times of a batch
+    evenly, else each is drawn by itself. `label_dropout` is the fraction of labels hidden, so that the model also learns the
+    images without a label (Ho & Salimans 2022).
 
     A grid of `sample_count` samples is made every `sample_every` seconds, and the loss on `held_out_count` held-out images is
     measured (more rarely where both would take more than 4 % of the time), a checkpoint every `save_every` seconds; the newest
@@ -75,6 +76,7 @@ class TrainingConfig:
     save_every: float = 300.0
     keep_last: int = 2
     keep_every: int = 0
+    objective: Objective = field(default_factory=Denoising)
     loss: Loss = field(default_factory=L2)
     times: TrainingTimes = field(default_factory=LogNormalTimes)
     stratified_times: bool = True

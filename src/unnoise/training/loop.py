@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from unnoise.data.dataset import ImageDataset
 from unnoise.diffusion.denoiser import Denoiser
-from unnoise.diffusion.loss import diffusion_loss
+from unnoise.diffusion.guidance import Guided
 from unnoise.networks.base import Unit
 from unnoise.networks.layers import Dropout
 from unnoise.training.batches import Batch, Batches, prefetch
@@ -109,15 +109,19 @@ class TrainState:
 
 
 def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runtime: Runtime = SINGLE,
-          flip: bool = False, augment: float = 0.0, deadline: float | None = None) -> Iterator[TrainingRecord]:  # fmt: skip
+          flip: bool = False, augment: float = 0.0, deadline: float | None = None,
+          teacher: Guided | None = None) -> Iterator[TrainingRecord]:  # fmt: skip
     """Train until the budget is spent, changing `state` in place; a record is yielded after each step.
 
     `flip` and `augment` are as in `Batches`. `deadline` is when `config.minutes` are over (`time.perf_counter`), by default that
-    long from now. Without a budget training goes on until `state.end_soon`. Stop by leaving the loop: `state` is then complete as
-    of the last record. Raises UserError when the gradient stays infinite, or when not even one image fits in memory.
+    long from now. `teacher` is for objectives that need one. Without a budget training goes on until `state.end_soon`. Stop by
+    leaving the loop: `state` is then complete as of the last record. Raises UserError when the gradient stays infinite, or when
+    not even one image fits in memory.
     """
     if not config.learning_rate or not config.batch:
         raise UserError("training.learning_rate 0 and training.batch 0 are chosen when a run begins: give numbers here")
+    if config.objective.needs_guided_teacher and teacher is None:
+        raise UserError("guidance is learned from a teacher: leave it out, or distil a run, un.distill(RUN, guidance=1.5)")
     if config.batch < runtime.world_size:
         raise UserError(f"a batch of {config.batch} can't be shared by {runtime.world_size} processes: raise training.batch")
     model = state.model.train()
@@ -145,7 +149,8 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
             batch = fetch(state.step)
 
             with seeded_dropout(config.seed, state.step, runtime.rank, batch.x.device) if has_dropout else nullcontext():
-                loss, micro_batches = compute_gradients(wrapped, batch, config, runtime, micro_batches)
+                progress = state.step / state.total if state.total else 0.0
+                loss, micro_batches = compute_gradients(wrapped, batch, config, runtime, micro_batches, progress, teacher)
             norm = clip_gradients(parameters, config.clip)
 
             step = state.step + 1
@@ -179,9 +184,11 @@ def seeded_dropout(seed: int, step: int, rank: int, device: torch.device) -> Ite
 
 
 def compute_gradients(model: Denoiser, batch: Batch, config: TrainingConfig, runtime: Runtime = SINGLE,
-                      micro_batches: int = 1) -> tuple[Tensor, int]:  # fmt: skip
+                      micro_batches: int = 1, progress: float = 0.0,
+                      teacher: Guided | None = None) -> tuple[Tensor, int]:  # fmt: skip
     """The gradient of the mean loss over a batch, accumulated over micro-batches; twice as many where memory runs out.
 
+    The loss is that of `config.objective`, to which `progress` and `teacher` go.
     Gives the loss, () detached, and the number of micro-batches. Batch statistics, where a network has them, are those of a
     micro-batch. Of several processes each gives its own part of the batch; gradient and loss are of all of it.
     """
@@ -190,10 +197,9 @@ def compute_gradients(model: Denoiser, batch: Batch, config: TrainingConfig, run
         loss = batch.x.new_zeros(())
         try:
             for k, piece in enumerate(batch.split(micro_batches)):
-                cond = {} if piece.augment_labels is None else {"augment_labels": piece.augment_labels}
                 with no_sync(model, k + 1 < micro_batches):
                     with runtime.autocast():
-                        total = diffusion_loss(model, piece.x, piece.t, piece.noise, piece.label, config.loss, **cond).sum()
+                        total = config.objective(model, piece, config.loss, progress, teacher).sum()
                     (total * (runtime.world_size / total_size)).backward()  # processes average their gradients
                 loss += total.detach() / total_size
             return runtime.sum(loss), micro_batches

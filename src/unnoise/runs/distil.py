@@ -1,0 +1,89 @@
+"""Beginning a student: a run that is trained to sample in one or two calls of the network what its teacher samples in many."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unnoise.diffusion.guidance import AutoGuidance, ClassGuidance, Guidance, NoGuidance
+from unnoise.diffusion.loss import PseudoHuber
+from unnoise.diffusion.samplers import Consistency
+from unnoise.diffusion.sampling import SamplingConfig
+from unnoise.diffusion.timesteps import GivenSteps, LogNormalTimes
+from unnoise.model import Model
+from unnoise.recipe import Recipe, RunInfo
+from unnoise.run_folder import RunFolder
+from unnoise.runs.resume import find_images
+from unnoise.runs.settle import with_whole_previews
+from unnoise.runs.start import Say, begin
+from unnoise.runs.trainer import Trainer
+from unnoise.training.consistency import ConsistencyTuning
+from unnoise.utils.errors import UserError
+from unnoise.utils.runtime import SINGLE, Runtime
+
+TEACHER = 0.5  # of a budget, where teacher and student share it: measured, docs/distill.md
+RATE = 0.5  # of the teacher's learning rate
+
+
+def student_folder(run: Path | str) -> RunFolder:
+    """Where a run's student lies by default: beside it."""
+    path = Path(run)
+    return RunFolder(path.parent / f"{path.resolve().name}-fast")
+
+
+def divide_budget(recipe: Recipe) -> tuple[Recipe, tuple[float | None, int | None]]:
+    """The recipe with the teacher's part of its budget, and the minutes and steps that are the student's."""
+    config = recipe.training
+    minutes, steps = config.minutes, config.steps
+    if config.epochs is not None or minutes is steps is None:
+        raise UserError("a training with its student divides a number of minutes or steps: give `minutes` or `steps`")
+    own = replace(config, minutes=minutes and TEACHER * minutes, steps=steps and max(1, round(TEACHER * steps)))
+    student = minutes and (1 - TEACHER) * minutes, steps and max(1, steps - round(TEACHER * steps))
+    return replace(recipe, training=own), student
+
+
+def begin_student(run: Path | str, out: Path | str | None = None, minutes: float | None = None, steps: int | None = None,
+                  guidance: float | None = None, say: Say = print, runtime: Runtime = SINGLE, data: Any = None,
+                  started: float | None = None) -> Trainer:  # fmt: skip
+    """Begin to distil a run into the folder `out`, by default RUN-fast, for `minutes` or `steps`.
+
+    `guidance` is the strength of guidance, by class or else by the run's early average, that the student learns. `data` says
+    where the images are now, or gives again those that Python gave; `started` is when the clock began (`time.perf_counter`).
+    Raises UserError for a run that is a student itself or has no weights, and where no budget is given.
+    """
+    folder = RunFolder.open(run)
+    info = folder.read_info()
+    if info.recipe.training.objective.from_teacher:
+        raise UserError(f"'{run}' is a student itself: distil its teacher, {info.from_run}, or go on with "
+                        f"'unnoise train --resume {run} --minutes 10'")  # fmt: skip
+    if minutes is None and steps is None:
+        raise UserError("a student needs a budget: give `minutes` or `steps`")
+    model = Model.load(run, runtime.device)
+    model.guided(replace(info.recipe.sampling, guidance=guidance_of(info, guidance)))  # refuses what the run can't have
+    info = find_images(folder, info, data, say, None, runtime)[1]
+    recipe = student_recipe(info, minutes, steps, guidance_of(info, guidance))
+    return begin(out or student_folder(run).path, recipe, say, runtime=runtime, started=started, from_run=run)
+
+
+def student_recipe(info: RunInfo, minutes: float | None, steps: int | None, guidance: Guidance) -> Recipe:
+    """The recipe of a run's student."""
+    taught, sampling, times = info.recipe.training, info.recipe.sampling, info.recipe.training.times
+    if isinstance(times, LogNormalTimes):
+        end = math.log(min(80.0, float(info.recipe.schedule.ratio(torch.ones((), dtype=torch.float64)))))
+        times = replace(times, std=max(times.std, min(2.4, max(1.6, (end - times.mean) / 2))))  # 2 % at the end, where it begins
+    training = replace(
+        with_whole_previews(taught), objective=ConsistencyTuning(guidance), loss=PseudoHuber(), times=times,
+        minutes=minutes, steps=steps, epochs=None, learning_rate=RATE * taught.learning_rate,
+        stop_when="never", snapshots=0, extra_ema=(),
+    )  # fmt: skip
+    few = SamplingConfig(Consistency(), GivenSteps(), 2, sampling.clamp_estimate, sampling.start, sampling.dynamic)
+    return replace(info.recipe, training=training, sampling=few)
+
+
+def guidance_of(info: RunInfo, scale: float | None) -> Guidance:
+    """Guidance of this strength: by class where there are labels, else by the run's early average."""
+    if scale is None:
+        return NoGuidance()
+    return ClassGuidance(scale) if info.classes else AutoGuidance(scale)

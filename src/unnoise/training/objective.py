@@ -1,0 +1,40 @@
+"""Objectives: what a step of training minimises."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor
+
+from unnoise.diffusion.denoiser import Denoiser
+from unnoise.diffusion.guidance import Guided
+from unnoise.diffusion.loss import Loss, diffusion_loss
+
+if TYPE_CHECKING:
+    from unnoise.training.batches import Batch
+
+
+class Objective(ABC):
+    """What a step of training minimises: a frozen dataclass that gives a number for each image of a batch.
+
+    `from_teacher`: the run is a student, whose teacher's weights lie beside its own; its estimates are samples, not means.
+    """
+
+    from_teacher: ClassVar[bool] = False
+
+    @property
+    def needs_guided_teacher(self) -> bool:
+        """Whether it can't do without `teacher`."""
+        return False
+
+    @abstractmethod
+    def __call__(self, model: Denoiser, batch: "Batch", loss: Loss, progress: float, teacher: Guided | None) -> Tensor:
+        """(B,): the loss of each image. `progress` is the fraction of the training that is done, 0 while its end is open."""
+
+
+@dataclass(frozen=True)
+class Denoising(Objective):
+    """The clean image is estimated from the noised one: what makes a diffusion model (`diffusion_loss`)."""
+
+    def __call__(self, model: Denoiser, batch: "Batch", loss: Loss, progress: float, teacher: Guided | None) -> Tensor:
+        return diffusion_loss(model, batch.x, batch.t, batch.noise, batch.label, loss, **batch.cond)
