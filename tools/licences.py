@@ -1,0 +1,81 @@
+"""The licences of what unnoise needs, which must be installed here, its extras too.
+
+    python tools/licences.py             # writes docs/reference/dependencies.md, and prints all that they need in turn
+    python tools/licences.py --check     # exits with 1 where the page is not up to date
+
+Either way a licence that is unknown or forbids commercial use ends it with 1.
+"""
+
+import re
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "reference" / "dependencies.md"
+HEAD = """# Dependencies and their licences
+
+All allow commercial use; `python tools/licences.py` holds this page and all that these need in turn to it. unnoise itself is MIT.
+
+| package | for | licence |
+|---|---|---|
+"""
+FORBIDDEN = re.compile(r"non-?commercial|\bNC\b|academic use|research only", re.I)
+KNOWN = {"imagecodecs": "BSD-3-Clause"}  # what a package's metadata says at length
+NOT_SHIPPED = ("dev", "docs")  # extras for working on unnoise
+
+
+def licence(name: str) -> str:
+    """As the package's metadata says, "" where it does not."""
+    about = distribution(name).metadata
+    classifiers = [c.rpartition(" :: ")[2] for c in about.get_all("Classifier") or () if c.startswith("License ::")]
+    stated = about.get("License-Expression") or "; ".join(classifiers) or about.get("License") or ""
+    return KNOWN.get(name) or stated.strip().partition("\n")[0]
+
+
+def needed(requirement: str, extra: str = "") -> str | None:
+    """The name of a package that a requirement means here, None where it does not apply."""
+    r = Requirement(requirement)
+    return canonicalize_name(r.name) if r.marker is None or r.marker.evaluate({"extra": extra}) else None
+
+
+def everything(names: list[str]) -> dict[str, str]:
+    """The licences of packages and of all that they need, by name, of those that are installed."""
+    found: dict[str, str] = {}
+    while names:
+        name = names.pop()
+        if name in found:
+            continue
+        try:
+            found[name] = licence(name)
+        except PackageNotFoundError:
+            continue
+        names += [n for r in distribution(name).requires or () if (n := needed(r))]
+    return dict(sorted(found.items()))
+
+
+def main() -> int:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = {"always": project["dependencies"], **project["optional-dependencies"]}
+    direct = {needed(r) or "": group for group, rs in groups.items() if group not in NOT_SHIPPED for r in rs}
+    rows = sorted(direct.items(), key=lambda item: (item[1] != "always", item[1], item[0]))
+    text = HEAD + "".join(f"| {name} | {group} | {licence(name)} |\n" for name, group in rows)
+    stale = not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text
+    if "--check" not in sys.argv and stale:
+        PAGE.write_text(text, encoding="utf-8")
+    found = everything(list(direct))
+    bad = {name: own for name, own in found.items() if not own or FORBIDDEN.search(own)}
+    for name, own in bad.items():
+        print(f"NOT ALLOWED: {name}: {own or 'no licence stated'}")
+    print(f"{len(found)} packages, {len(bad)} of them not allowed")
+    if "--check" in sys.argv and stale:
+        print(f"{PAGE.relative_to(ROOT)} is not up to date: run python tools/licences.py")
+    return int(bool(bad) or ("--check" in sys.argv and stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
