@@ -292,6 +292,15 @@ def test_every_page_is_on_the_site() -> None:
     assert sorted(found) == sorted(p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md"))
 
 
+def test_the_architecture_names_every_file() -> None:
+    """Each module of the package, by its name, and none that there is not."""
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8").partition("## Who may import whom")[0]
+    named = set(re.findall(r"`(\w+\.py)`", text))
+    missing = [p for p in SOURCES if p.name not in named and p.parent.name not in ("cli", "presets") and p.name != "__main__.py"]
+    assert [p.name for p in missing if p.name != "__init__.py"] == []
+    assert named <= {p.name for p in (*SOURCES, *(ROOT / "tools").glob("*.py"), *(ROOT / "notebooks").glob("*.py"))}
+
+
 def program(path: str) -> ModuleType:
     """A script of this repository as a module."""
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,18 @@ from unnoise.cli import VERBS
 from unnoise.cli.completion import SHELLS
 from unnoise.runs.progress import TrainingProgress
 from unnoise.runs.trainer import Trainer
+
+SOURCES = sorted((Path(__file__).parents[2] / "src").rglob("*.py"))
+POSIX = re.compile(
+    r"\bos\.(fork|get[ep]?[ug]id|get[ps]?gid|set\w*id|kill(pg)?|nice|uname|sched_\w+|mkfifo|chown|statvfs|sync)\b|\bsignal\.SIG(HUP|KILL|USR\d|ALRM)\b"
+    r"|^\s*(import|from) (fcntl|resource|pwd|grp|pty|tty|termios|syslog)\b", re.M
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [p.read_text(encoding="utf-8") for p in SOURCES], ids=[p.name for p in SOURCES])
+def test_nothing_is_for_one_system_alone(text: str) -> None:
+    """What Windows lacks is asked for before it is used, in the same line."""
+    assert all("hasattr" in line for line in text.splitlines() if POSIX.search(line))
 
 
 @pytest.mark.parametrize("shell", SHELLS)
