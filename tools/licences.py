@@ -25,7 +25,7 @@ All allow commercial use; `python tools/licences.py` holds this page and all tha
 |---|---|---|
 """
 FORBIDDEN = re.compile(r"non-?commercial|\bNC\b|academic use|research only", re.I)
-KNOWN = {"imagecodecs": "BSD-3-Clause"}  # what a package's metadata says at length
+KNOWN = {"cuda-toolkit": "LicenseRef-NVIDIA-CUDA-EULA"}  # which its metadata does not say
 NOT_SHIPPED = ("dev", "docs")  # extras for working on unnoise
 
 
@@ -69,6 +69,7 @@ def main() -> int:
         PAGE.write_text(text, encoding="utf-8")
     found = everything(list(direct))
     bad = {name: own for name, own in found.items() if not own or FORBIDDEN.search(own)}
+    print("".join(f"{name:30}{own}\n" for name, own in found.items()), end="")
     for name, own in bad.items():
         print(f"NOT ALLOWED: {name}: {own or 'no licence stated'}")
     print(f"{len(found)} packages, {len(bad)} of them not allowed")

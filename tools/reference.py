@@ -9,6 +9,7 @@ import ast
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -212,7 +213,7 @@ def _part(part: type, name: str, before: str) -> Iterator[str]:
 
 @cache
 def _class_node(part: type) -> ast.Module:
-    return ast.parse(inspect.cleandoc(inspect.getsource(part)))
+    return ast.parse(textwrap.dedent(inspect.getsource(part)))
 
 
 if __name__ == "__main__":

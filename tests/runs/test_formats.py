@@ -6,14 +6,13 @@ on digits, and the first samples of it.
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import unnoise as un
-from unnoise.recipe import FORMAT, RunInfo
+from unnoise.recipe import FORMAT
 from unnoise.run_folder import RunFolder
 
 FORMATS = Path(__file__).parent / "formats"
@@ -44,10 +43,8 @@ def test_two_files_are_a_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [FORMAT + 1, 0, -1, "2", 1.0, True, None])
-def test_a_later_format_is_refused(number: object, tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_a_later_format_is_refused(number: object, tmp_path: Path) -> None:
     info = json.loads((FORMATS / "1" / "recipe.json").read_text())
     (tmp_path / "recipe.json").write_text(json.dumps(info | {"format": number}))
-    with pytest.raises(un.UserError, match="is not known here"):
-        RunInfo.load(tmp_path / "recipe.json")
-    assert "use the version that wrote it" in refused("info", tmp_path)
-    assert RunFolder(tmp_path).path.is_dir()
+    with pytest.raises(un.UserError, match=r"is not known here .* use the version that wrote it"):
+        RunFolder.open(tmp_path).read_info()
