@@ -44,10 +44,10 @@ OWN = {"network.width", "part.field"}  # a field of the network that the documen
 PROGRAMS = "\n".join(
     p.read_text(encoding="utf-8") for folder in ("benchmarks", "notebooks", "tools") for p in (ROOT / folder).glob("*.py")
 )
-FOREIGN = {  # options of other programs: launchers of processes, tensorboard, ruff, and those in this repository; colours in CSS
+FOREIGN = {  # options of all verbs, and of other programs: launchers, tensorboard, ruff, zensical, those here; colours in CSS
     "--help", "--version",
     *("--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--multi_gpu", "--num_processes", "--module"),
-    *("--logdir", "--check", "--quiet"),
+    *("--logdir", "--check", "--quiet", "--master-addr", "--clean", "--tyro-print-completion"),
     *("--first", "--second", "--faint"),
     *re.findall(r"[\"'](--[a-z-]+)", PROGRAMS),
 }  # fmt: skip
@@ -114,7 +114,7 @@ def test_commands_are_found() -> None:
         unnoise: train
     """
     assert commands(text) == [["train", "digits", "--steps", "3"], ["data", "list"], ["demo"]]
-    assert len(commands(TEXTS["README.md"])) >= 20
+    assert len(commands(TEXTS["docs/start.md"])) >= 15
     assert {"-h", "--help", "-n", "--n", "--seed", "--from", "--out"} < options_of("sample")
 
 
@@ -154,7 +154,7 @@ def test_options_exist(name: str) -> None:
 def test_recipe_fields_exist(name: str) -> None:
     """As options, and in quotes and code by their dotted names."""
     parts = "|".join(f.name for f in dataclasses.fields(Recipe))
-    for field in re.findall(rf"(?:--|[`'\"])((?:{parts})\.[a-z_.-]*[a-z])", TEXTS[name]):
+    for field in re.findall(rf"(?:--|[`'\"])((?:{parts})\.[a-z0-9_.-]*[a-z0-9])", TEXTS[name]):
         assert field.endswith(".py") or is_field(field) or exists("unnoise", field.split(".")), field
 
 

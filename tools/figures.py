@@ -33,7 +33,7 @@ def readme(a: argparse.Namespace) -> None:
         if not run.exists():
             call(*UNNOISE, "train", "fashion-mnist", "--root", a.root, "--minutes", 10, "--run", run)
         clearing = DOCS / "figures" / "clearing.gif"
-        call(*UNNOISE, "figure", "animation", run, "-n", 18, "--sampling.steps", 30, "--out", clearing, "--overwrite")
+        call(*UNNOISE, "figure", "animation", run, "-n", 9, "--sampling.steps", 26, "--every", 2, "--out", clearing, "--overwrite")
         call(*UNNOISE, "report", run)
         shutil.copy(run / "report-example.png", DOCS / "figures" / "restoration.png")
 

@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reference" / "dependencies.md"
 HEAD = """# Dependencies and their licences
 
-All allow commercial use; `python tools/licences.py` holds this page and all that these need in turn to it. unnoise itself is MIT.
+All allow commercial use; `python tools/licences.py` holds this page and all that these need in turn to it. This program
+itself is MIT.
 
 | package | for | licence |
 |---|---|---|

@@ -190,11 +190,13 @@ def _kinds_within(kind: Any, name: str) -> Iterator[tuple[Any, str]]:
 
 
 def _choices(kind: Any, name: str) -> Iterator[str]:
+    import unnoise
     from unnoise.registry import TABLES
 
     for choice, part in TABLES.get(kind, {}).items():
         yield f"### {name} {choice}\n"
-        yield from _part(part, name, f"`un.{part.__name__}`. ")
+        public = f"un.{part.__name__}" if part.__name__ in unnoise.__all__ else f"{part.__module__}.{part.__name__}"
+        yield from _part(part, name, f"`{public}`. ")
 
 
 def _part(part: type, name: str, before: str) -> Iterator[str]:
