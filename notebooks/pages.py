@@ -13,6 +13,7 @@ import nbformat
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "tutorial"
+TEXT = "```text\n"
 LINE = re.compile(r"(`unnoise[\w.]*`), line \d+")  # of displayed code: it moves with every change
 
 
@@ -29,8 +30,10 @@ def page(chapter: str) -> tuple[str, dict[str, bytes]]:
                 name = f"{chapter}-{len(images) + 1}.png"
                 images[name] = base64.b64decode(png)
                 parts.append(f"![figure {len(images)} of chapter {chapter[0]}]({name})")
+            elif (text := shown(output)).startswith(TEXT) and parts[-1].startswith(TEXT):  # what is printed comes in pieces
+                parts[-1] = parts[-1].removesuffix("```") + text.removeprefix(TEXT)
             else:
-                parts.append(shown(output))
+                parts.append(text)
     return "\n\n".join(parts).rstrip() + "\n", images
 
 
@@ -45,7 +48,7 @@ def shown(output: Any) -> str:
     if "text/markdown" in data:
         return LINE.sub(r"\1", data["text/markdown"]).replace("\n```python", "\n\n```python")
     text = output.get("text") or data.get("text/plain", "")
-    return f"```text\n{text.rstrip()}\n```"
+    return f"{TEXT}{text.rstrip()}\n```"
 
 
 def code(chapter: str) -> list[str]:
