@@ -33,7 +33,8 @@ def readme(a: argparse.Namespace) -> None:
         if not run.exists():
             call(*UNNOISE, "train", "fashion-mnist", "--root", a.root, "--minutes", 10, "--run", run)
         clearing = DOCS / "figures" / "clearing.gif"
-        call(*UNNOISE, "figure", "animation", run, "-n", 9, "--sampling.steps", 26, "--every", 2, "--out", clearing, "--overwrite")
+        which = ("-n", 9, "--sampling.steps", 26, "--every", 2)  # small enough for a page
+        call(*UNNOISE, "figure", "animation", run, *which, "--out", clearing, "--overwrite")
         call(*UNNOISE, "report", run)
         shutil.copy(run / "report-example.png", DOCS / "figures" / "restoration.png")
 

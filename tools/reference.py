@@ -30,7 +30,7 @@ EXITS = """
 | 0 | done |
 | 1 | done in part: some of the images could not be restored, each is named |
 | 2 | not done: one sentence says what is wrong and what works; nothing half written is left |
-| 130, 143 | stopped by Ctrl-C or SIGTERM (128 and the signal's number); all is kept |
+| 129, 130, 143 | stopped by a hangup, Ctrl-C or SIGTERM (128 and the signal's number); all is kept |
 
 For every verb: `--help`; `--quiet` prints nothing but errors and warnings. `--version` alone prints the version. Where a program
 may read what is printed there is `--json`. Bars and colours are for terminals: elsewhere and with `TERM=dumb` there are
