@@ -9,6 +9,7 @@ Either way a licence that is unknown or forbids commercial use ends it with 1.
 import re
 import sys
 import tomllib
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -20,7 +21,7 @@ PAGE = ROOT / "docs" / "reference" / "dependencies.md"
 HEAD = """# Dependencies and their licences
 
 All allow commercial use; `python tools/licences.py` holds this page and all that these need in turn to it. This program
-itself is MIT.
+itself is MIT. On Linux torch brings NVIDIA's libraries, which are proprietary and free to use; its build for CPUs does without.
 
 | package | for | licence |
 |---|---|---|
@@ -38,37 +39,38 @@ def licence(name: str) -> str:
     return KNOWN.get(name) or stated.strip().partition("\n")[0]
 
 
-def needed(requirement: str, extra: str = "") -> str | None:
-    """The name of a package that a requirement means here, None where it does not apply."""
+def needed(requirement: str, extra: str = "") -> list[tuple[str, str]]:
+    """What a requirement of a package, wanted with an extra, means here: a name with each extra that it wants, and without."""
     r = Requirement(requirement)
-    return canonicalize_name(r.name) if r.marker is None or r.marker.evaluate({"extra": extra}) else None
+    applies = r.marker is None or r.marker.evaluate({"extra": extra})
+    return [(canonicalize_name(r.name), e) for e in ("", *sorted(r.extras))] if applies else []
 
 
-def everything(names: list[str]) -> dict[str, str]:
-    """The licences of packages and of all that they need, by name, of those that are installed."""
+def everything(wanted: list[tuple[str, str]]) -> dict[str, str]:
+    """The licences of packages, each with an extra or "", and of all that they need, by name, of those that are installed."""
     found: dict[str, str] = {}
-    while names:
-        name = names.pop()
-        if name in found:
+    seen, wanted = set(), list(wanted)
+    while wanted:
+        name, extra = wanted.pop()
+        if (name, extra) in seen:
             continue
-        try:
+        seen.add((name, extra))
+        with suppress(PackageNotFoundError):
             found[name] = licence(name)
-        except PackageNotFoundError:
-            continue
-        names += [n for r in distribution(name).requires or () if (n := needed(r))]
+            wanted += [each for r in distribution(name).requires or () for each in needed(r, extra)]
     return dict(sorted(found.items()))
 
 
 def main() -> int:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     groups = {"always": project["dependencies"], **project["optional-dependencies"]}
-    direct = {needed(r) or "": group for group, rs in groups.items() if group not in NOT_SHIPPED for r in rs}
+    direct = {name: group for group, rs in groups.items() if group not in NOT_SHIPPED for r in rs for name, _ in needed(r)}
     rows = sorted(direct.items(), key=lambda item: (item[1] != "always", item[1], item[0]))
     text = HEAD + "".join(f"| {name} | {group} | {licence(name)} |\n" for name, group in rows)
     stale = not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text
     if "--check" not in sys.argv and stale:
         PAGE.write_text(text, encoding="utf-8")
-    found = everything(list(direct))
+    found = everything([(name, "") for name in direct])
     bad = {name: own for name, own in found.items() if not own or FORBIDDEN.search(own)}
     print("".join(f"{name:30}{own}\n" for name, own in found.items()), end="")
     for name, own in bad.items():
