@@ -229,7 +229,7 @@ class Trainer:
             self.say(f"{why}: the rate falls to 0 over {self.end_soon()} more steps")
 
     def _look_for_copies(self, pixels: np.ndarray) -> bool:
-        """Whether samples, uint8 (N, H, W, C), are copies; by the last look where this one takes too long. Warns at the first."""
+        """Whether samples, uint8 (N, H, W, C), are copies; by the last look, where this one takes too long. Warns at first."""
         self.copying = found = self.watch.look(pixels)
         if found is None:
             if not self._skipped and len(self.split.train) > 1:
