@@ -1,20 +1,26 @@
 """Make the tutorial's pages of docs/tutorial from the chapters as they were executed, with their figures.
 
-python notebooks/run.py && python notebooks/pages.py
+    python notebooks/run.py && python notebooks/pages.py
+    python notebooks/pages.py --sources     # the code of the package that they display as it is now, all else as it was
+
+Needs the extra `notebooks`.
 """
 
+import ast
 import base64
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import jupytext
 import nbformat
+from tutorial import code_of
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "tutorial"
 TEXT = "```text\n"
-LINE = re.compile(r"(`unnoise[\w.]*`), line \d+")  # of displayed code: it moves with every change
+DISPLAYED = re.compile(r"^`unnoise[\w.]*`(?:, line \d+)?\n+```python\n.*?\n```$", re.M | re.S)  # code of the package
 
 
 def page(chapter: str) -> tuple[str, dict[str, bytes]]:
@@ -46,7 +52,7 @@ def shown(output: Any) -> str:
     """What a cell printed, or Markdown that it displayed."""
     data = output.get("data", {})
     if "text/markdown" in data:
-        return LINE.sub(r"\1", data["text/markdown"]).replace("\n```python", "\n\n```python")
+        return str(data["text/markdown"])
     text = output.get("text") or data.get("text/plain", "")
     return f"{TEXT}{text.rstrip()}\n```"
 
@@ -56,7 +62,27 @@ def code(chapter: str) -> list[str]:
     return [c.source for c in jupytext.read(HERE / f"{chapter}.py", fmt="py:percent").cells if c.cell_type == "code"]
 
 
+def with_sources(text: str, chapter: str) -> str:
+    """A page whose displayed code of the package is as it is now: what the chapter's calls of `source` name, in order."""
+    names: dict[str, Any] = {}
+    parts = []
+    for cell in code(chapter):
+        for node in ast.parse(cell).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                exec(ast.unparse(node), names)
+            elif re.fullmatch(r"source\(([\w.]+)\)", call := ast.unparse(node)):
+                parts.append(eval(call[len("source(") : -1], names))
+    new = iter(parts)
+    found = DISPLAYED.sub(lambda _: code_of(next(new)), text)
+    assert next(new, None) is None, chapter
+    return found
+
+
 def main() -> None:
+    if sys.argv[1:] == ["--sources"]:
+        for path in sorted(DOCS.glob("*.md")):
+            path.write_text(with_sources(path.read_text(encoding="utf-8"), path.stem), encoding="utf-8")
+        return
     DOCS.mkdir(parents=True, exist_ok=True)
     for chapter in sorted(p.stem for p in HERE.glob("[0-9]_*.py")):
         text, images = page(chapter)
@@ -64,7 +90,7 @@ def main() -> None:
             old.unlink()
         for name, data in images.items():
             (DOCS / name).write_bytes(data)
-        (DOCS / f"{chapter}.md").write_text(text, encoding="utf-8")
+        (DOCS / f"{chapter}.md").write_text(with_sources(text, chapter), encoding="utf-8")
         print(f"docs/tutorial/{chapter}.md, {len(images)} figures, {sum(map(len, images.values())) / 1000:.0f} kB")
 
 

@@ -316,12 +316,13 @@ def test_the_reference_is_what_the_code_says() -> None:
 
 
 @pytest.mark.parametrize("page", CHAPTERS, ids=lambda p: p.name)
-def test_the_tutorials_pages_have_the_chapters_code(page: Path) -> None:
-    """In order, and all figures that they name."""
-    text = page.read_text(encoding="utf-8")
-    position = 0
-    for source in program("notebooks/pages.py").code(page.stem):
+def test_the_tutorials_pages_have_the_code_as_it_is(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chapter's own, in order, and that of the package which it displays."""
+    monkeypatch.syspath_prepend(str(ROOT / "notebooks"))
+    pages, text, position = program("notebooks/pages.py"), page.read_text(encoding="utf-8"), 0
+    for source in pages.code(page.stem):
         position = text.index(f"```python\n{source}\n```", position) + 1
+    assert pages.with_sources(text, page.stem) == text, "run python notebooks/pages.py --sources"
 
 
 def test_each_question_has_its_test() -> None:
