@@ -20,12 +20,16 @@ ROOT = os.environ.get("FGVC_ROOT")  # the folder that holds fgvc-aircraft-2013b,
 RUN = Path("runs") / ("tutorial-fast" if FAST else "tutorial")
 
 
-def source(part: Any) -> None:
-    """Display the code of a function, a method or a class as it stands in the package."""
+def code_of(part: Any) -> str:
+    """Markdown with the code of a function, a method or a class as it stands in the package, below the name of its module."""
     part = inspect.unwrap(part)
-    module, line = inspect.getmodule(part), inspect.getsourcelines(part)[1]
-    code = inspect.cleandoc("\n" + inspect.getsource(part))
-    display(Markdown(f"`{module.__name__ if module else ''}`, line {line}\n```python\n{code}\n```"))
+    module, code = inspect.getmodule(part), inspect.cleandoc("\n" + inspect.getsource(part))
+    return f"`{module.__name__ if module else ''}`\n\n```python\n{code}\n```"
+
+
+def source(part: Any) -> None:
+    """Display that code."""
+    display(Markdown(code_of(part)))
 
 
 def show(save: Callable[[Path], object]) -> None:

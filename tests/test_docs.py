@@ -4,13 +4,16 @@ import ast
 import contextlib
 import dataclasses
 import importlib
+import importlib.util
 import io
 import re
 import shutil
+import tomllib
 import typing
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -31,18 +34,20 @@ from unnoise.utils.names import PARTS
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+DOCS = ROOT / "docs"
+PAGES = [README, *sorted(DOCS.rglob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+CHAPTERS = [p for p in PAGES if p.parent.name == "tutorial"]  # their code runs as notebooks (tests/test_notebooks.py)
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 TEXTS = {p.relative_to(ROOT).as_posix(): p.read_text(encoding="utf-8") for p in (*PAGES, *SOURCES)}
 PROSE = {"as", "reads", "does"}  # what may follow `unnoise` where it is no command: `import unnoise as un`
 OWN = {"network.width", "part.field"}  # a field of the network that the documents define, and a placeholder
 PROGRAMS = "\n".join(
-    p.read_text(encoding="utf-8") for folder in ("benchmarks", "notebooks") for p in (ROOT / folder).glob("*.py")
+    p.read_text(encoding="utf-8") for folder in ("benchmarks", "notebooks", "tools") for p in (ROOT / folder).glob("*.py")
 )
-FOREIGN = {  # options of other programs: launchers of processes, tensorboard, ruff, and those in this repository; colours in CSS
+FOREIGN = {  # options of all verbs, and of other programs: launchers, tensorboard, ruff, zensical, those here; colours in CSS
     "--help", "--version",
     *("--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--multi_gpu", "--num_processes", "--module"),
-    *("--logdir", "--check"),
+    *("--logdir", "--check", "--quiet", "--master-addr", "--clean", "--tyro-print-completion"),
     *("--first", "--second", "--faint"),
     *re.findall(r"[\"'](--[a-z-]+)", PROGRAMS),
 }  # fmt: skip
@@ -109,7 +114,7 @@ def test_commands_are_found() -> None:
         unnoise: train
     """
     assert commands(text) == [["train", "digits", "--steps", "3"], ["data", "list"], ["demo"]]
-    assert len(commands(TEXTS["README.md"])) >= 20
+    assert len(commands(TEXTS["docs/start.md"])) >= 15
     assert {"-h", "--help", "-n", "--n", "--seed", "--from", "--out"} < options_of("sample")
 
 
@@ -149,7 +154,7 @@ def test_options_exist(name: str) -> None:
 def test_recipe_fields_exist(name: str) -> None:
     """As options, and in quotes and code by their dotted names."""
     parts = "|".join(f.name for f in dataclasses.fields(Recipe))
-    for field in re.findall(rf"(?:--|[`'\"])((?:{parts})\.[a-z_.-]*[a-z])", TEXTS[name]):
+    for field in re.findall(rf"(?:--|[`'\"])((?:{parts})\.[a-z0-9_.-]*[a-z0-9])", TEXTS[name]):
         assert field.endswith(".py") or is_field(field) or exists("unnoise", field.split(".")), field
 
 
@@ -162,7 +167,7 @@ def python_blocks(page: Path) -> list[tuple[int, str]]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_names_exist(page: Path) -> None:
     """Imports, names of the front door as `un.Name`, and names in the package as `unnoise.part.name`."""
-    for _, block in python_blocks(page):
+    for _, block in python_blocks(page) if page not in CHAPTERS else ():
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module:
                 module = importlib.import_module(node.module)
@@ -192,6 +197,7 @@ def test_pages_are_whole(page: Path) -> None:
     for target, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", text):
         linked = page.parent / target if target else page
         assert linked.exists(), target
+        assert DOCS not in page.parents or DOCS in linked.resolve().parents, f"{target} is not on the site"
         if anchor:
             headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.M)
             assert anchor in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings], f"{target}#{anchor}"
@@ -246,14 +252,86 @@ def test_the_readme_runs(readme: tuple[Path, dict[str, Any]]) -> None:
     folder, names = readme
     assert (folder / "runs" / "photos" / "model.safetensors").is_file()
     assert names["images"].shape == (16, 64, 64, 3) and names["images"].dtype == np.uint8
+
+
+def check_start(names: dict[str, Any]) -> None:
     assert names["found"].mean.shape == (1, 3, 32, 32) and bool(names["found"].std.isfinite().all())
+
+
+def check_own_parts(names: dict[str, Any]) -> None:
     assert names["record"].step == 2 and names["x"].shape == (16, 3, 64, 64)
     assert float(names["x"].abs().max()) <= 1
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if p != README and python_blocks(p)], ids=lambda p: p.name)
+CHECKS = {"start": check_start, "own-parts": check_own_parts}  # of what is left after a page
+RUN = [p for p in PAGES if p != README and p not in CHAPTERS and python_blocks(p)]
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda p: p.name)
 def test_a_page_runs(page: Path, readme: tuple[Path, dict[str, Any]], small_run: Trainer) -> None:
     """In the folder that the README leaves, with the run of the digits in runs/digits."""
     shutil.copytree(small_run.folder.path, readme[0] / "runs" / "digits", dirs_exist_ok=True)
     with tiny(readme[0]):
-        run_python(page)
+        names = run_python(page)
+    CHECKS.get(page.stem, lambda _: None)(names)
+
+
+def test_every_page_is_on_the_site() -> None:
+    """Once, by a configuration that can be read at a glance."""
+    text = (ROOT / "zensical.toml").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 20
+    found: list[str] = []
+
+    def walk(node: Any) -> None:
+        if isinstance(node, str):
+            found.append(node)
+        for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+            walk(inner)
+
+    walk(tomllib.loads(text)["project"]["nav"])
+    assert sorted(found) == sorted(p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md"))
+
+
+def test_the_architecture_names_every_file() -> None:
+    """Each module of the package, by its name, and none that there is not."""
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8").partition("## Who may import whom")[0]
+    named = set(re.findall(r"`(\w+\.py)`", text))
+    missing = [p for p in SOURCES if p.name not in named and p.parent.name not in ("cli", "presets") and p.name != "__main__.py"]
+    assert [p.name for p in missing if p.name != "__init__.py"] == []
+    assert named <= {p.name for p in (*SOURCES, *(ROOT / "tools").glob("*.py"), *(ROOT / "notebooks").glob("*.py"))}
+
+
+def program(path: str) -> ModuleType:
+    """A script of this repository as a module."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    for path, text in program("tools/reference.py").pages().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name} is not up to date: run python tools/reference.py"
+
+
+@pytest.mark.parametrize("page", CHAPTERS, ids=lambda p: p.name)
+def test_the_tutorials_pages_have_the_code_as_it_is(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chapter's own, in order, and that of the package which it displays."""
+    monkeypatch.syspath_prepend(str(ROOT / "notebooks"))
+    pages, text, position = program("notebooks/pages.py"), page.read_text(encoding="utf-8"), 0
+    for source in pages.code(page.stem):
+        position = text.index(f"```python\n{source}\n```", position) + 1
+    assert pages.with_sources(text, page.stem) == text, "run python notebooks/pages.py --sources"
+
+
+def test_each_question_has_its_test() -> None:
+    """The twenty questions are numbered, and each names a test that there is."""
+    text = (DOCS / "faq.md").read_text(encoding="utf-8")
+    questions = re.split(r"^\*\*(?=\d+\.)", text.partition("\n## ")[0], flags=re.M)[1:]
+    assert [q.partition(".")[0] for q in questions] == [str(k) for k in range(1, 21)]
+    for question in questions:
+        tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", question)
+        assert tests, question
+        for path, name in tests:
+            assert re.search(rf"^def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.M), f"{path}::{name}"

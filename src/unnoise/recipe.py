@@ -156,6 +156,9 @@ def _read(kind: Any, value: Any, fields: dict[str, Any], path: str) -> tuple[Any
     return from_json(kind, value, path), fields
 
 
+FORMAT = 2  # of recipe.json; the first had no number
+
+
 @dataclass(frozen=True)
 class RunInfo:
     """What `recipe.json` of a run folder holds: the recipe, what the data turned out to be, what was chosen on the machine.
@@ -201,17 +204,27 @@ class RunInfo:
 
     def save(self, path: Path) -> None:
         """Write it as JSON, atomically."""
-        atomic.write_json(path, to_json(self))
+        atomic.write_json(path, {"format": FORMAT, **to_json(self)})
 
     @classmethod
     def load(cls, path: Path) -> "RunInfo":
-        """Raises UserError for what is no recipe."""
+        """Raises UserError for what is no recipe, or one of a later version."""
         try:
             value = atomic.read_json(path)
         except (OSError, ValueError) as e:
             raise UserError(f"'{path}' is not readable JSON ({e}): restore it from a copy") from e
         try:
-            info: RunInfo = from_json(cls, value, "run")
+            info: RunInfo = from_json(cls, _of_known_format(value), "run")
         except UserError as e:
             raise UserError(f"'{path}': {e}") from e
         return info
+
+
+def _of_known_format(value: Any) -> Any:
+    """A run's JSON without the number of its format. Raises UserError for one that this version does not know."""
+    if not isinstance(value, dict):
+        return value
+    number = value.get("format", 1)
+    if type(number) is not int or not 1 <= number <= FORMAT:
+        raise UserError(f"format {number!r} is not known here (1 to {FORMAT}): use the version that wrote it, or a later one")
+    return {name: inner for name, inner in value.items() if name != "format"}

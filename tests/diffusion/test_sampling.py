@@ -1,6 +1,7 @@
 """Sampling from end to end: what an image depends on, clamped estimates, and where trajectories start."""
 
 import math
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -41,6 +42,18 @@ def test_records_follow_the_times() -> None:
     for record in records:
         torch.testing.assert_close(record.x_hat, denoiser(x, t))
         x, t = record.x, torch.tensor(record.t, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_memory_does_not_grow_with_the_steps(name: str) -> None:
+    """Of the images on the way none is kept but the last ones, those in a multistep method's history among them."""
+    denoiser, config = GaussianPixels(Linear(50)), SamplingConfig(SAMPLERS[name](), TrailingSteps(), 30)
+    alive: list[weakref.ref[Tensor]] = []
+    x = torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    for record in trajectory(denoiser, x, config, BatchRng(0, [0])):
+        alive += [weakref.ref(record.x), weakref.ref(record.x_hat)]
+        del record
+        assert sum(r() is not None for r in alive) <= 6
 
 
 @pytest.mark.parametrize("clamp", [True, False])

@@ -3,6 +3,7 @@
 Nothing heavy is imported before a verb has understood its options.
 """
 
+import contextlib
 import functools
 import inspect
 import io
@@ -15,6 +16,7 @@ import tyro
 
 from unnoise.cli.average import average
 from unnoise.cli.compare import compare
+from unnoise.cli.completion import completion
 from unnoise.cli.data import data
 from unnoise.cli.demo import demo
 from unnoise.cli.distill import distill
@@ -36,15 +38,20 @@ from unnoise.cli.train import train
 from unnoise.utils.errors import AmbiguousName, SystemLimit, UserError, nearest, printable
 
 _VERBS = (demo, studio, train, distill, sample, interpolate, restore, evaluate, report, compare, figure, data, runs, info,
-          average, import_, export, push, doctor)  # fmt: skip
+          average, import_, export, push, doctor, completion)  # fmt: skip
 VERBS: dict[str, Callable[..., int]] = {verb.__name__.rstrip("_"): verb for verb in _VERBS}
 
 USAGE = "unnoise: train a diffusion model on your own images, sample from it, restore images with it.\n\n" + "\n".join(
     f"  unnoise {name:12}{(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items()
-) + "\n\nunnoise VERB --help tells more. Begin with: unnoise demo"  # fmt: skip
+) + "\n\nunnoise VERB --help tells more; --quiet prints nothing but errors. Begin with: unnoise demo"  # fmt: skip
+
+
+QUIET = "--quiet"
 
 
 def _dispatch(arguments: list[str]) -> int:
+    if QUIET in arguments:
+        return _dispatch_quietly([word for word in arguments if word != QUIET])
     if not arguments or arguments[0] in ("-h", "--help"):
         say(USAGE)
         return 0 if arguments else 2
@@ -68,13 +75,23 @@ def _dispatch(arguments: list[str]) -> int:
     return status
 
 
+def _dispatch_quietly(arguments: list[str]) -> int:
+    """The same without output; errors and warnings are shown."""
+    if "--json" in arguments:
+        raise UserError(f"{QUIET} prints nothing and --json one object: leave out one of them")
+    with open(os.devnull, "w", encoding="utf-8") as nothing, contextlib.redirect_stdout(nothing):  # noqa: PTH123  (no path)
+        return _dispatch(arguments)
+
+
 def _format_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
     ours = issubclass(category, SystemLimit | AmbiguousName)
     return f"unnoise: {message}\n" if ours else f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def main() -> None:
-    """Run the command and exit: 0 done, 2 something the user can mend, 128 + signal when stopped."""
+    """Run the command and exit: 0 done, 1 in part, 2 something the user can mend, 128 + signal when stopped."""
+    if os.environ.get("NO_COLOR"):
+        tyro._experimental_options["ansi_codes"] = False
     warnings.formatwarning = _format_warning
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

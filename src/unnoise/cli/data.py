@@ -1,5 +1,6 @@
 """`unnoise data`."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +30,7 @@ def data(
     out: Annotated[Path, arg(help="write a sheet of some of the images here (.png)")] = Path("sheet.png"),
     overwrite: Annotated[bool, arg(help="replace a file of that name that this program did not write")] = False,
     cache: Annotated[Path | None, arg(help="where decoded images are kept; the user's cache folder by default")] = None,
+    json_: Annotated[bool, arg(name="json", help="print one JSON value and nothing else")] = False,
     *,
     changes: tyro.conf.Suppress[Changes | None] = None,
 ) -> int:
@@ -40,13 +42,13 @@ def data(
     Examples: unnoise data inspect my/photos
               unnoise data inspect my/photos --size 64 --resize pad --labels folder
               unnoise data inspect fgvc-aircraft --root DIR --size 64 --data.source.level family
-              unnoise data list
+              unnoise data list --json
               unnoise data clear
     """
     if action not in ACTIONS:
         raise UserError(f"unknown action '{action}': {nearest(action, ACTIONS)}")
     if action != "inspect":
-        return _look_at_cache(action, cache)
+        return _look_at_cache(action, cache, json_)
     if source is None:
         raise UserError("say what to inspect: unnoise data inspect my/photos")
     from unnoise import figures
@@ -55,10 +57,10 @@ def data(
     figures.check_name(out, overwrite=True)
 
     asked = data_changes(source, root, download, size, labels, range, bands)
-    return _inspect(override(Recipe(), asked | (changes or {})).data, out, cache, overwrite)
+    return _inspect(override(Recipe(), asked | (changes or {})).data, out, cache, overwrite, json_)
 
 
-def _inspect(config: "DataConfig", out: Path, cache: Path | None, overwrite: bool) -> int:
+def _inspect(config: "DataConfig", out: Path, cache: Path | None, overwrite: bool, as_json: bool) -> int:
     from unnoise import figures
     from unnoise.data.cache import FileSource
     from unnoise.data.dataset import split
@@ -70,14 +72,15 @@ def _inspect(config: "DataConfig", out: Path, cache: Path | None, overwrite: boo
     if config.fit.size is None and isinstance(config.source, FileSource):
         found = survey(config.source.listing(), config.fit)
         if found.usual is None or fit_size(found.usual) != found.usual or len(set(found.sizes)) > 1:
-            _print([*found.rows, *_suggest(found.usual)], found.skipped)
+            _print([*found.rows, *_suggest(found.usual)], found.skipped, as_json)
             return 0
     figures.check_name(out, overwrite=overwrite)
     images = config.load(cache)
-    _print(describe(images, split(images, config.held_out)), images.skipped)
+    _print(describe(images, split(images, config.held_out)), images.skipped, as_json)
     order = stream(0, "figure").permutation(len(images))[:48]
     figures.save(figures.grid(images.read(order), columns=8), out, overwrite=overwrite)
-    say(f"{out}: {len(order)} of them")
+    if not as_json:
+        say(f"{out}: {len(order)} of them")
     return 0
 
 
@@ -94,7 +97,10 @@ def _suggest(usual: tuple[int, int] | None) -> Iterator[tuple[str, str]]:
     yield "suggested", f"--size {h if h == w else f'{h},{w}'}: {why}"
 
 
-def _print(rows: Iterable[tuple[str, str]], skipped: Sequence[str]) -> None:
+def _print(rows: Iterable[tuple[str, str]], skipped: Sequence[str], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"rows": [[name, as_options(text)] for name, text in rows], "skipped": list(skipped)}))
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -107,12 +113,16 @@ def _print(rows: Iterable[tuple[str, str]], skipped: Sequence[str]) -> None:
         say(f"  skipped {as_options(reason)}")
 
 
-def _look_at_cache(action: str, cache: Path | None) -> int:
+def _look_at_cache(action: str, cache: Path | None, as_json: bool) -> int:
     from unnoise.data.cache import cache_folder, clear_cache, list_cache
 
     root = cache or cache_folder()
     if action == "clear":
-        say(f"{clear_cache(cache) / 2**20:.1f} MiB freed in {root}")
+        freed = clear_cache(cache)
+        say(json.dumps({"freed": freed}) if as_json else f"{freed / 2**20:.1f} MiB freed in {root}")
+        return 0
+    if as_json:
+        print(json.dumps([{**vars(entry), "folder": str(entry.folder)} for entry in list_cache(cache)]))
         return 0
     for entry in list_cache(cache):
         say(f"{entry.bytes / 2**20:8.1f} MiB  {entry.images:7} images  {entry.where}")

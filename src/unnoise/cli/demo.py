@@ -27,8 +27,8 @@ def demo(run: Annotated[Path, arg(help="folder of the run")] = Path("runs/digits
     sample(folder, n=100, out=folder / "generated")
     say(f"\nLook at:\n  {folder}/generated-grid.png   100 digits that your machine generated\n"
         f"  {folder}/strip.png            one digit's trajectory from noise, the model's estimate below\n"
-        f"  {folder}/loss.png             the loss\n\nTry next:\n"
+        f"  {folder}/report.html          its report card\n\nTry next:\n"
         f"  unnoise sample {folder} -n 1000 --seed 1 --out digits.npz\n"
-        "  unnoise train --data YOUR/IMAGES --size 64 --minutes 60\n"
+        "  unnoise train YOUR/IMAGES --minutes 60\n"
         f"  unnoise studio {folder.parent}   a page in your browser (pip install 'unnoise[studio]')")  # fmt: skip
     return 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from unnoise.cli.options import progress_bar, say
+from unnoise.cli.options import progress_bar, say, say_of_run
 
 if TYPE_CHECKING:
     from unnoise.evaluation.result import Evaluation
@@ -43,7 +43,7 @@ def evaluate(
         print(json.dumps(found.to_json()))
         return 0
     say(f"{found.n} samples against {found.real} images that the run never saw")
-    say(found.table())
+    say_of_run(found.table())
     say(f"{run / 'evaluation.json'}; {run / 'evaluation-nearest.png'}: suspicious samples, each left of its nearest image")
     return 0
 

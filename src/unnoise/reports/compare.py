@@ -59,6 +59,19 @@ class Comparison:
     rows: tuple[Row, ...]
     reasons: tuple[str, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain JSON, each measure by the runs' names."""
+        names = [run.name for run in self.runs]
+        return {
+            "runs": {run.name: str(run.folder.path) for run in self.runs},
+            "differ": {field: dict(zip(names, values, strict=True)) for field, *values in self.differ},
+            "measures": {
+                row.name: {"verdict": row.verdict, "values": {n: v and vars(v) for n, v in zip(names, row.values, strict=True)}}
+                for row in self.rows
+            },
+            "not_compared": list(self.reasons),
+        }
+
     def table(self) -> str:
         """To print: what differs, the measures with a verdict each, and the reasons why some are not compared."""
         names = [run.name for run in self.runs]

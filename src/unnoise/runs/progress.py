@@ -90,7 +90,7 @@ class TrainingProgress:
         self.trainer, self.shown = trainer, shown
         self.mean, self.records, self.skipped, self.facts = math.nan, 0, 0, ""
         self.notebook = NotebookLine() if shown and console.is_jupyter else None
-        self.bar = shown and console.is_terminal and not console.is_jupyter
+        self.bar = shown and console.is_terminal and not console.is_dumb_terminal and not console.is_jupyter
         self._progress = Progress(*columns, console=console, disable=not self.bar)
         self._task = self._progress.add_task("train", total=trainer.state.total, completed=trainer.state.step, facts="")
         self._start, self._said = time.perf_counter(), time.perf_counter()
