@@ -22,6 +22,6 @@ def refuse(*_: Any, **__: Any) -> NoReturn:
 
 if __name__ == "__main__":
     team = Runtime.join()
-    distributed_c10d._pickler = distributed_c10d._unpickler = refuse  # of all of its functions for objects
+    vars(distributed_c10d).update(_pickler=refuse, _unpickler=refuse)  # of all of its functions for objects
     train_until(Path(sys.argv[1]), int(sys.argv[2]), team)
     team.leave()
