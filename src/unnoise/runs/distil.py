@@ -23,7 +23,7 @@ from unnoise.training.consistency import ConsistencyTuning
 from unnoise.utils.errors import UserError
 from unnoise.utils.runtime import SINGLE, Runtime
 
-TEACHER = 0.5  # of a budget, where teacher and student share it: measured, docs/distill.md
+TEACHER = 0.5  # of a budget that teacher and student share: the parts by which docs/distill.md was measured
 RATE = 0.5  # of the teacher's learning rate
 
 
