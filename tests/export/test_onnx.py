@@ -79,7 +79,7 @@ def test_samplers_that_the_example_lacks_are_told(small_run: Trainer, exported: 
     sampling = model.sampling("heun")
     changed = Model(model.denoiser, replace(model.info, recipe=replace(model.info.recipe, sampling=sampling)))
     assert "by dpm++2m, not Heun" in onnx._write_sampling(changed, tmp_path, True)
-    assert json.loads((tmp_path / "sampling.json").read_text())["sampler"] == "dpm++2m"
+    assert json.loads((tmp_path / "sampler.json").read_text())["sampler"] == "dpm++2m"
 
 
 @pytest.mark.parametrize("target", TARGETS)
