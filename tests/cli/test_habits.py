@@ -21,7 +21,7 @@ from unnoise.runs.trainer import Trainer
 
 SOURCES = sorted((Path(__file__).parents[2] / "src").rglob("*.py"))
 POSIX = re.compile(
-    r"\bos\.(fork|get[ep]?[ug]id|get[ps]?gid|set\w*id|kill(pg)?|nice|uname|sched_\w+|mkfifo|chown|statvfs|sync)\b|\bsignal\.SIG(HUP|KILL|USR\d|ALRM)\b"
+    r"\bos\.(fork|get[ep]?[ug]id|get[ps]?gid|set\w*id|killpg|nice|uname|sched_\w+|mkfifo|chown|statvfs|sync)\b|\bsignal\.SIG(HUP|KILL|USR\d|ALRM)\b"
     r"|^\s*(import|from) (fcntl|resource|pwd|grp|pty|tty|termios|syslog)\b", re.M
 )  # fmt: skip
 

@@ -75,7 +75,7 @@ class Trainings:
         self._begun[name] = Training(process, log, time.time())
 
     def stop(self, name: str) -> None:
-        """As Ctrl-C. Raises Refusal where it is not being trained on this machine."""
+        """As Ctrl-C; on Windows it ends at once, as if killed. Raises Refusal where it is not being trained on this machine."""
         begun, writing = self._begun.get(name), writing_process(self.runs / name)
         process = writing if writing is not None else begun.process.pid if begun is not None and begun.runs else None
         if process is None:
