@@ -19,7 +19,8 @@ Changes = dict[str, Any]
 OWN = {"training.steps": "--steps", "training.minutes": "--minutes", "training.epochs": "--training.epochs",
        "training.batch": "--batch", "training.seed": "--seed", "training.stop_when_copying": "--stop-when-copying",
        "training.tracker": "--tracker", "data.size": "--size", "data.range": "--range", "data.bands": "--bands",
-       "data.source.root": "--root", "data.source.download": "--download", "data.source.subfolders": "--labels folder"}  # fmt: skip
+       "data.source.root": "--root", "data.source.download": "--download",
+       "data.source.subfolders": "--labels folder"}  # fmt: skip
 CALLED = {
     "lr": "learning_rate",
     "batch_size": "batch",
