@@ -102,6 +102,7 @@ def test_scales_are_all_that_a_denoiser_needs(schedule: str, target: str) -> Non
         torch.testing.assert_close(scaled, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_network_that_counts_steps(make: MakeRun) -> None:
     run = make("a", schedule="linear", target="velocity", network="simple-unet", **(OTHER | {"network__widths": [4, 8]}))
     export_onnx(run, run.parent / "out")
@@ -124,6 +125,7 @@ class OneByOne(nn.Module):
         return torch.cat([self.layer(x[k : k + 1]) for k in range(len(x))])
 
 
+@pytest.mark.slow
 def test_a_batch_that_can_not_be_dynamic_is_one(make: MakeRun) -> None:
     run = make("a", network=OneByOne, **OTHER)
     assert "one image a call" in export_onnx(run, run.parent / "out")
