@@ -29,11 +29,12 @@ from unnoise.cli.report import report
 from unnoise.cli.restore import restore
 from unnoise.cli.runs import runs
 from unnoise.cli.sample import sample
+from unnoise.cli.studio import studio
 from unnoise.cli.train import train
 from unnoise.utils.errors import AmbiguousName, SystemLimit, UserError, nearest, printable
 
-_VERBS = (demo, train, sample, interpolate, restore, evaluate, report, compare, figure, data, runs, info, average, import_,
-          export, doctor)  # fmt: skip
+_VERBS = (demo, studio, train, sample, interpolate, restore, evaluate, report, compare, figure, data, runs, info, average,
+          import_, export, doctor)  # fmt: skip
 VERBS: dict[str, Callable[..., int]] = {verb.__name__.rstrip("_"): verb for verb in _VERBS}
 
 USAGE = "unnoise: train a diffusion model on your own images, sample from it, restore images with it.\n\n" + "\n".join(

@@ -14,6 +14,8 @@ from unnoise.run_folder import HOLDER, LOCK, RunFolder
 from unnoise.utils import atomic
 from unnoise.utils.errors import SystemLimit, UserError
 
+WAIT = 0.2  # seconds that a lock is waited for, since others take it for a moment to see whether it is free
+
 
 class RunLock:
     """Held by the process that makes or trains a run; the system releases it where that process dies, so none is ever stale."""
@@ -26,7 +28,7 @@ class RunLock:
         if self._lock.is_locked:
             return
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=WAIT)
         except Timeout:
             raise UserError(f"'{self._holder.parent}' is being written by {self._describe_holder()}: wait until that ends, "
                             "or stop it") from None  # fmt: skip
@@ -48,6 +50,23 @@ class RunLock:
             holder = atomic.read_json(self._holder)
             return f"process {int(holder['pid'])} on {holder['host']}"
         return "another process"
+
+
+def writing_process(folder: Path) -> int | None:
+    """The process on this machine that holds the lock of a run folder; None where nobody does. A remote one is 0."""
+    holder = folder / HOLDER
+    if not holder.is_file():  # a process that is killed leaves it, so that it alone tells nothing
+        return None
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return None
+    except Timeout:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found = atomic.read_json(holder)
+            return int(found["pid"]) if found["host"] == socket.gethostname() else 0
+        return 0
+    except (OSError, NotImplementedError):
+        return None
 
 
 @contextmanager

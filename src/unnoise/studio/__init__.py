@@ -1,0 +1,1 @@
+"""The studio: a page to learn, train, watch, sample and restore, served to this machine's browser."""

@@ -1,0 +1,29 @@
+/** The choice of a run, and what stands in its place where there is none. */
+
+import { h } from "./components/dom.js";
+import { field, select, setOptions } from "./components/fields.js";
+import { chosen, runs, usable } from "./store.js";
+import { words } from "./words.js";
+
+/** The choice of the run that the tabs work on. */
+export function runPicker() {
+  const element = select([], null, { onchange: () => chosen.set(element.value) });
+  const update = () => {
+    const found = (runs.value ?? []).filter(usable);
+    setOptions(element, found.map(({ name }) => [name, name]), chosen.value);
+  };
+  runs.watch(update);
+  chosen.watch(update);
+  return field(words.run, element);
+}
+
+/** What stands where a run is needed and there is none. */
+export function withRun(content) {
+  const empty = h("p", { class: "empty" }, words.noRuns, " ", h("a", { href: "#train" }, words.trainOne));
+  runs.watch((found) => {
+    const some = found?.some(usable) ?? false;
+    content.hidden = !some;
+    empty.hidden = some || found === null;
+  });
+  return [content, empty];
+}
