@@ -31,7 +31,7 @@ from unnoise.recipe import RunInfo
 from unnoise.registry import to_json
 from unnoise.utils.errors import UserError
 
-VERSION = "0.36.0"  # of diffusers, the oldest that the folders are for
+VERSION = "0.36.0"  # of diffusers, as whose the folders are written
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 PREDICTIONS: dict[type[Target], str] = {Epsilon: "epsilon", X0: "sample", Velocity: "v_prediction"}
 MODEL, PIPELINE = (Path(__file__).with_name(f"diffusers_{name}.py.txt") for name in ("model", "pipeline"))
@@ -141,7 +141,7 @@ def _write_with_code(model: Model, tensors: dict[str, Tensor], folder: Path) -> 
     aliases = "\n".join(f"{alias}Of = {name}" for alias, (_, name) in found.items())
     header = "A denoiser of unnoise (MIT licence), with the source of what it is made of: image estimates for noised images."
     source = bundle(header, [*found.values(), ("unnoise.diffusion.denoiser", "NetworkDenoiser")],
-                    ["import dataclasses", "import typing", "import torch", "from diffusers import ConfigMixin, ModelMixin",
+                    ["import dataclasses", "import typing", "import diffusers", "import torch", "from diffusers import ConfigMixin, ModelMixin",
                      "from diffusers.configuration_utils import register_to_config"],
                     aliases + "\n\n\n" + MODEL.read_text(encoding="utf-8"))  # fmt: skip
     moments = model.moments if recipe.sampling.start == "data" else None

@@ -33,10 +33,18 @@ TARGETS: dict[str, type[Target]] = {"epsilon": Epsilon, "sample": X0, "v_predict
 SPACINGS: dict[str, type[SamplingTimes]] = {"leading": LeadingSteps, "linspace": UniformSteps, "trailing": TrailingSteps}
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of attention, before diffusers 0.12
 OLD = re.compile(r"(attentions\.\d+)\.(query|key|value|proj_attn)\.")
-FIXED = {  # fields of UNet2DModel with the values that our network has
+FIXED = {  # fields of UNet2DModel, and of schedulers, with the one value that is read
     "act_fn": "silu", "center_input_sample": False, "time_embedding_type": "positional", "mid_block_scale_factor": 1,
     "resnet_time_scale_shift": "default", "class_embed_type": None, "num_class_embeds": None, "downsample_type": "conv",
     "upsample_type": "conv", "attn_norm_num_groups": None, "time_embedding_dim": None, "mid_block_type": "UNetMidBlock2D",
+    "steps_offset": 0, "set_alpha_to_one": True, "sample_max_value": 1.0, "clip_sample_range": 1.0,
+}  # fmt: skip
+READ = {
+    "sample_size", "in_channels", "out_channels", "freq_shift", "flip_sin_to_cos", "down_block_types", "up_block_types",
+    "block_out_channels", "layers_per_block", "downsample_padding", "dropout", "attention_head_dim", "norm_num_groups",
+    "norm_eps", "add_attention", "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas",
+    "variance_type", "clip_sample", "prediction_type", "thresholding", "dynamic_thresholding_ratio", "timestep_spacing",
+    "rescale_betas_zero_snr",
 }  # fmt: skip
 DDIM_STEPS = 50
 
@@ -58,6 +66,14 @@ class Config:
         if not isinstance(values, dict):
             raise UserError(f"'{path}' holds no JSON object: give a folder that diffusers' save_pretrained wrote")
         return cls(path, values)
+
+    def check(self) -> None:
+        """Raises UserError for fields of other values than are read, and for ones that are not known."""
+        for name, value in self.values.items():
+            if name in FIXED and value != FIXED[name]:
+                raise self.refuse(name, f"it reads {FIXED[name]!r}")
+            if name not in FIXED and name not in READ and name[:1] != "_" and value is not None:
+                raise self.refuse(name, "no such field was there when this was written")
 
     def get(self, kind: Any, name: str, default: Any) -> Any:
         """A field of the type `kind`. Raises UserError for another."""
@@ -92,6 +108,8 @@ def _read_own(path: Path) -> tuple[RunInfo, dict[str, Tensor], Moments | None]:
 def _read_plain(path: Path) -> tuple[RunInfo, dict[str, Tensor]]:
     unet, scheduler = (Config.read(path / part / name) for part, name in
                        (("unet", "config.json"), ("scheduler", "scheduler_config.json")))  # fmt: skip
+    unet.check()
+    scheduler.check()
     network, (c, h, w) = _network(unet), _shape(unet)
     schedule, sampling = _schedule(scheduler), _sampling(scheduler)
     prediction = scheduler.values.get("prediction_type", "epsilon")
@@ -128,9 +146,6 @@ def _shape(unet: Config) -> tuple[int, int, int]:
 
 
 def _network(unet: Config) -> UNet2DConfig:
-    for name, value in FIXED.items():
-        if unet.values.get(name, value) != value:
-            raise unet.refuse(name, f"it reads {value}")
     widths = unet.get(tuple[int, ...], "block_out_channels", [224, 448, 672, 896])
     plain = ["DownBlock2D", *["AttnDownBlock2D"] * (len(widths) - 1)]
     down = unet.get(tuple[str, ...], "down_block_types", plain)
@@ -188,7 +203,5 @@ def _sampling(config: Config) -> SamplingConfig:
         raise config.refuse("timestep_spacing", f"one of {', '.join(SPACINGS)}")
     thresholding = config.get(bool, "thresholding", False)
     clamp = config.get(bool, "clip_sample", True)
-    if clamp and config.get(float, "clip_sample_range", 1.0) != 1.0:
-        raise config.refuse("clip_sample_range", "1.0")
     quantile = config.get(float, "dynamic_thresholding_ratio", 0.995) if thresholding else 0.0
     return SamplingConfig(sampler, SPACINGS[spacing](), steps, clamp or thresholding, dynamic=quantile)

@@ -3,10 +3,9 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from unnoise import hub
-from unnoise.recipe import RunInfo
+from unnoise.recipe import RunInfo, without_paths
 from unnoise.registry import to_json
 from unnoise.reports.blocks import Figure, Page
 from unnoise.reports.card import card
@@ -65,15 +64,6 @@ def contents(folder: RunFolder, repo: str, license: str | None = None) -> dict[s
     own = {name: folder.path / name for name in hub.LIMITS if name != "recipe.json" and (folder.path / name).is_file()}
     images = {name: folder.path / name for name in IMAGE.findall(card)}
     return {"README.md": card.encode(), "recipe.json": recipe.encode(), **own, **images}
-
-
-def without_paths(value: Any) -> Any:
-    """JSON in which of each absolute path the last part is left."""
-    if isinstance(value, dict):
-        return {name: without_paths(v) for name, v in value.items()}
-    if isinstance(value, list):
-        return [without_paths(v) for v in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def model_card(folder: RunFolder, repo: str, license: str | None = None) -> str:

@@ -71,7 +71,9 @@ def import_lucidrains(path: Path, run: Path, changes: dict[str, Any]) -> RunInfo
     recipe = override(recipe, known | changes)
     if recipe.data.size is None:
         raise UserError("say the size that the weights were trained at, e.g. data.size 64")
-    recipe.network.check_size(recipe.data.size)
+    divisor = 2 ** (len(dict(network.options)["dim_mults"]) - 1)
+    if any(side % divisor for side in recipe.data.size):
+        raise UserError(f"this network needs height and width in multiples of {divisor}: give its own data.size")
     info = RunInfo(replace(recipe, data=replace(recipe.data, labels=False)), (channels, *recipe.data.size))
     make_run(folder, info, {f"network.unet.{name}": value for name, value in weights.items()})
     return info
