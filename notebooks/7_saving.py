@@ -14,7 +14,8 @@ import torch
 from tutorial import RUN, source, trained
 
 import unnoise as un
-from unnoise.export.notebook import export_notebook, import_notebook, read_state_dict
+from unnoise.export.notebook import export_notebook, import_notebook
+from unnoise.export.weights import read_state_dict
 from unnoise.utils import atomic
 
 model = trained()

@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from tests.conftest import quiet, small
 from unnoise.cli.options import say
 from unnoise.data.arrays import InMemory
-from unnoise.export.notebook import read_state_dict
+from unnoise.export.weights import read_state_dict
 from unnoise.model import Model
 from unnoise.recipe import RunInfo, command_line
 from unnoise.run_folder import RunFolder, list_runs

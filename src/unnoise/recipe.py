@@ -32,6 +32,15 @@ def command_line() -> str:
     return " ".join(f"{name}{equals}{Path(value).name if Path(value).is_absolute() else value}" for name, equals, value in words)
 
 
+def without_paths(value: Any) -> Any:
+    """JSON in which of each absolute path the last part is left, for others to read."""
+    if isinstance(value, dict):
+        return {name: without_paths(v) for name, v in value.items()}
+    if isinstance(value, list):
+        return [without_paths(v) for v in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
 MAX_VALUES = 2**28  # of an image
 
 

@@ -38,9 +38,15 @@ from unnoise.diffusion.timesteps import SAMPLING_TIMES, TRAINING_TIMES, Sampling
 from unnoise.networks.base import ModuleConfig, NetworkConfig
 from unnoise.networks.simple_unet import SimpleUnetConfig
 from unnoise.networks.unet import AutoUNet, UNetConfig
+from unnoise.networks.unet2d import UNet2DConfig
 from unnoise.utils.errors import UserError, nearest
 
-NETWORKS: dict[str, type[NetworkConfig]] = {"auto": AutoUNet, "unet": UNetConfig, "simple-unet": SimpleUnetConfig}
+NETWORKS: dict[str, type[NetworkConfig]] = {
+    "auto": AutoUNet,
+    "unet": UNetConfig,
+    "unet2d": UNet2DConfig,
+    "simple-unet": SimpleUnetConfig,
+}
 
 TABLES: dict[type, dict[str, type]] = {  # of each kind; a network's may also hold nn.Module classes
     Source: SOURCES,

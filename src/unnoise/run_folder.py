@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
+from unnoise import hub
 from unnoise.diffusion.gaussian import Moments
 from unnoise.recipe import RunInfo
 from unnoise.training import checkpoint
@@ -55,8 +56,8 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path | str) -> "RunFolder":
-        """Raises UserError where there is no run."""
-        folder = cls(Path(path))
+        """Raises UserError where there is no run. One of the hub, `hf:OWNER/NAME`, is fetched."""
+        folder = cls(hub.local(path))
         if not folder.path.is_dir():
             raise UserError(f"no run folder '{path}': train one with 'unnoise train --run {path}'")
         if not folder.recipe.is_file():

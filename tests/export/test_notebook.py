@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from unnoise.diffusion.sampling import SamplingConfig
-from unnoise.export.notebook import export_notebook, import_notebook, read_state_dict
+from unnoise.export.notebook import export_notebook, import_notebook
+from unnoise.export.weights import read_state_dict
 from unnoise.model import Model
 from unnoise.networks.simple_unet import SimpleUnetConfig
 from unnoise.runs.resume import resume

@@ -25,6 +25,7 @@ from unnoise.cli.import_weights import import_
 from unnoise.cli.info import info
 from unnoise.cli.interpolate import interpolate
 from unnoise.cli.options import as_options, refuse_renamed, refuse_unknown, say, split_dotted
+from unnoise.cli.push import push
 from unnoise.cli.report import report
 from unnoise.cli.restore import restore
 from unnoise.cli.runs import runs
@@ -34,7 +35,7 @@ from unnoise.cli.train import train
 from unnoise.utils.errors import AmbiguousName, SystemLimit, UserError, nearest, printable
 
 _VERBS = (demo, studio, train, sample, interpolate, restore, evaluate, report, compare, figure, data, runs, info, average,
-          import_, export, doctor)  # fmt: skip
+          import_, export, push, doctor)  # fmt: skip
 VERBS: dict[str, Callable[..., int]] = {verb.__name__.rstrip("_"): verb for verb in _VERBS}
 
 USAGE = "unnoise: train a diffusion model on your own images, sample from it, restore images with it.\n\n" + "\n".join(

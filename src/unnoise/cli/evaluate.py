@@ -31,8 +31,10 @@ def evaluate(
               unnoise evaluate runs/photos -n 500 --features encoder.onnx
               unnoise evaluate runs/photos --data other/photos --json
     """
+    from unnoise.hub import local
     from unnoise.runs.evaluated import evaluated_before
 
+    run = local(run)
     found = evaluated_before(run, n, features, seed) if data is None else None
     found = found or _evaluate(run, data, n, features, seed, quiet=json_)
     if found is None:

@@ -11,18 +11,20 @@ from unnoise.utils.errors import UserError, nearest
 
 def export(
     run: Annotated[Positional[Path], arg(help="folder of a run")],
-    out: Annotated[Path, arg(help="the file to write")],
-    overwrite: Annotated[bool, arg(help="replace a file of that name")] = False,
-    format: Annotated[str, arg(help="notebook: a plain state_dict, as the notebook saves it")] = "notebook",
+    out: Annotated[Path, arg(help="the file or folder to write")],
+    overwrite: Annotated[bool, arg(help="replace files of the same names")] = False,
+    format: Annotated[str, arg(help="notebook: a plain state_dict; diffusers: a folder; onnx: a folder")] = "notebook",
 ) -> int:
-    """Write a run's weights for another program.
+    """Write a run for another program: the notebook, the library diffusers, or whatever reads ONNX.
 
-    Example: unnoise export runs/notebook --out final_model.pth
+    Examples: unnoise export runs/notebook --out final_model.pth
+              unnoise export runs/digits --format diffusers --out digits-diffusers
+              unnoise export runs/digits --format onnx --out digits-onnx
     """
     from unnoise.export import FORMATS
 
     if format not in FORMATS:
         raise UserError(f"unknown format '{format}': {nearest(format, FORMATS)}")
-    FORMATS[format](run, out, overwrite)
-    say(f"{out}: the weights of {run} as {format}")
+    told = FORMATS[format](run, out, overwrite)
+    say(f"{out}: {run} for {format}; {told}")
     return 0

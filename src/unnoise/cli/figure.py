@@ -88,13 +88,14 @@ def _of_data(kind: str, to: Path, asked: Changes, n: int, seed: int, overwrite: 
 def _of_run(kind: str, to: Path, run: Path, changes: Changes | None, n: int, seed: int, every: int | None,
             overwrite: bool) -> None:  # fmt: skip
     from unnoise import figures
+    from unnoise.hub import local
     from unnoise.model import Model
     from unnoise.run_folder import RunFolder
 
     if every is not None and every < 1:
         raise UserError(f"--every must be at least 1, not {every}")
     if kind == "loss":
-        folder = RunFolder(run)
+        folder = RunFolder(local(run))
         losses = folder.read_losses()
         if losses is None or changes:
             raise UserError(f"'{run}' has no metrics.jsonl with steps in it: give the folder of a run that has begun to train"

@@ -16,11 +16,12 @@ def info(what: Annotated[Positional[str], arg(help="a run folder or a preset")])
     Examples: unnoise info digits
               unnoise info runs/digits
     """
+    from unnoise.hub import is_on_hub
     from unnoise.presets import PRESETS
     from unnoise.registry import to_json
     from unnoise.run_folder import RunFolder
 
-    if what not in PRESETS and not Path(what).is_dir():
+    if what not in PRESETS and not Path(what).is_dir() and not is_on_hub(what):
         raise UserError(f"no run folder or preset '{what}': {nearest(what, PRESETS)}")
     say(json.dumps(to_json(PRESETS[what] if what in PRESETS else RunFolder.open(what).read_info()), indent=2))
     return 0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def sample(
-    run: Annotated[Positional[Path], arg(help="folder of a run")],
+    run: Annotated[Positional[Path], arg(help="folder of a run, or hf:OWNER/NAME on the hub, as wherever a run is named")],
     n: Annotated[int | None, arg(aliases=["-n"], help="how many images; 16, or one of each class with --label all")] = None,
     seed: Annotated[int, arg(help="another seed gives other images")] = 0,
     label: Annotated[str | None, arg(help="the name of a class, or all: each in turn")] = None,
@@ -48,6 +48,7 @@ def sample(
             raise UserError(f"{name} must be at least 1, not {value}")
     from unnoise import figures
     from unnoise.data.labels import EVERY, check_label
+    from unnoise.hub import is_on_hub, repository
     from unnoise.model import Model
     from unnoise.runs.generate import Generation, generate, grid_path
     from unnoise.utils.runtime import Runtime
@@ -58,7 +59,8 @@ def sample(
         return _regenerate(model, regenerate, out, overwrite) if runtime.is_first else 0
     sampling = sampling_asked(model, steps, sampler, changes, guidance)
     check_label(label, model.info.classes)
-    out = out or run / ("generated" if from_ is None else "image-to-image")
+    home = Path(repository(run)[0].rpartition("/")[2]) if is_on_hub(run) else run
+    out = out or home / ("generated" if from_ is None else "image-to-image")
     if out.suffix not in ("", ".npz") or not out.name:
         raise UserError(f"--out must be a folder's name or end in .npz, not '{out}'")
     if from_ is not None:
@@ -68,8 +70,8 @@ def sample(
     if runtime.is_first:
         how = f"{name_of(sampling.sampler)}, {sampling.steps} steps"
         say(f"sampling {count} images: {how}" + (f", {name_of(sampling.guidance)} guidance" if guidance else ""))
-    if out == run / "generated":
-        overwrite = overwrite or all(map(figures.is_ours, (*out.glob("*.png"), *run.glob("generated-grid.png"))))
+    if out == home / "generated":
+        overwrite = overwrite or all(map(figures.is_ours, (*out.glob("*.png"), *home.glob("generated-grid.png"))))
     records = generate(model, Generation.of(model, count, seed, batch, sampling, label), out, runtime, overwrite)
     start = time.perf_counter()
     for _ in track(records, count, "images", shown=runtime.is_first):

@@ -38,6 +38,7 @@ def train(
     stop_when_copying: Annotated[bool, arg(help="end when samples become copies of training images")] = False,
     batch: Annotated[str | None, arg(help="images per step; auto: chosen for images and machine")] = None,
     seed: Annotated[int | None, arg(help="of all random numbers")] = None,
+    tracker: Annotated[str | None, arg(help="wandb, trackio or mlflow: numbers and grids go there too")] = None,
     labels: Annotated[str | None, arg(help="folder: the first sub-folder is the class; none: train without")] = None,
     range: Annotated[str | None, arg(help="values that become black and white: 0,4095; all of 8 or 16 bits by default")] = None,
     bands: Annotated[str | None, arg(help="the bands that are red, green and blue, or grey, from 1: 1,2,3 or 4")] = None,
@@ -74,7 +75,8 @@ def train(
     chosen, name, recipe = _recipe(what, data, changes_of, from_run)
     batch_size = 0 if batch == "auto" else None if batch is None else whole_number(batch, "--batch is auto or a number")
     numbers = {"training.steps": steps, "training.minutes": minutes, "training.batch": batch_size, "training.seed": seed,
-               "training.stop_when": stop_when, "training.stop_when_copying": stop_when_copying or None}  # fmt: skip
+               "training.stop_when": stop_when, "training.stop_when_copying": stop_when_copying or None,
+               "training.tracker": tracker}  # fmt: skip
     asked: Changes = {k: v for k, v in numbers.items() if v is not None}
     if steps is not None and minutes is None:
         asked["training.minutes"] = None

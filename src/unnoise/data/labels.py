@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from unnoise.utils import rng
 from unnoise.utils.errors import UserError, nearest
+from unnoise.utils.rng import stream
 
 EVERY = "all"  # each class in turn
 
@@ -35,7 +35,7 @@ def labels_for(label: str | None, classes: Sequence[str], indices: Sequence[int]
     if not classes:
         return None
     if label is None:
-        return torch.tensor([int(rng.stream(seed, "label", k).integers(len(classes))) for k in indices])
+        return torch.tensor([int(stream(seed, "label", k).integers(len(classes))) for k in indices])
     if label == EVERY and EVERY not in classes:  # a class of that name goes before
         return torch.tensor(list(indices)) % len(classes)
     return torch.full((len(indices),), class_index(label, classes))

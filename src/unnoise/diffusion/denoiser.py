@@ -142,17 +142,37 @@ class NetworkDenoiser(Denoiser):
 
     def c_noise(self, t: Tensor) -> Tensor:
         """The network's time input, (B,) -> (B,)."""
-        if getattr(self.network, "counts_steps", False):
-            return t * (self.schedule.steps or 1000) - 1
-        return self.schedule.ratio(t).clamp(1e-4, 1e4).log() / 4
+        return self._step(t) if self.counts_steps else self._level(self.schedule.ratio(t))
+
+    @property
+    def counts_steps(self) -> bool:
+        return getattr(self.network, "counts_steps", False)
+
+    def _step(self, t: Tensor) -> Tensor:
+        return t * (self.schedule.steps or 1000) - 1
+
+    def _level(self, ratio: Tensor) -> Tensor:
+        return ratio.clamp(1e-4, 1e4).log() / 4
 
     def _coefficients(self, t: Tensor) -> Coefficients:
         return self.target.coefficients(self.schedule.alpha(t), self.schedule.sigma(t))
 
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None, **cond: Tensor) -> Tensor:
         t = t.expand(len(x_t))
-        c_in, c_skip, c_out = (per_image(c, x_t) for c in self._coefficients(t))
-        output = self.network(c_in * x_t, self.c_noise(t).to(x_t), label, **cond)
+        return self._estimate(x_t, self._coefficients(t), self.c_noise(t), label, **cond)
+
+    def at_scales(self, x_t: Tensor, alpha: Tensor, sigma: Tensor, label: Tensor | None = None) -> Tensor:
+        """x_hat where x_t (B, C, H, W) = alpha x + sigma eps, each (B,) float64: for programs that know no schedule.
+
+        Only sigma / alpha decides how noisy x_t is; alpha may be another than the schedule's.
+        """
+        ratio = sigma / alpha
+        c_noise = self._step(self.schedule.time_at(ratio)) if self.counts_steps else self._level(ratio)
+        return self._estimate(x_t, self.target.coefficients(alpha, sigma), c_noise, label)
+
+    def _estimate(self, x_t: Tensor, coefficients: Coefficients, c_noise: Tensor, label: Tensor | None, **cond: Tensor) -> Tensor:
+        c_in, c_skip, c_out = (per_image(c, x_t) for c in coefficients)
+        output = self.network(c_in * x_t, c_noise.to(x_t), label, **cond)
         x_hat: Tensor = c_skip * x_t + c_out * output.to(x_t.dtype)
         return x_hat
 

@@ -100,14 +100,48 @@ def _linear_alphas(steps: int, beta_start: float, beta_end: float, zero_terminal
     return torch.cat([torch.ones(1, dtype=torch.float64), alphas])
 
 
+class Stepwise(Schedule):
+    """A schedule of T steps: step k (from 0) is t = (k + 1) / T, between them alpha is linear in t; sigma^2 = 1 - alpha^2."""
+
+    @property
+    @abstractmethod
+    def table(self) -> Tensor:
+        """alpha after 0, 1, ..., T steps: (T + 1,) float64, falling from 1."""
+
+    @property
+    def steps(self) -> int | None:
+        return len(self.table) - 1
+
+    def _alpha(self, t: Tensor) -> Tensor:
+        table, position = self.table.to(t.device), t.double() * (len(self.table) - 1)
+        # An integer step that went through float32 is still that step, so its value comes from the table itself.
+        whole = position.round()
+        position = torch.where(((position - whole).abs() < 1e-4) & (whole > 0), whole, position)
+        k = position.floor().clamp(0, len(table) - 2).long()
+        return torch.lerp(table[k], table[k + 1], position - k)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return self._alpha(t).to(t.dtype)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        alpha = self._alpha(t)
+        return torch.sqrt((1 - alpha) * (1 + alpha)).to(t.dtype)
+
+    def time_at(self, ratio: Tensor) -> Tensor:
+        falling = self.table.to(ratio.device)
+        alpha = (1 + ratio.double().square()).rsqrt().contiguous()  # since ratio^2 = (1 - alpha^2) / alpha^2
+        k = (torch.searchsorted(-falling, -alpha) - 1).clamp(0, len(falling) - 2)
+        t = (k + (falling[k] - alpha) / (falling[k] - falling[k + 1])) / (len(falling) - 1)
+        return t.clamp(0, 1).to(ratio.dtype)
+
+
 @dataclass(frozen=True)
-class Linear(Schedule):
+class Linear(Stepwise):
     """DDPM's linear betas (Ho et al. 2020, section 4), for any number of steps, never rescaled.
 
-    alpha_bar is the running product of 1 - beta; alpha = sqrt(alpha_bar), sigma = sqrt(1 - alpha_bar). Step k of T
-    (from 0) is t = (k + 1) / T; between steps alpha is linear in t. Few steps end short of pure noise (alpha = 0.219
-    for T = 300); `zero_terminal_snr` shifts and stretches alpha so that the last step is pure noise and the first stays
-    (Lin et al. 2024, algorithm 1). Epsilon can't be learned there: choose velocity or x0.
+    alpha_bar is the running product of 1 - beta; alpha = sqrt(alpha_bar), sigma = sqrt(1 - alpha_bar). Few steps end short of
+    pure noise (alpha = 0.219 for T = 300); `zero_terminal_snr` shifts and stretches alpha so that the last step is pure noise
+    and the first stays (Lin et al. 2024, algorithm 1). Epsilon can't be learned there: choose velocity or x0.
     """
 
     timesteps: int = 1000
@@ -122,33 +156,30 @@ class Linear(Schedule):
             raise UserError(f"betas must satisfy 0 < start <= end < 1, not {self.beta_start}, {self.beta_end}")
 
     @property
-    def steps(self) -> int | None:
-        return self.timesteps
+    def table(self) -> Tensor:
+        return _linear_alphas(self.timesteps, self.beta_start, self.beta_end, self.zero_terminal_snr)
 
-    def _alphas(self, like: Tensor) -> Tensor:
-        return _linear_alphas(self.timesteps, self.beta_start, self.beta_end, self.zero_terminal_snr).to(like.device)
 
-    def _alpha(self, t: Tensor) -> Tensor:
-        table, position = self._alphas(t), t.double() * self.timesteps
-        # An integer step that went through float32 is still that step, so its value comes from the table itself.
-        whole = position.round()
-        position = torch.where(((position - whole).abs() < 1e-4) & (whole > 0), whole, position)
-        k = position.floor().clamp(0, self.timesteps - 1).long()
-        return torch.lerp(table[k], table[k + 1], position - k)
+@functools.lru_cache(maxsize=16)
+def _alphas_of(betas: tuple[float, ...]) -> Tensor:
+    """alpha after 0, 1, ..., T steps: (T + 1,) float64, falling from 1."""
+    kept = (1 - torch.tensor(betas, dtype=torch.float64)).cumprod(0).sqrt()
+    return torch.cat([torch.ones(1, dtype=torch.float64), kept])
 
-    def alpha(self, t: Tensor) -> Tensor:
-        return self._alpha(t).to(t.dtype)
 
-    def sigma(self, t: Tensor) -> Tensor:
-        alpha = self._alpha(t)
-        return torch.sqrt((1 - alpha) * (1 + alpha)).to(t.dtype)
+@dataclass(frozen=True)
+class Betas(Stepwise):
+    """Any betas, one a step: the schedule of a model from another program (`unnoise import`)."""
 
-    def time_at(self, ratio: Tensor) -> Tensor:
-        falling = self._alphas(ratio)
-        alpha = (1 + ratio.double().square()).rsqrt().contiguous()  # since ratio^2 = (1 - alpha^2) / alpha^2
-        k = (torch.searchsorted(-falling, -alpha) - 1).clamp(0, self.timesteps - 1)
-        t = (k + (falling[k] - alpha) / (falling[k] - falling[k + 1])) / self.timesteps
-        return t.clamp(0, 1).to(ratio.dtype)
+    betas: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.betas or not all(0 < beta < 1 for beta in self.betas):
+            raise UserError("betas must be one or more numbers between 0 and 1")
+
+    @property
+    def table(self) -> Tensor:
+        return _alphas_of(self.betas)
 
 
 @dataclass(frozen=True)

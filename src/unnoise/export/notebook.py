@@ -9,18 +9,17 @@ import torch
 from torch import Tensor
 
 from unnoise.diffusion.denoiser import NetworkDenoiser
+from unnoise.export.place import make_run
+from unnoise.export.weights import read_state_dict
 from unnoise.model import Model
 from unnoise.networks.simple_unet import SimpleUnet, SimpleUnetConfig
 from unnoise.presets import PRESETS
-from unnoise.recipe import RunInfo, command_line, override
+from unnoise.recipe import RunInfo, override
 from unnoise.run_folder import RunFolder
-from unnoise.runs.lock import RunLock, creating
 from unnoise.runs.settle import measure_moments
-from unnoise.runs.start import VERSIONS
 from unnoise.training.distributed import full_state_dict
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
-from unnoise.utils.runtime import choose_device
 
 
 def import_notebook(path: Path, run: Path, changes: dict[str, Any] | None = None, measure: bool = False) -> RunInfo:
@@ -51,18 +50,13 @@ def import_notebook(path: Path, run: Path, changes: dict[str, Any] | None = None
             raise UserError(f"'{path}' is for images of {channels} channels, {recipe.data.source} has {images.shape[0]}: "
                             "leave `data` away or give the images that it was trained on")  # fmt: skip
         fingerprint, moments = images.fingerprint(), measure_moments(images)
-    info = RunInfo(recipe, shape, fingerprint=fingerprint, device=choose_device(), versions=VERSIONS,
-                   command=command_line())  # fmt: skip
-    lock = RunLock(run)
-    with creating(folder, lock):
-        folder.write_model(full_state_dict(denoiser), moments)
-        info.save(folder.recipe)
-    lock.release()
+    info = RunInfo(recipe, shape, fingerprint=fingerprint)
+    make_run(folder, info, full_state_dict(denoiser), moments)
     return info
 
 
-def export_notebook(run: Path, out: Path, overwrite: bool = False) -> None:
-    """Write a run's averaged weights as the plain `state_dict` that the notebook loads.
+def export_notebook(run: Path, out: Path, overwrite: bool = False) -> str:
+    """Write a run's averaged weights as the plain `state_dict` that the notebook loads; says how that is done.
 
     Raises UserError for another network and, unless `overwrite`, where `out` is there already.
     """
@@ -77,34 +71,7 @@ def export_notebook(run: Path, out: Path, overwrite: bool = False) -> None:
         atomic.write(out, lambda p: torch.save(state, p))
     except OSError as e:
         raise UserError(f"can't write '{out}' ({e.strerror}): choose another `out`") from e
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `torch.save`d state dict, by name."""
-    if not path.is_file():
-        raise UserError(f"no file '{path}': give the .pth that the notebook saved")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:  # UnpicklingError, RuntimeError of a broken zip, EOFError, ...
-        raise UserError(f"'{path}' is not a file of plain weights, or is damaged ({_first_line(e)}): save it with "
-                        "torch.save(model.state_dict(), path)") from e  # fmt: skip
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"'{path}' holds {_kind(state)}, not a state_dict: save it with torch.save(model.state_dict(), path)")
-    if small := [name for name, v in state.items() if v.untyped_storage().nbytes() < v.numel() * v.element_size()]:
-        raise UserError(f"'{path}' holds less for '{small[0]}' than its shape says, so it is no plain state_dict: save it with "
-                        "torch.save(model.state_dict(), path)")  # fmt: skip
-    return state
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, dict):
-        other = next((k for k, v in value.items() if not isinstance(v, Tensor)), None)
-        return f"a dict whose '{other}' is no tensor"
-    return f"a {type(value).__name__}"
+    return f"next: model.load_state_dict(torch.load('{out}'))"
 
 
 def _config_of(state: dict[str, Tensor]) -> tuple[int, SimpleUnetConfig]:

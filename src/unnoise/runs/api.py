@@ -24,7 +24,8 @@ from unnoise.utils.errors import UserError, nearest
 from unnoise.utils.names import PARTS
 from unnoise.utils.runtime import Runtime
 
-KEYWORDS = PARTS | {"guidance": "sampling.guidance", "batch": "training.batch", "seed": "training.seed", "labels": "data.labels"}
+KEYWORDS = PARTS | {"guidance": "sampling.guidance", "batch": "training.batch", "seed": "training.seed", "labels": "data.labels",
+                    "tracker": "training.tracker"}  # fmt: skip
 
 
 def train(
@@ -45,9 +46,9 @@ def train(
     torch Dataset; `size` is a side or (height, width), by default the images' own, but 64 at most. Give `minutes` or `steps`,
     else the preset's budget is taken; that for images of your own has none and goes on until Ctrl-C. `out` is runs/NAME by
     default. `from_run` is a run whose weights and recipe this one begins with. Further keywords change the recipe: a part
-    (`schedule`, `target`, `network`, `loss`, `sampler`, `guidance`, `resize`) or a few numbers (`batch`, `seed`, `labels`) by
-    their names, any other field by its dotted name, as in `**{"network.widths": [32, 64]}`. A value is a name, a plain value, or
-    a part of your own.
+    (`schedule`, `target`, `network`, `loss`, `sampler`, `guidance`, `resize`) or a few fields (`batch`, `seed`, `labels`,
+    `tracker`) by their names, any other field by its dotted name, as in `**{"network.widths": [32, 64]}`. A value is a name, a
+    plain value, or a part of your own.
 
     Ctrl-C ends training and keeps everything. Gives the run, whose `model` samples. Raises UserError for whatever can't be.
     """

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
+NUMBERS = ("loss", "gradient_norm", "learning_rate", "images_per_second")  # of a step, that are shown as curves
+
+
 class Logger(ABC):
     """Writes down what a run does."""
 
@@ -82,7 +85,7 @@ class TensorBoardLogger(Logger):
         return self._writer
 
     def log_step(self, record: TrainingRecord) -> None:
-        for name in ("loss", "gradient_norm", "learning_rate", "images_per_second"):
+        for name in NUMBERS:
             self.writer.add_scalar(name, getattr(record, name), record.step)
         self.step = record.step
 

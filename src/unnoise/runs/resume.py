@@ -14,6 +14,7 @@ from unnoise.run_folder import RunFolder
 from unnoise.runs.places import candidates, is_there, move, relation, shown
 from unnoise.runs.settle import fit_previews, with_whole_previews
 from unnoise.runs.start import Say, load_images, silent
+from unnoise.runs.trackers import check_tracker
 from unnoise.runs.trainer import Trainer
 from unnoise.training import checkpoint
 from unnoise.utils import atomic
@@ -34,6 +35,7 @@ def resume(path: Path | str, say: Say = print, cache: Path | None = None, runtim
     """
     say, folder = say if runtime.is_first else silent, RunFolder.open(path)
     info = folder.read_info()
+    check_tracker(info.recipe.training.tracker)
     if not checkpoint.list_checkpoints(folder.checkpoints) and folder.model.exists():
         raise UserError(f"'{path}' holds weights but no checkpoint to go on from: begin a new run with them, "
                         f"'unnoise train IMAGES --from-run {path}'")  # fmt: skip

@@ -17,6 +17,7 @@ from unnoise.run_folder import RunFolder
 from unnoise.runs.lock import creating
 from unnoise.runs.places import relation
 from unnoise.runs.settle import settle
+from unnoise.runs.trackers import check_tracker
 from unnoise.runs.trainer import Trainer
 from unnoise.runs.warm_start import read_weights
 from unnoise.utils.errors import UserError
@@ -37,6 +38,7 @@ def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = Fal
     say, folder = say if runtime.is_first else silent, RunFolder(Path(path))
     runtime.on_first(folder.refuse_existing)
     check_reopens(recipe)
+    check_tracker(recipe.training.tracker)
     if recipe.data.labels and not recipe.network.takes_labels:
         recipe = replace(recipe, data=replace(recipe.data, labels=False))
         say("this network takes no labels: training without")

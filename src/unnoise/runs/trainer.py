@@ -28,9 +28,10 @@ from unnoise.runs.attempts import Attempts
 from unnoise.runs.best import Candidate, stopped_falling
 from unnoise.runs.interrupt import uninterrupted
 from unnoise.runs.lock import RunLock
-from unnoise.runs.loggers import LOGGERS, Logger
+from unnoise.runs.loggers import Logger
 from unnoise.runs.settle import measure_moments
 from unnoise.runs.snapshots import Snapshots
+from unnoise.runs.trackers import make_loggers
 from unnoise.training import checkpoint
 from unnoise.training.distributed import full_state_dict
 from unnoise.training.loop import TrainingRecord, train
@@ -85,7 +86,7 @@ class Trainer:
         if self.watch.note:
             self.say(self.watch.note)
         made: list[Logger] = []
-        self.runtime.on_first(lambda: made.extend(logger(self.folder, self.state.step) for logger in LOGGERS))
+        self.runtime.on_first(lambda: made.extend(make_loggers(self.folder, self.state.step, self.info)))
         self.loggers = made  # of the first process alone
         if self.info.compiled and isinstance(self.state.model, NetworkDenoiser):
             self.state.model.compile_network()

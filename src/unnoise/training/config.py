@@ -14,6 +14,7 @@ from unnoise.utils.errors import UserError, nearest
 PRECISIONS = ("auto", "bf16", "fp32")
 COMPILE = ("auto", "on", "off")
 STOP_WHEN = ("never", "plateau")
+TRACKERS = ("wandb", "trackio", "mlflow")
 MAX_WARMUP = 0.03  # of all steps
 
 
@@ -43,7 +44,7 @@ class TrainingConfig:
     measured (more rarely where both would take more than 4 % of the time), a checkpoint every `save_every` seconds; the newest
     `keep_last` are kept, and each `keep_every`-th step's. `stop_when` plateau ends the training with a short fall of the rate
     where the held-out loss has stopped falling; never leaves the end to the budget, or to Ctrl-C. `stop_when_copying` ends it so
-    where samples become copies of training images.
+    where samples become copies of training images. `tracker`, wandb, trackio or mlflow, is where numbers and grids also go.
     """
 
     epochs: int | None = None
@@ -80,6 +81,7 @@ class TrainingConfig:
     label_dropout: float = 0.1
     stop_when: str = "never"
     stop_when_copying: bool = False
+    tracker: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "steps", "minutes"):
@@ -107,6 +109,8 @@ class TrainingConfig:
             "lr_schedule": optimizers.LR_SCHEDULES,
             "stop_when": STOP_WHEN,
         }
+        if self.tracker is not None:
+            tables["tracker"] = TRACKERS
         for name, table in tables.items():
             if (value := getattr(self, name)) not in table:
                 raise UserError(f"unknown {name} '{value}': {nearest(value, table)}")

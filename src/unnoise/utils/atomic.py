@@ -47,8 +47,8 @@ def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
     temporary.mkdir(parents=True)
     try:
         fill(temporary)
-        for file in temporary.iterdir():
-            flush(file)
+        for file in temporary.rglob("*"):
+            flush_folder(file) if file.is_dir() else flush(file)
         flush_folder(temporary)
         temporary.rename(path)
     finally:
@@ -65,9 +65,14 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(path)
 
 
+def dump_json(value: Any) -> str:
+    """JSON as it is written: indented."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
     """JSON, indented, atomically."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    text = dump_json(value)
     write(path, lambda p: p.write_text(text, encoding="utf-8", errors="surrogateescape"))
 
 
