@@ -48,13 +48,13 @@ def export_onnx(run: Path, out: Path, overwrite: bool = False) -> str:
     The batch is dynamic, or 1 where the network does not export otherwise. Raises UserError where the libraries are missing, and
     for a network that ONNX can't hold.
     """
-    _import()
+    require_onnx()
     model = Model.load(run, "cpu")
     denoiser = bare_denoiser(model)
     said = []
 
     def fill(folder: Path) -> None:
-        dynamic, error = _write_graph(denoiser, model, folder / "denoiser.onnx")
+        dynamic, error = write_graph(denoiser, model, folder / "denoiser.onnx")
         fixed = "" if dynamic else "; one image a call, since this network has no other batch as ONNX"
         said.append(f"it agrees with torch to {error:.1e}{fixed}")
         said.append(_write_sampling(model, folder, dynamic))
@@ -64,7 +64,8 @@ def export_onnx(run: Path, out: Path, overwrite: bool = False) -> str:
     return "; ".join([*filter(None, said), f"next: python {out / 'sample.py'} -n 16"])
 
 
-def _import() -> None:
+def require_onnx() -> None:
+    """Raises UserError where a library is missing."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -73,7 +74,7 @@ def _import() -> None:
         raise UserError(f"ONNX needs {e.name}: pip install 'unnoise[export]'") from e
 
 
-def _write_graph(denoiser: NetworkDenoiser, model: Model, path: Path) -> tuple[bool, float]:
+def write_graph(denoiser: NetworkDenoiser, model: Model, path: Path) -> tuple[bool, float]:
     """Whether the batch is dynamic, and the largest error. Raises UserError where the graph can't be made or is not the same."""
     if sum(p.numel() * p.element_size() for p in denoiser.state_dict().values()) > MAX_BYTES:
         raise UserError("this network is larger than 2 GiB, the most that a file of ONNX holds: export a smaller one")

@@ -4,7 +4,7 @@ const waiting = new Map(); // id -> {frame, done, fail}
 const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
 let last = 0;
 
-/** The state of the model: {loading}, {ready: facts} or {failed}; `watch(tell)` is told now and whenever it changes. */
+/** The state of the model: {loading} from 0 to 1, with the facts of model.json at first, {ready} or {failed}; `watch(tell)` is told now and whenever it changes. */
 export const state = { value: { loading: 0 }, watchers: [], watch(tell) { this.watchers.push(tell); tell(this.value); } };
 
 function change(value) {

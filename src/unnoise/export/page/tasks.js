@@ -66,7 +66,7 @@ async function* frames(model, table, start, denoise, streams) {
   const normal = () => join(streams.map((stream) => stream.normal(model.size)));
   let last = null;
   for await (const { step, steps, x, estimate } of follow(table, start, denoise, normal)) {
-    yield { step, steps, images: toImages(x, model.facts.shape, true), estimates: toImages(estimate, model.facts.shape) };
+    yield { step, total: steps, images: toImages(x, model.facts.shape, true), estimates: toImages(estimate, model.facts.shape) };
     last = x;
   }
   return toImages(last, model.facts.shape);

@@ -18,6 +18,7 @@ onmessage = ({ data }) => {
 
 async function load() {
   const facts = await (await get("model.json")).json();
+  postMessage({ loading: 0, facts });
   let done = 0;
   const total = Object.values(facts.sizes).reduce((a, b) => a + b);
   const fetched = (name) => fetchBytes(name, (bytes) => postMessage({ loading: Math.min(1, (done += bytes) / total) }));
@@ -26,7 +27,7 @@ async function load() {
   Object.assign(ort.env.wasm, { wasmBinary: files["runtime/ort.wasm"].buffer, numThreads: threads() });
   const start = files["start.bin"] ? new Float32Array(files["start.bin"].buffer) : null;
   const model = await Model.load(facts, files["denoiser.onnx"], start);
-  postMessage({ ready: facts });
+  postMessage({ ready: true });
   return model;
 }
 
