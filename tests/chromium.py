@@ -18,7 +18,7 @@ in_chromium = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no
 
 
 @pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
+def chromium() -> "Iterator[Browser]":
     playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install playwright")
     with playwright.sync_playwright() as run:
         found = run.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chromium import browser  # noqa: F401  (a fixture)
+from tests.chromium import chromium  # noqa: F401  (a fixture)
 from unnoise.diffusion.denoiser import EDM
 from unnoise.presets import PRESETS
 from unnoise.recipe import Recipe, override

@@ -67,10 +67,10 @@ def save(image: Image.Image, path: Path, text: Mapping[str, str] | None = None, 
     atomic.write(path, lambda p: image.save(p, format="PNG", pnginfo=png_text(text or {})))
 
 
-def _in_range(x: Tensor) -> np.ndarray:
-    """x_t (1, C, H, W) to show: scaled to its own range where it exceeds [-1, 1], as variance-exploding noise does."""
-    pixels: np.ndarray = to_uint8(x / x.abs().amax().clamp(min=1))[0]
-    return pixels
+def in_range(x: Tensor) -> np.ndarray:
+    """x_t (B, C, H, W) to show, uint8 (B, H, W, C): each image scaled to its own range where it exceeds [-1, 1], as
+    variance-exploding noise does."""
+    return to_uint8(x / x.abs().amax((1, 2, 3), keepdim=True).clamp(min=1))
 
 
 def _strip(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], names: Sequence[str], path: Path,
@@ -98,7 +98,7 @@ def forward_strip(schedule: Schedule, x: Tensor, noise: Tensor, path: Path, coun
     else:
         t = (torch.arange(count) * schedule.steps // count + 1).double() / schedule.steps
     titles = [_name_time(float(v), schedule) for v in t]
-    _strip([[_in_range(add_noise(schedule, x, v, noise)) for v in t]], titles, ["x_t"], path, overwrite)
+    _strip([[in_range(add_noise(schedule, x, v, noise))[0] for v in t]], titles, ["x_t"], path, overwrite)
 
 
 def _name_time(t: float, schedule: Schedule) -> str:
@@ -121,7 +121,7 @@ def select_steps(records: Iterable[SamplingRecord], count: int = 10, every: int 
 
 def reverse_strip(records: Sequence[SamplingRecord], schedule: Schedule, path: Path, overwrite: bool = False) -> None:
     """A trajectory: x_t above, the estimate x_hat that led to it below."""
-    rows = [[_in_range(r.x[:1]) for r in records], [to_uint8(r.x_hat[:1])[0] for r in records]]
+    rows = [[in_range(r.x[:1])[0] for r in records], [to_uint8(r.x_hat[:1])[0] for r in records]]
     _strip(rows, [_name_time(r.t, schedule) for r in records], ["x_t", "estimate"], path, overwrite)
 
 
@@ -168,7 +168,7 @@ def loss_curve(
 def animation(records: Iterable[SamplingRecord], path: Path, every: int | None = None, overwrite: bool = False) -> None:
     """Images becoming clear, a frame a step (at most 100), or each `every`-th step."""
     check_name(path, animated=True, overwrite=overwrite)
-    frames = [grid(np.stack([_in_range(x[None]) for x in r.x])) for r in select_steps(records, 100, every)]
+    frames = [grid(in_range(r.x)) for r in select_steps(records, 100, every)]
     film(frames, path, overwrite=overwrite)
 
 

@@ -141,6 +141,15 @@ class Model:
         SDEdit (Meng et al. 2022). Gives (B, C, H, W) for B indices. Raises UserError for a strength outside (0, 1] and a size not
         trained on.
         """
+        for record in self.image_to_image_trajectory(x, strength, indices, seed, sampling, label):
+            x = record.x
+        return x.clamp(-1, 1)
+
+    def image_to_image_trajectory(
+        self, x: Tensor, strength: float, indices: Sequence[int], seed: int = 0, sampling: SamplingConfig | None = None,
+        label: Tensor | None = None,
+    ) -> Iterator[SamplingRecord]:  # fmt: skip
+        """The same, a record a step."""
         if tuple(x.shape[1:]) != self.info.shape:
             raise UserError(f"this run samples images of {self.info.shape[1]}x{self.info.shape[2]}, "
                             f"and the one to start from has {x.shape[2]}x{x.shape[3]}: resize it")  # fmt: skip
@@ -149,9 +158,7 @@ class Model:
         rng, t = BatchRng(seed, indices, "vary"), schedule.at(torch.tensor(start, dtype=torch.float64))
         clean = x.to(self.info.device).expand(len(indices), *self.info.shape)
         x_t = t.mix(clean, rng.normal_like(clean))
-        for record in trajectory(self.guided(sampling), x_t, sampling, rng, self._labels(label, indices, seed), start):
-            x_t = record.x
-        return x_t.clamp(-1, 1)
+        return trajectory(self.guided(sampling), x_t, sampling, rng, self._labels(label, indices, seed), start)
 
     def invert(self, x: Tensor, sampling: SamplingConfig | None = None, label: Tensor | None = None) -> Tensor:
         """DDIM inversion: the noise from which `sample_from_noise` samples x (B, C, H, W) again."""
@@ -159,10 +166,15 @@ class Model:
 
     def sample_from_noise(self, noise: Tensor, sampling: SamplingConfig | None = None, label: Tensor | None = None) -> Tensor:
         """The images (B, C, H, W) that noise (B, C, H, W) at t = 1 leads to, by DDIM without guidance: `invert` undone."""
-        sampling = replace(sampling or self.info.recipe.sampling, sampler=DDIM(), clamp_estimate=False, guidance=NoGuidance())
-        for record in trajectory(self.denoiser, noise, sampling, BatchRng(0, []), label):
+        for record in self.trajectory_from_noise(noise, sampling, label):
             noise = record.x
         return noise.clamp(-1, 1)
+
+    def trajectory_from_noise(self, noise: Tensor, sampling: SamplingConfig | None = None,
+                              label: Tensor | None = None) -> Iterator[SamplingRecord]:  # fmt: skip
+        """The same, a record a step."""
+        sampling = replace(sampling or self.info.recipe.sampling, sampler=DDIM(), clamp_estimate=False, guidance=NoGuidance())
+        return trajectory(self.denoiser, noise, sampling, BatchRng(0, []), label)
 
     def noise_of(self, index: int, seed: int = 0) -> Tensor:
         """The noise that sample `index` starts from, (C, H, W)."""

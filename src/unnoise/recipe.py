@@ -186,6 +186,19 @@ class RunInfo:
         if min(self.shape) < 1 or math.prod(self.shape) > MAX_VALUES:
             raise UserError(f"images of {'x'.join(map(str, self.shape))} are none that can be trained on: mend the recipe")
 
+    def sampling(self, sampler: str | None = None, steps: int | None = None, guidance: float | None = None,
+                 changes: Mapping[str, Any] | None = None) -> SamplingConfig:  # fmt: skip
+        """The recipe's sampling, but for what is asked; `guidance` is by class where there are labels, else by the early average.
+
+        `changes` are any other fields of it, by dotted names.
+        """
+        asked: dict[str, Any] = {f"sampling.{k}": v for k, v in (("steps", steps), ("sampler", sampler)) if v is not None}
+        if guidance is not None:
+            asked["sampling.guidance"] = "class" if self.classes else "auto"
+            asked["sampling.guidance.scale"] = guidance
+        asked |= {k if k.startswith("sampling.") else f"sampling.{k}": v for k, v in (changes or {}).items()}
+        return override(self.recipe, asked).sampling
+
     def save(self, path: Path) -> None:
         """Write it as JSON, atomically."""
         atomic.write_json(path, to_json(self))

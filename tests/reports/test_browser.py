@@ -29,9 +29,9 @@ def pages(reported: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 @pytest.mark.parametrize("name", ["card", "bare", "comparison"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1200])
-def test_pages(pages: dict[str, Path], browser: "Browser", name: str, scheme: Literal["light", "dark"], width: int) -> None:
+def test_pages(pages: dict[str, Path], chromium: "Browser", name: str, scheme: Literal["light", "dark"], width: int) -> None:
     """No message, no request, no scrolling sideways, the scheme's own colours, and no serious finding of axe."""
-    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
+    context = chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
     page, messages, requests = context.new_page(), list[str](), list[str]()
     page.on("console", lambda message: messages.append(message.text))
     page.on("pageerror", lambda error: messages.append(str(error)))
@@ -45,9 +45,9 @@ def test_pages(pages: dict[str, Path], browser: "Browser", name: str, scheme: Li
     context.close()
 
 
-def test_the_slider_by_keyboard(pages: dict[str, Path], browser: "Browser") -> None:
+def test_the_slider_by_keyboard(pages: dict[str, Path], chromium: "Browser") -> None:
     """It shows one stage at a time, the last one first, and says which."""
-    page = browser.new_page()
+    page = chromium.new_page()
     page.goto(pages["card"].as_uri())
     slider = page.get_by_role("slider", name="Stage of the training")
     stages = page.locator(".stage")
@@ -62,9 +62,9 @@ def test_the_slider_by_keyboard(pages: dict[str, Path], browser: "Browser") -> N
     page.close()
 
 
-def test_without_scripts(pages: dict[str, Path], browser: "Browser") -> None:
+def test_without_scripts(pages: dict[str, Path], chromium: "Browser") -> None:
     """The last stage is shown, and no slider that would do nothing."""
-    context = browser.new_context(java_script_enabled=False)
+    context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(pages["card"].as_uri())
     assert page.locator(".stage").last.is_visible() and not page.locator(".slider").is_visible()

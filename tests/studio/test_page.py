@@ -75,12 +75,12 @@ Open = Callable[..., "Page"]
 
 
 @pytest.fixture
-def visit(server: Server, browser: "Browser") -> Iterator[Open]:
+def visit(server: Server, chromium: "Browser") -> Iterator[Open]:
     """Opens the page at a tab; at the end there must have been no message, and no request to anywhere else."""
     contexts, messages, requests = [], list[str](), list[str]()
 
     def found(where: str, run: str = "digits", **options: Any) -> "Page":
-        contexts.append(browser.new_context(**{"viewport": {"width": 1200, "height": 800}, **options}))
+        contexts.append(chromium.new_context(**{"viewport": {"width": 1200, "height": 800}, **options}))
         page = contexts[-1].new_page()
         page.set_default_timeout(PATIENCE)
         page.on("console", lambda message: messages.append(message.text))

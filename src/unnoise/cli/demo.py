@@ -29,5 +29,6 @@ def demo(run: Annotated[Path, arg(help="folder of the run")] = Path("runs/digits
         f"  {folder}/strip.png            one digit's trajectory from noise, the model's estimate below\n"
         f"  {folder}/loss.png             the loss\n\nTry next:\n"
         f"  unnoise sample {folder} -n 1000 --seed 1 --out digits.npz\n"
-        "  unnoise train --data YOUR/IMAGES --size 64 --minutes 60")  # fmt: skip
+        "  unnoise train --data YOUR/IMAGES --size 64 --minutes 60\n"
+        f"  unnoise studio {folder.parent}   a page in your browser (pip install 'unnoise[studio]')")  # fmt: skip
     return 0

@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, arg
 
-from unnoise.cli.options import Changes, data_changes, sampling_asked, say
+from unnoise.cli.options import Changes, data_changes, say
 from unnoise.utils.errors import UserError, nearest
 
 FIGURES = {  # what each is of
@@ -103,7 +103,7 @@ def _of_run(kind: str, to: Path, run: Path, changes: Changes | None, n: int, see
         figures.loss_curve(*losses, to, folder.read_held_out_losses(), overwrite)
         return
     model = Model.load(run)
-    sampling = sampling_asked(model, None, None, changes)
+    sampling = model.info.sampling(changes=changes)
     if kind == "reverse":
         records = figures.select_steps(model.trajectory([0], seed, sampling), 10, every)
         figures.reverse_strip(records, model.info.recipe.schedule, to, overwrite)

@@ -6,14 +6,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from unnoise.utils.errors import UserError, nearest, printable, renamed_to
 from unnoise.utils.names import PARTS
-
-if TYPE_CHECKING:
-    from unnoise.diffusion.sampling import SamplingConfig
-    from unnoise.model import Model
 
 Changes = dict[str, Any]
 OWN = {"training.steps": "--steps", "training.minutes": "--minutes", "training.epochs": "--training.epochs",
@@ -185,16 +181,3 @@ def _label_changes(labels: str | None, source: object, data: str | None) -> Chan
         what = "give --data FOLDER" if data is None else f"'{data}' is none, and labels of its own are used anyway"
         raise UserError(f"--labels folder takes the sub-folders of a folder of images as classes: {what}")
     return {"folder": {"data.source.subfolders": True}, "none": {"data.labels": False}}.get(labels or "", {})
-
-
-def sampling_asked(model: "Model", steps: int | None, sampler: str | None, changes: Changes | None,
-                   guidance: float | None = None) -> "SamplingConfig":  # fmt: skip
-    """The recipe's sampling, but for what was asked; `guidance` is by class where there are labels."""
-    from unnoise.recipe import override
-
-    asked: Changes = {f"sampling.{k}": v for k, v in (("steps", steps), ("sampler", sampler)) if v is not None}
-    if guidance is not None:
-        asked["sampling.guidance"] = "class" if model.info.classes else "auto"
-        asked["sampling.guidance.scale"] = guidance
-    asked |= {k if k.startswith("sampling.") else f"sampling.{k}": v for k, v in (changes or {}).items()}
-    return override(model.info.recipe, asked).sampling

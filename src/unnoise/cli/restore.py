@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, arg
 
-from unnoise.cli.options import Changes, as_options, data_changes, progress_bar, sampling_asked, say
+from unnoise.cli.options import Changes, as_options, data_changes, progress_bar, say
 from unnoise.cli.restore_files import Images, find_images, refuse_overwriting
 from unnoise.cli.restore_images import Restoration
 from unnoise.cli.restore_options import Degradation, Mode, parse_noise
@@ -69,7 +69,7 @@ def restore(
     found = find_images(images, out)
     refuse_overwriting(found.places, mask, out, overwrite)
     model = Model.load(run).reading(data_changes(None, value_range=range, bands=bands))
-    sampling = sampling_asked(model, None, None, changes)
+    sampling = model.info.sampling(changes=changes)
     if mask is not None:
         say(degradation.read_mask().said)
     with progress_bar(len(found.places) * how.sample_count, "samples" if how.sample_count > 1 else "images") as advance:

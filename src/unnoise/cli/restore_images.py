@@ -3,14 +3,14 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unnoise.cli.options import as_options, name_of, say
 from unnoise.cli.restore_files import KEY, PARTS, Place, is_result
-from unnoise.cli.restore_options import Degradation, Mode
+from unnoise.cli.restore_options import DEFAULT_SAMPLES, Degradation, Mode
 from unnoise.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from unnoise.diffusion.sampling import SamplingConfig
     from unnoise.model import Model
     from unnoise.restoration.files import ImageFile
-    from unnoise.restoration.noise import CorrelatedNoise
-    from unnoise.restoration.restore import Restored
     from unnoise.restoration.restorer import Restorer
     from unnoise.restoration.tasks import Task
+    from unnoise.restoration.undo import Found
 
 MIN_SIGMA = 1e-3  # on [-1, 1]: an eighth of a grey level is no noise
 MAX_OOD = 2.0  # times the held-out loss
@@ -39,15 +38,6 @@ class Job:
     degradation: "Task | None"
     sigma: float | None
     estimated: bool
-
-
-@dataclass(frozen=True)
-class Found:
-    """The restored image x (1, C, H, W), the standard deviation of its samples, and what was done."""
-
-    x: "Tensor"
-    std: "Tensor | None"
-    said: str
 
 
 @dataclass(frozen=True)
@@ -111,7 +101,7 @@ class Restoration:
         y, clean = job.file.tensor(), None
         if job.degradation is not None:
             y, clean = job.degradation.degrade(y, BatchRng(self.how.seed, [number], "added")), y
-        found = self._restore(job, y) if job.sigma is None else self._denoise(job, y, job.sigma)
+        found = self._restore(job, y)
         said = "; ".join([found.said, *map(as_options, job.file.notes)])
         if clean is not None:
             said += f"; {_psnr(y, found.x, clean)}"
@@ -121,51 +111,12 @@ class Restoration:
         self._write(job, y, found, said)
         say(f"{job.place.result(self.out)}: {said}; {time.perf_counter() - start:.1f} s")
 
-    def _denoise(self, job: Job, y: "Tensor", sigma: float) -> Found:
-        """Remove white noise."""
-        from unnoise.data.pixels import HALF_RANGE
+    def _restore(self, job: Job, y: "Tensor") -> "Found":
+        from unnoise.restoration.undo import Undoing
 
-        label = self.model.restoration_label(self.how.label, 1)
-        if job.estimated:
-            sigma = self.restorer.refine_sigma(y, sigma, label)
-            noise = self.restorer.find_correlation(y, sigma, label)
-            if noise is not None:
-                return self._remove(job, y, noise)
-        said = f"sigma {sigma * HALF_RANGE:.1f} of 255" + " (estimated)" * job.estimated
-        if self.how.mode != "mean":
-            found = self.restorer.sample_denoised(y, sigma, self.how.sample_count, self.how.seed, label, self.advance)
-            return Found(found.mean, self._std(found), said)
-        x = self.restorer.denoise(y, sigma, label)
-        self.advance(1)
-        return Found(x, None, said)
-
-    def _remove(self, job: Job, y: "Tensor", noise: "CorrelatedNoise") -> Found:
-        """Remove correlated noise, which one call of the network can't: the mean is that of samples."""
-        from unnoise.restoration.tasks import Denoise
-
-        whole = self
-        if self.how.mode == "mean":
-            how = replace(self.how, mode="average")
-            whole = replace(self, how=how, advance=lambda part: self.advance(part / how.sample_count))
-        found = whole._restore(replace(job, task=Denoise(noise)), y)
-        return replace(found, said=f"correlated noise (estimated), {noise}; {found.said}")
-
-    def _restore(self, job: Job, y: "Tensor") -> Found:
-        """Undo any other degradation."""
-        from unnoise.restoration.posteriors import POSTERIORS
-
-        name = self.how.method or job.task.operator().method
-        method, label = POSTERIORS[name](), self.model.restoration_label(self.how.label, 1)
-        found = self.restorer.restore(job.task.measure(y), method, self.how.sample_count, self.how.seed, label, self.advance)
-        h, w = job.task.shown_size((y.shape[2], y.shape[3]))
-        std, several = self._std(found), self.how.sample_count > 1
-        said = f"{'mean of ' if several else ''}{self.how.sample_count} sample{'s' * several} by {name}"
-        if several and not method.calibrated:
-            said += ", their deviation not calibrated"
-        return Found(found.mean[..., :h, :w], None if std is None else std[..., :h, :w], said)
-
-    def _std(self, found: "Restored") -> "Tensor | None":
-        return found.std if self.how.sample_count > 1 else None
+        how, label = self.how, self.model.restoration_label(self.how.label, 1)
+        undoing = Undoing(self.restorer, label, how.mode, how.samples or DEFAULT_SAMPLES, how.method, how.seed, self.advance)
+        return undoing.undo(y, job.task) if job.sigma is None else undoing.denoise(y, job.sigma, job.estimated)
 
     def _ood_score(self, x: "Tensor") -> float | None:
         from unnoise.evaluation.ood import ood_score
@@ -187,7 +138,7 @@ class Restoration:
         run = None if self.model.folder is None else self.model.folder.path.resolve().name
         return {KEY: json.dumps({"restored from": path.name, "run": run, "options": given, "sampler": sampler, "how": said})}
 
-    def _write(self, job: Job, y: "Tensor", found: Found, said: str) -> None:
+    def _write(self, job: Job, y: "Tensor", found: "Found", said: str) -> None:
         import torch
 
         from unnoise import figures
@@ -215,7 +166,7 @@ class Restoration:
             raise UserError(f"can't write to '{self.out}' ({e.strerror or e}): choose another --out") from e
 
 
-def _details(y: "Tensor", found: Found, degraded: bool) -> "dict[str, Tensor]":
+def _details(y: "Tensor", found: "Found", degraded: bool) -> "dict[str, Tensor]":
     """Images beside the result, by what they show."""
     details = {"difference": (found.x - _like(y, found.x)) / 2}  # grey: nothing changed
     if degraded:
@@ -250,11 +201,7 @@ def _with_alpha(pixels: "np.ndarray", alpha: "np.ndarray | None") -> "np.ndarray
 
 def _psnr(y: "Tensor", x: "Tensor", clean: "Tensor") -> str:
     """PSNR before and after, in decibels, where both have the clean image's size."""
-    h, w = min(x.shape[2], clean.shape[2]), min(x.shape[3], clean.shape[3])
+    from unnoise.restoration.undo import psnr
+
     pairs = [("before", y)] if y.shape == clean.shape else []
-
-    def decibels(p: "Tensor") -> float:
-        error = p.clamp(-1, 1)[..., :h, :w] - clean[..., :h, :w]
-        return float(10 * (4 / error.double().square().mean()).log10())
-
-    return "PSNR " + ", ".join(f"{decibels(p):.2f} dB {name}" for name, p in (*pairs, ("after", x)))
+    return "PSNR " + ", ".join(f"{psnr(p, clean):.2f} dB {name}" for name, p in (*pairs, ("after", x)))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from unnoise.restoration.noise import Noise
     from unnoise.restoration.tasks import Task
 
+DEFAULT_SAMPLES = 8  # of an average
 MODES = ("mean", "sample", "average")
 OWN = {"mask": "inpaint", "invert_mask": "inpaint", "factor": "upscale", "blur": "deblur", "motion": "deblur",
        "quality": "dejpeg"}  # options of one task  # fmt: skip
@@ -139,7 +140,7 @@ class Mode:
 
     @property
     def sample_count(self) -> int:
-        return (self.samples or 8) if self.mode == "average" else 1
+        return (self.samples or DEFAULT_SAMPLES) if self.mode == "average" else 1
 
     def check(self, white: bool, noisy: bool, changes: Changes) -> None:
         """Raises UserError for what does not go together. `white`: white noise is all; `noisy`: some noise was said."""

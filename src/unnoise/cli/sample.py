@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from tyro.conf import Positional, arg
 
-from unnoise.cli.options import Changes, name_of, sampling_asked, say, track
+from unnoise.cli.options import Changes, name_of, say, track
 from unnoise.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def sample(
     model = Model.load(run, runtime.device)
     if regenerate is not None:
         return _regenerate(model, regenerate, out, overwrite) if runtime.is_first else 0
-    sampling = sampling_asked(model, steps, sampler, changes, guidance)
+    sampling = model.info.sampling(sampler, steps, guidance, changes)
     check_label(label, model.info.classes)
     home = Path(repository(run)[0].rpartition("/")[2]) if is_on_hub(run) else run
     out = out or home / ("generated" if from_ is None else "image-to-image")

@@ -84,7 +84,7 @@ def compare(*runs: Path | str, out: Path | str | None = None) -> Comparison:
     read = tuple(Run(n, f, f.read_info(), read_evaluation(f.evaluation)) for n, f in zip(names, folders, strict=True))
     found = Comparison(read, _differences(read), _rows(read), _reasons(read))
     if out is not None:
-        write(_page(found, Path(out).parent), Path(out))
+        write(comparison_page(found, Path(out).parent), Path(out))
     return found
 
 
@@ -184,7 +184,8 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def _page(found: Comparison, place: Path) -> Page:
+def comparison_page(found: Comparison, place: Path) -> Page:
+    """The page of a comparison, to be written to a folder, `place`."""
     names = tuple(run.name for run in found.runs)
     grids = [figure for run in found.runs if (figure := _last_grid(run, place))]
     measures: list[Block] = [Text(reason, notice=True) for reason in found.reasons]

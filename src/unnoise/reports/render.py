@@ -63,9 +63,15 @@ def _render(template: str, page: Page, finalize: Callable[[object], object]) -> 
                               trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)  # fmt: skip
     environment.filters.update(data_uri=data_uri, trusted=Markup, one_line=_one_line)
     script, style = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
+    return environment.get_template(template).render(page=page, script=Markup(script), policy=Markup(policy()),
+                                                     style=Markup(style), mark=Markup(MARKS[Path(template).suffix]))  # fmt: skip
+
+
+def policy() -> str:
+    """The Content Security Policy of a page as HTML."""
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template(template).render(page=page, script=Markup(script), digest=Markup(digest), style=Markup(style),
-                                                     mark=Markup(MARKS[Path(template).suffix]))  # fmt: skip
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
 
 
 def data_uri(image: Image.Image) -> str:

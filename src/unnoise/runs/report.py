@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from unnoise import figures
-from unnoise.data.dataset import ImageDataset, split
+from unnoise.data.dataset import ImageDataset
 from unnoise.data.hub import Hub
 from unnoise.data.pixels import HALF_RANGE, to_uint8
 from unnoise.model import Model
@@ -15,12 +15,10 @@ from unnoise.reports.card import Example, card
 from unnoise.reports.render import check_name, write
 from unnoise.run_folder import RunFolder
 from unnoise.runs.evaluate import Advance, evaluate
-from unnoise.runs.resume import find_images
-from unnoise.runs.start import silent
+from unnoise.runs.resume import find_local_images
 from unnoise.runs.trainer import Trainer
 from unnoise.utils import rng
 from unnoise.utils.errors import UserError
-from unnoise.utils.runtime import SINGLE
 
 IMAGES, SAMPLES, STEPS = 4, 6, 6  # of the example, images one after the other in rows
 SIGMA = 50  # of its noise, of 255
@@ -77,16 +75,13 @@ def _found_example(folder: RunFolder, cache: Path | None) -> Example | None:
     if not folder.model.is_file():
         return Example("There are no weights yet.")
     model = Model.load(folder.path)
-    recipe, source = model.info.recipe, model.info.recipe.data.source
-    if isinstance(source, Hub):
+    if isinstance(model.info.recipe.data.source, Hub):
         return Example("No example: the run's images are on the hub, and a report fetches nothing.")
-    if getattr(source, "download", False):
-        recipe = replace(recipe, data=replace(recipe.data, source=replace(source, download=False)))  # type: ignore[type-var]
     try:
-        images = find_images(folder, replace(model.info, recipe=recipe), None, silent, cache, SINGLE)[0]
+        held_out = find_local_images(folder, model.info, cache).held_out
     except UserError:
         return Example("No example: the run's images are not where they were, and it takes some that were held out.")
-    return _example(model, split(images, recipe.data.held_out).held_out)
+    return _example(model, held_out)
 
 
 def _example(model: Model, held_out: ImageDataset) -> Example:

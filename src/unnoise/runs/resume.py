@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unnoise.data.dataset import ImageDataset, Source, split
+from unnoise.data.dataset import ImageDataset, Source, Split, split
 from unnoise.data.decoders import explain_change
+from unnoise.data.hub import Hub
 from unnoise.recipe import RunInfo
 from unnoise.registry import source_of
 from unnoise.run_folder import RunFolder
@@ -119,6 +120,17 @@ def find_images(folder: RunFolder, info: RunInfo, data: Any, say: Say, cache: Pa
     where = f"the data {shown(source)} is not what '{folder.path}' was trained on"
     raise UserError(f"{where}: {why or 'say where that is with `data`'}, or begin a new run, "
                     f"'unnoise train IMAGES --from-run {folder.path}'{hint}")  # fmt: skip
+
+
+def find_local_images(folder: RunFolder, info: RunInfo, cache: Path | None = None) -> Split:
+    """The images that the run was trained on and those held out, where they can be had without the network. Raises UserError."""
+    recipe = info.recipe
+    if isinstance(recipe.data.source, Hub):
+        raise UserError(f"the images of '{folder.path}' are on the hub, and nothing is fetched here")
+    if getattr(recipe.data.source, "download", False):
+        source = replace(recipe.data.source, download=False)  # type: ignore[type-var]
+        info = replace(info, recipe=replace(recipe, data=replace(recipe.data, source=source)))
+    return split(find_images(folder, info, None, silent, cache, SINGLE)[0], recipe.data.held_out)
 
 
 def _given(stored: Source, data: Any) -> Source:

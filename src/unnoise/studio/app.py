@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from unnoise import __version__
 from unnoise.studio import events
 from unnoise.studio.errors import Refusal
-from unnoise.studio.security import Access, Guard
+from unnoise.studio.security import HEADERS, Access, Guard
 from unnoise.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ class Studio:
     def __init__(self, runs: Path, access: Access) -> None:
         self.runs, self.access, self.error = runs, access, ""
         self.api: Api | None = None
-        self.closing = asyncio.Event()
         self._shown, self._loaded = asyncio.Event(), asyncio.Event()
 
     def begin(self) -> None:
@@ -50,7 +49,6 @@ class Studio:
         self._task = asyncio.create_task(self._load())
 
     async def end(self) -> None:
-        self.closing.set()
         self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task
@@ -140,7 +138,6 @@ def _answer_user(request: Request, e: Exception) -> Response:
 
 
 def _answer_bug(request: Request, e: Exception) -> Response:
-    reason = type(e).__name__
-    return JSONResponse(
-        {"error": f"this failed within the studio ({reason}): the terminal that it was started in says more"}, 500
-    )
+    """With all headers, since this is answered outside of the guard; the server prints the traceback."""
+    sentence = f"this failed within the studio ({type(e).__name__}): the terminal that it was started in says more"
+    return JSONResponse({"error": sentence}, 500, HEADERS)

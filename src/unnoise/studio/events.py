@@ -16,15 +16,15 @@ class Signal:
     """Wakes all coroutines that wait for a change, from any thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop, self._waiting = loop, set[asyncio.Event]()
+        self.loop, self._waiting = loop, set[asyncio.Event]()
 
     def __len__(self) -> int:
         """How many listen."""
         return len(self._waiting)
 
     def notify(self) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake)
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
         for event in self._waiting:
@@ -41,13 +41,14 @@ class Signal:
             self._waiting.discard(event)
 
 
-async def wait(event: asyncio.Event, seconds: float) -> None:
-    """For the event, which is cleared, but no longer than so many seconds."""
+async def wait(event: asyncio.Event, seconds: float) -> bool:
+    """For the event, which is cleared, but no longer than so many seconds; whether it came."""
     try:
         await asyncio.wait_for(event.wait(), seconds)
     except TimeoutError:
-        return
+        return False
     event.clear()
+    return True
 
 
 def encode(event: str, data: Any) -> bytes:

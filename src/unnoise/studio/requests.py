@@ -108,6 +108,11 @@ class Fields:
             raise self._wrong(name, "an object with fields")
         return Fields(value, f"{self._where}{name}.")
 
+    def text_or_object(self, name: str, field: str, default: Any = MISSING) -> Any:
+        """An object, or a text, which is its `field`."""
+        value = self._take(name, default)
+        return Fields({field: value}, f"{self._where}{name}.") if isinstance(value, str) else self.object(name, default)
+
     def _take(self, name: str, default: Any) -> Any:
         self._read.add(name)
         value = self._found.get(name)

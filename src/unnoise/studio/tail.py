@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ class Tail:
 
     def __init__(self, path: Path) -> None:
         self.path, self._file, self._place = path, (0, 0), 0
+
+    def parts(self) -> Iterator[tuple[list[dict[str, Any]], bool]]:
+        """All that is new, as `read` gives it, a part at a time."""
+        while (found := self.read()) != ([], False):
+            yield found
 
     def read(self) -> tuple[list[dict[str, Any]], bool]:
         """The new records, and whether they are of another file than before: one that was written anew, or removed.

@@ -2,8 +2,9 @@
 
 import asyncio
 import re
+import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from unnoise.utils.errors import UserError
 
 if TYPE_CHECKING:
     from unnoise.studio.api import Api
+    from unnoise.studio.train import Trainings
 
 EVERY = 1.0  # seconds between two looks
 RECENT = 50  # steps of which the mean loss and speed are shown
@@ -33,9 +35,10 @@ Json = dict[str, Any]
 class Runs:
     """The runs in a folder, and what was last seen of each."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, trainings: "Trainings") -> None:
+        self.root, self._trainings = root, trainings
         self._seen: dict[str, Seen] = {}
+        self._lock = threading.Lock()
 
     def folder(self, name: str) -> Path:
         """The folder of a run. Raises Refusal for any other name, and for links."""
@@ -49,10 +52,28 @@ class Runs:
         return RunFolder.open(self.folder(name))
 
     def look(self) -> list[Json]:
-        """All runs, the last changed first."""
+        """All runs, the last changed first, those among them that are about to begin."""
+        with self._lock:  # several pages may look at once
+            return self._look()
+
+    def _look(self) -> list[Json]:
         found = [p.parent for p in self.root.glob("*/recipe.json") if NAME.fullmatch(p.parent.name) and not p.parent.is_symlink()]
         self._seen = {p.name: self._seen.get(p.name) or Seen(p) for p in found}
-        return sorted((seen.look() for seen in self._seen.values()), key=lambda run: (-run["updated"], run["name"]))
+        lines = [self._with_error(seen.look()) for seen in self._seen.values()] + self._trainings.pending()
+        return sorted(lines, key=lambda run: (-run["updated"], run["name"]))
+
+    def data(self) -> Iterator[Path]:
+        """Where the images of the runs lie."""
+        self.look()
+        for seen in self._seen.values():
+            place = None if seen.info is None else getattr(seen.info.recipe.data.source, "path", None)
+            if isinstance(place, str):
+                yield Path(place)
+
+    def _with_error(self, run: Json) -> Json:
+        """With the reason why its training ended, where that was no plan."""
+        failed = None if run["error"] or run["state"] == "training" else self._trainings.error(run["name"])
+        return run | {"error": failed} if failed else run
 
 
 class Seen:
@@ -60,7 +81,7 @@ class Seen:
 
     def __init__(self, path: Path) -> None:
         self.folder, self._recipe = RunFolder(path), -1
-        self._info: RunInfo | None = None
+        self.info: RunInfo | None = None
         self._error: str | None = None
         self._metrics, self._held_out = Tail(self.folder.metrics), Tail(self.folder.held_out)
         self._recent = deque[Json](maxlen=RECENT)
@@ -70,10 +91,10 @@ class Seen:
         """As a line of the list of runs."""
         self._read()
         last = self._recent[-1] if self._recent else {}
-        step, total = last.get("step", 0), last.get("total") or (self._info and self._info.total_steps)
+        step, total = last.get("step", 0), last.get("total") or (self.info and self.info.total_steps)
         training = writing_process(self.folder.path) is not None
         speed, grids = self._mean("images_per_second"), list(self.folder.grids())
-        known = self._info is not None and self._error is None
+        known = self.info is not None and self._error is None
         state = "damaged" if not known else "training" if training else "finished" if total and step >= total else "stopped"
         return {"name": self.folder.path.name, "state": state, "step": step, "total_steps": total or None,
                 "loss": self._mean("loss"), "images_per_second": speed,
@@ -86,25 +107,25 @@ class Seen:
             changed = self.folder.recipe.stat().st_mtime_ns
             if changed != self._recipe:
                 self._recipe, self._error = changed, None
-                self._info = RunFolder.open(self.folder.path).read_info()
+                self.info = RunFolder.open(self.folder.path).read_info()
         except (UserError, OSError) as e:
             self._error = str(e)
-        records, anew = self._metrics.read()
-        if anew:
-            self._recent.clear()
-        self._recent.extend(records)
-        held_out, anew = self._held_out.read()
-        losses = [r["loss"] for r in held_out if isinstance(r.get("loss"), int | float)]
-        self.best = min([*losses, *([self.best] if self.best is not None and not anew else [])], default=None)
+        for records, anew in self._metrics.parts():
+            if anew:
+                self._recent.clear()
+            self._recent.extend(records)
+        for records, anew in self._held_out.parts():
+            losses = [r["loss"] for r in records if isinstance(r.get("loss"), int | float)]
+            self.best = min([*losses, *([self.best] if self.best is not None and not anew else [])], default=None)
 
     def _mean(self, name: str) -> float | None:
         values = [r[name] for r in self._recent if isinstance(r.get(name), int | float)]
         return sum(values) / len(values) if values else None
 
     def _seconds_left(self, step: int, total: int | None, speed: float | None) -> float | None:
-        if self._info is None or not total or not speed:
+        if self.info is None or not total or not speed:
             return None
-        return max(0, total - step) * self._info.recipe.training.batch / speed
+        return max(0, total - step) * self.info.recipe.training.batch / speed
 
     def _updated(self) -> float:
         """When the run last changed, in seconds since 1970."""
@@ -112,11 +133,11 @@ class Seen:
         return max(times, default=0.0)
 
     def _described(self) -> Json:
-        if self._info is None:
+        if self.info is None:
             return {"size": None, "channels": None, "classes": [], "data": None}
-        c, h, w = self._info.shape
-        return {"size": [h, w], "channels": c, "classes": list(self._info.classes),
-                "data": source_title(self._info.recipe.data.source)}  # fmt: skip
+        c, h, w = self.info.shape
+        return {"size": [h, w], "channels": c, "classes": list(self.info.classes),
+                "data": source_title(self.info.recipe.data.source)}  # fmt: skip
 
     def _grid_url(self, step: int) -> str:
         return f"/api/runs/{self.folder.path.name}/samples/{step}.png"
@@ -128,9 +149,9 @@ class Seen:
     def details(self) -> Json:
         """The line of the list, and all else."""
         found = self.look()
-        if self._info is None or self._error is not None:
+        if self.info is None or self._error is not None:
             return found
-        recipe: Json = to_json(self._info.recipe)
+        recipe: Json = to_json(self.info.recipe)
         sampling = recipe["sampling"]
         shown = {
             "sampler": sampling["sampler"]["name"],
@@ -214,11 +235,8 @@ class Changes:
         """New lines of a curve; `reset`: they are the first, also where a run that went on wrote them anew."""
         tail, fields = self._tails[name]
         curve, reset = Thinned(POINTS), False
-        while True:
-            records, anew = tail.read()
+        for records, anew in tail.parts():
             if anew:
                 curve, reset = Thinned(POINTS), True
             curve.add([{f: r.get(f) for f in fields} for r in records])
-            if not records:
-                break
         return {"lines": curve.points, "reset": reset} if curve.points or reset else None

@@ -45,7 +45,7 @@ export class Result {
     this.compare.show(before, after, doubt);
     this.doubt.element.hidden = !doubt;
     this.doubt.input.checked = false;
-    const parts = [psnr && said.psnr(psnr), sigma !== null && sigma !== undefined && said.measured(sigma)];
+    const parts = [psnr && said.psnr(psnr), sigma !== null && sigma !== undefined && said.sigmaSaid(sigma)];
     this.figures.textContent = parts.filter(Boolean).join(" · ");
     this.#only(this.done);
   }

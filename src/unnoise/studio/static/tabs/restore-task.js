@@ -8,6 +8,7 @@ import { status } from "../store.js";
 import { words } from "../words.js";
 
 const said = words.restore;
+const ONLY_FOR = { width: "gaussian", length: "motion", degrees: "motion" }; // options of one kind of blur
 const WITHOUT_SIGMA = ["salt-and-pepper", "dejpeg"]; // they know their noise themselves
 
 /** `start(body)` is called with task, options, sigma, mask and samples. `image(pixels)` says which image it is about. */
@@ -28,9 +29,15 @@ export function taskForm({ start }) {
     const found = status.value.words.tasks.find((each) => each.name === name);
     options = (found?.options ?? []).map(option);
     optionFields.replaceChildren(...options.map(({ element }) => element));
+    fitOptions();
     sigmaField.hidden = WITHOUT_SIGMA.includes(name);
     mask.element.hidden = name !== "inpaint" || !pixels;
   };
+  const fitOptions = () => {
+    const kind = options.find(({ name }) => name === "kind")?.value();
+    for (const { name, element } of options) element.hidden = name in ONLY_FOR && ONLY_FOR[name] !== kind;
+  };
+  optionFields.addEventListener("change", fitOptions);
   const image = (found) => {
     pixels = found;
     if (found) mask.brush.show(found);
@@ -76,7 +83,7 @@ export function taskForm({ start }) {
 function option({ name, kind, default: initial, min, max, choices }) {
   const label = said.options[name] ?? name;
   if (kind === "choice") {
-    const input = select(choices.map((each) => [each, each]), initial);
+    const input = select(choices.map((each) => [each, said.choices[each] ?? each]), initial);
     return { name, element: field(label, input), value: () => input.value };
   }
   const input = number(initial, { min, max, step: kind === "integer" ? 1 : "any" });

@@ -1,0 +1,268 @@
+"""Restoring in the studio: an image, a task, and what comes out of it, with its doubt."""
+
+import base64
+import binascii
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from torch import Tensor
+from torch.nn import functional
+
+from unnoise.data.pixels import HALF_RANGE, from_uint8, to_uint8
+from unnoise.diffusion.denoiser import Denoiser
+from unnoise.model import Model
+from unnoise.restoration import tasks
+from unnoise.restoration.masks import read_mask
+from unnoise.restoration.noise import GaussianNoise, estimate_sigma
+from unnoise.restoration.posteriors import matching_time
+from unnoise.restoration.restorer import Restorer
+from unnoise.restoration.undo import Found, Undoing, psnr
+from unnoise.studio import pixels
+from unnoise.studio.errors import Refusal
+from unnoise.studio.images import Picked, as_channels
+from unnoise.studio.jobs import Job
+from unnoise.studio.requests import Fields, read_fields
+from unnoise.studio.sample import SEEDS
+from unnoise.studio.uploads import Uploads
+from unnoise.utils.errors import UserError
+from unnoise.utils.rng import BatchRng
+
+if TYPE_CHECKING:
+    from unnoise.studio.api import Api
+
+MOST_SAMPLES, HIGHEST_SIGMA = 16, 1000.0
+MIN_SIGMA = 0.13  # of 255: less is no noise
+TRIED_SIGMA = 25.0  # of 255, that is added where nobody says how much
+DOUBT = (230, 90, 30)  # the colour of the overlay
+Json = dict[str, Any]
+
+
+def number(name: str, default: float | None, low: float, high: float, kind: str = "number") -> Json:
+    return {"name": name, "kind": kind, "default": default, "min": low, "max": high}
+
+
+OPTIONS: dict[str, list[Json]] = {
+    "denoise": [],
+    "salt-and-pepper": [],
+    "inpaint": [],
+    "upscale": [number("factor", 4, 2, 16, "integer")],
+    "deblur": [{"name": "kind", "kind": "choice", "choices": ["gaussian", "motion"], "default": "gaussian"},
+               number("width", 1.5, 0.3, 20), number("length", 9, 2, 60), number("degrees", 0, -180, 180)],
+    "colourise": [],
+    "dejpeg": [number("quality", None, 1, 95, "integer")],
+}  # of each task, as the page asks for them  # fmt: skip
+
+
+def read_options(task: str, fields: Fields) -> Json:
+    """The options of a task, those that are not given as by default. Raises Refusal."""
+    found: Json = {}
+    for option in OPTIONS[task]:
+        name, default = option["name"], option["default"]
+        if option["kind"] == "choice":
+            found[name] = fields.choice(name, option["choices"], default)
+        else:
+            read = fields.whole if option["kind"] == "integer" else fields.number
+            found[name] = read(name, option["min"], option["max"], default)
+    fields.end()
+    return found
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request: an image, what was done to it, and how many samples; `sigma` of white noise, of 255, None: not known.
+
+    `degrade`: the image is clean, and is degraded first, to try it out.
+    """
+
+    run: str
+    image: Picked
+    task: str
+    options: Json
+    sigma: float | None
+    known: Tensor | None  # (H, W) of the mask: 0 where pixels are missing
+    samples: int
+    seed: int
+    label: str | None
+    degrade: bool
+
+    def restore(self, job: Job, model: Model, values: np.ndarray, path: Path | None) -> "Restoration":
+        """`values` (H, W, C) of 8 bits, of the file `path` where it is one."""
+        begun, task, clean = time.perf_counter(), self._task(model, values, path), None
+        y = from_uint8(values[None])
+        restorer = model.restorer()
+        restorer.check_size(task.check(y.shape[1], task.degraded_size(values.shape[:2]) if self.degrade else values.shape[:2]))
+        if self.degrade:
+            y, clean = task.degrade(y, BatchRng(self.seed, [0], "added")), y
+        watched = Watched(restorer.denoiser)
+        total, done = self.samples, 0.0
+
+        def progress(part: float) -> None:
+            nonlocal done
+            done = min(done + part, total)
+            job.show(round(100 * done), 100 * total, lambda: {"images": pixels.all_to_json(watched.estimate)})
+
+        own = Restorer(watched, restorer.shape, restorer.size_divisor, restorer.sampling, restorer.device)
+        undoing = Undoing(own, model.restoration_label(self.label, 1), "average", self.samples, None, self.seed, progress)
+        found = undoing.denoise(y, *self._noise_level(model, y)) if self.task == "denoise" else undoing.undo(y, task)
+        both = None if clean is None or y.shape != clean.shape else psnr(y, clean)
+        after = None if clean is None else psnr(found.x, clean)
+        return Restoration(y, found, both, after, time.perf_counter() - begun)
+
+    def _noise_level(self, model: Model, y: Tensor) -> tuple[float, bool]:
+        """On [-1, 1], and whether it is estimated. Raises UserError where there is next to none."""
+        sigma = self.sigma if self.sigma is not None or not self.degrade else TRIED_SIGMA
+        level = estimate_sigma(y[0]) if sigma is None else sigma / HALF_RANGE
+        if not level * HALF_RANGE > MIN_SIGMA:
+            raise UserError(f"there is no noise to speak of in this image (sigma {level * HALF_RANGE:.2g} of 255): say how much "
+                            "there is, or choose another task")  # fmt: skip
+        matching_time(model.denoiser.schedule, level)
+        return level, sigma is None
+
+    def _task(self, model: Model, values: np.ndarray, path: Path | None) -> tasks.Task:
+        """Raises UserError for what can't be."""
+        sigma = TRIED_SIGMA if self.sigma is None and self.degrade and self.task == "denoise" else self.sigma
+        noise, colour, o = GaussianNoise(sigma) if sigma else None, model.info.shape[0] == 3, self.options
+        match self.task:
+            case "salt-and-pepper":
+                return tasks.SaltAndPepper()
+            case "inpaint":
+                return tasks.Inpaint(self._mask(values), noise)
+            case "upscale":
+                return tasks.Upscale(o["factor"], noise=noise)
+            case "deblur":
+                return tasks.Deblur(o["width"], o["length"] if o["kind"] == "motion" else None, o["degrees"], noise)
+            case "colourise":
+                if not colour:
+                    raise UserError("this run was trained on grey images: it can't colourise any, choose another run")
+                return tasks.Colourise(noise)
+            case "dejpeg":
+                if o["quality"] is None and path is None:
+                    raise UserError("only a JPEG file says its own quality: give `quality`")
+                return tasks.Dejpeg.of_quality(o["quality"], colour) if o["quality"] else _tables(path)
+        return tasks.Denoise(noise)
+
+    def _mask(self, values: np.ndarray) -> Tensor:
+        if self.known is None:
+            raise UserError("nothing is painted: paint what is missing, or choose a mask")
+        if self.known.shape != values.shape[:2]:
+            sizes = ["x".join(map(str, shape[:2])) for shape in (self.known.shape, values.shape)]
+            raise UserError(f"the mask has {sizes[0]} pixels and the image {sizes[1]}: make them equal")
+        return self.known
+
+
+def _tables(path: Path | None) -> tasks.Dejpeg:
+    assert path is not None
+    with _called(path, "this image"):
+        return tasks.Dejpeg.of_file(path)
+
+
+@contextmanager
+def _called(path: Path, name: str) -> Iterator[None]:
+    """In the sentence of an error within, a file of our own is called so."""
+    try:
+        yield
+    except UserError as e:
+        raise UserError(str(e).replace(f"'{path}'", name)) from e
+
+
+class Watched(Denoiser):
+    """A denoiser whose last estimate can be looked at."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser, self.schedule = denoiser, denoiser.schedule
+        self._last: Tensor | None = None
+
+    def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None, **cond: Tensor) -> Tensor:
+        x_hat: Tensor = self.denoiser(x_t, t, label, **cond)
+        self._last = x_hat.detach()[:1]
+        return x_hat
+
+    @property
+    def estimate(self) -> np.ndarray:
+        """uint8 (1, H, W, C), or none."""
+        return np.empty((0, 1, 1, 1), np.uint8) if self._last is None else to_uint8(self._last)
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """What was restored: y (1, C, h, w), what was found, and PSNR before and after where the clean image is known."""
+
+    y: Tensor
+    found: Found
+    before: float | None
+    after: float | None
+    seconds: float
+
+    @property
+    def nbytes(self) -> int:
+        return self.y.nbytes + self.found.x.nbytes + (self.found.std.nbytes if self.found.std is not None else 0)
+
+    def to_json(self) -> Json:
+        x, sigma = self.found.x, self.found.sigma
+        before = functional.interpolate(self.y.clamp(-1, 1), x.shape[2:], mode="nearest")
+        return {"before": pixels.to_json(to_uint8(before)[0]), "after": pixels.to_json(to_uint8(x)[0]), "said": self.found.said,
+                "doubt": None if self.found.std is None else pixels.to_json(overlay(self.found.std)),
+                "sigma": None if sigma is None else sigma * HALF_RANGE, "seconds": self.seconds,
+                "psnr": None if self.after is None else {"before": self.before, "after": self.after}}  # fmt: skip
+
+
+def overlay(std: Tensor) -> np.ndarray:
+    """A standard deviation (1, C, H, W) as RGBA (H, W, 4): the more doubt, the less transparent; opaque at its largest."""
+    doubt = std.mean(1)[0]
+    alpha = (255 * doubt / doubt.max().clamp(min=1e-6)).round().byte().cpu().numpy()
+    return np.dstack([*(np.full_like(alpha, level) for level in DOUBT), alpha])
+
+
+async def restore(request: Request) -> Response:
+    api: Api = request.app.state.studio.api
+    fields = await read_fields(request)
+    task = fields.choice("task", tasks.TASKS)
+    options = read_options(task, fields.object("options", Fields({}, "options.")))
+    mask = fields.text_or_object("mask", "upload", None)
+    known = None if mask is None else await run_in_threadpool(_read_mask, api.uploads, mask)
+    asked = Asked(fields.text("run"), Picked.read(fields.object("image")), task, options,
+                  fields.number("sigma", MIN_SIGMA, HIGHEST_SIGMA, None), known, fields.whole("samples", 1, MOST_SAMPLES, 8),
+                  fields.whole("seed", 0, SEEDS, 0), fields.text("label", None), fields.flag("degrade"))  # fmt: skip
+    fields.end()
+    api.runs.folder(asked.run)
+    path = asked.image.path(api.uploads)
+
+    def work(job: Job) -> Restoration:
+        model = api.models.load(asked.run)
+        values = asked.image.values(api.models, asked.run, api.uploads)
+        if task != "colourise" or asked.degrade:
+            values = as_channels(values, model.info.shape[0])
+        return asked.restore(job, model, values, path)
+
+    return JSONResponse({"job": api.jobs.add(work).id})
+
+
+def _read_mask(uploads: Uploads, fields: Fields) -> Tensor:
+    """A mask that was sent before, or is painted in a PNG as base64. Raises UserError for one that can't be meant."""
+    upload, png = fields.text("upload", None), fields.text("png", None, longest=2**20)
+    for side in ("width", "height"):  # the PNG says them itself
+        fields.whole(side, 1, 2**16, None)
+    fields.end()
+    if (upload is None) == (png is None):
+        raise Refusal(400, "a mask is an `upload` or a `png`: give one of them")
+    try:
+        number = upload or uploads.add(base64.b64decode(png, validate=True))[0]
+    except binascii.Error as e:
+        raise Refusal(400, "the mask is no base64: reload the page") from e
+    path = uploads.path(number)
+    with _called(path, "given"):
+        return read_mask(path).known
+
+
+def describe_tasks() -> list[Json]:
+    """What the page needs to know of each task."""
+    return [{"name": name, "options": OPTIONS[name]} for name in tasks.TASKS]
