@@ -43,20 +43,12 @@ export function guidanceSlider({ guidance }) {
 }
 
 /** The number of steps, of those that the page has a table for. */
-export class StepsSlider extends TimeSlider {
-  constructor({ sample, steps }) {
-    const counts = Object.keys(sample).map(Number).sort((a, b) => a - b);
-    const text = (k) => said.stepsText(counts[k], calls(sample[counts[k]]));
-    super({ label: said.steps, min: 0, max: counts.length - 1, step: 1, value: counts.indexOf(steps), text, ends: said.stepsEnds });
-    this.counts = counts;
-  }
-
-  get steps() {
-    return this.counts[this.value];
-  }
+export function stepsSlider({ sample, steps }) {
+  const counts = Object.keys(sample).map(Number).sort((a, b) => a - b);
+  const text = (k) => said.stepsText(counts[k], calls(sample[counts[k]]));
+  const element = new TimeSlider({ label: said.steps, min: 0, max: counts.length - 1, step: 1, value: counts.indexOf(steps), text, ends: said.stepsEnds });
+  return { element, value: () => counts[element.value] };
 }
-
-customElements.define("steps-slider", StepsSlider);
 
 /** A button that begins it all, and a form around. */
 export function form(button, start, ...children) {

@@ -1,6 +1,6 @@
 /** One sample, large: how it came about, and what can be made of it. */
 
-import { h } from "../components/dom.js";
+import { formula, h } from "../components/dom.js";
 import { PixelCanvas } from "../components/pixels.js";
 import { TimeSlider } from "../components/time-slider.js";
 import { words } from "../words.js";
@@ -17,8 +17,8 @@ export class Detail {
   constructor({ facts, picture, go, vary, closed }) {
     Object.assign(this, { facts, picture, go, vary, closed });
     this.title = h("h2", { tabindex: -1 });
-    this.noisy = new PixelCanvas({ label: said.noisy, caption: said.noisy });
-    this.estimate = new PixelCanvas({ label: said.estimate, caption: said.estimate });
+    this.noisy = new PixelCanvas({ label: said.noisy, caption: formula(said.noisy) });
+    this.estimate = new PixelCanvas({ label: said.estimate, caption: formula(said.estimate) });
     this.slider = new TimeSlider({ label: said.time, min: 0, max: 0, step: 1, text: (k) => said.timeText(k + 1, this.#frames.length), ends: said.ends });
     this.slider.addEventListener("input", () => this.#show());
     this.element = h("section", { class: "sample-detail", hidden: true }, this.#head(), h("div", { class: "split" }, this.#left(), this.#right()));

@@ -9,11 +9,11 @@ import { form, labelField, seedField } from "../settings.js";
 import { words } from "../words.js";
 
 const said = words.inpaint;
-const COUNT = 4;
+const COUNT = 6;
 
 export function build(panel, { facts, picture }) {
   const brush = new MaskBrush({ label: said.brush.label, words: said.brush });
-  const [seed, label, job, problem] = [seedField(), labelField(facts), jobBar("inpaint"), notice()];
+  const [seed, label, job, problem] = [seedField(), labelField(facts), jobBar(), notice()];
   const grid = new ImageGrid({ label: said.results, name: said.image });
   const shown = results(said.empty, job, problem.element, grid);
 
@@ -23,7 +23,7 @@ export function build(panel, { facts, picture }) {
     if (!picture.value || !mask.includes(1)) return;
     shown.begin();
     const args = { image: picture.value, mask, seed: seed.value(), count: COUNT, label: label.value() };
-    const found = await job.run(args, (frame) => grid.show(frame.images));
+    const found = await job.run(["inpaint", args], (frame) => grid.show(frame.images));
     if (found) grid.show(found.images);
   }
 

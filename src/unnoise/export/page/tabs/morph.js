@@ -9,13 +9,13 @@ import { form, labelField, seedField } from "../settings.js";
 import { words } from "../words.js";
 
 const said = words.morph;
-const COUNT = 12;
+const COUNT = 15;
 const MILLISECONDS = 160; // of each image, when they are played
 
 export function build(panel, { facts }) {
   const [a, b] = [seedField(said.from), seedField(said.to)];
   const label = labelField(facts);
-  const job = jobBar("morph");
+  const job = jobBar();
   const canvas = new PixelCanvas({ label: said.frame });
   const percent = (k) => words.settings.percent(k / (COUNT - 1));
   const slider = new TimeSlider({ label: said.frame, min: 0, max: COUNT - 1, step: 1, text: percent, ends: said.ends });
@@ -57,7 +57,7 @@ export function build(panel, { facts }) {
       grid.show(found);
       show(slider.value);
     };
-    const found = await job.run({ ...ends, count: COUNT, label: label.value() }, (frame) => view(frame.images));
+    const found = await job.run(["morph", { ...ends, count: COUNT, label: label.value() }], (frame) => view(frame.images));
     if (!found) return;
     view(found.images);
     grid.ready = true;
