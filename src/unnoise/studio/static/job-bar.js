@@ -12,7 +12,7 @@ export class JobBar extends HTMLElement {
   constructor() {
     super();
     this.bar = h("progress", { max: 1, "aria-label": words.job.progress });
-    this.text = h("span", { role: "status" });
+    this.text = h("span", { role: "status", class: "visually-hidden" });
     this.steps = h("span", { class: "steps" });
     this.row = h("div", { class: "row", hidden: true }, this.bar, this.steps, h("button", { type: "button", onclick: () => this.cancel() }, words.job.cancel));
     this.notice = notice();
@@ -27,7 +27,7 @@ export class JobBar extends HTMLElement {
     try {
       const handlers = { queued: (event) => this.#queued(event), frame: (event) => this.#frame(event, frame) };
       const result = await runJob(path, body, handlers, abort.signal);
-      if (this.#abort === abort) this.text.textContent = result ? words.job.done : words.job.cancelled;
+      if (this.#abort === abort) this.#say(result ? words.job.done : words.job.cancelled);
       return result;
     } catch (error) {
       if (this.#abort === abort) this.fail(error);
@@ -42,8 +42,14 @@ export class JobBar extends HTMLElement {
   }
 
   fail(error) {
-    this.text.textContent = "";
+    this.#say("");
     this.notice.say(error);
+  }
+
+  /** Seen only where it is not clear from the images. */
+  #say(text) {
+    this.text.textContent = text;
+    this.text.classList.toggle("visually-hidden", text !== words.job.cancelled);
   }
 
   #begin() {
@@ -51,7 +57,7 @@ export class JobBar extends HTMLElement {
     this.row.hidden = false;
     this.bar.removeAttribute("value");
     this.steps.textContent = "";
-    this.text.textContent = words.job.started;
+    this.#say(words.job.started);
   }
 
   #queued({ position }) {

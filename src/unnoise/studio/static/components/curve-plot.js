@@ -6,7 +6,8 @@ import { logTicks, scale, short, ticks } from "./scales.js";
 const MARGIN = { top: 10, right: 12, bottom: 30, left: 46 };
 
 /**
- * `new CurvePlot({label, x, log, height})`; then `show([{name, points: [[x, y], ...]}, ...])`, and `marker = x`.
+ * `new CurvePlot({label, x, log, height, include, text})`, where `include` are values that the vertical axis always reaches, and
+ * `text(x)` says a place on the other; then `show([{name, points: [[x, y], ...]}, ...], range)`, and `marker = x`.
  * Series take the colours --first, --second, ... in order.
  */
 export class CurvePlot extends HTMLElement {
@@ -14,9 +15,9 @@ export class CurvePlot extends HTMLElement {
   #marker = null;
   #hover = null;
 
-  constructor({ label, x = "", log = false, height = 200 }) {
+  constructor({ label, x = "", log = false, height = 200, include = [], text = short }) {
     super();
-    Object.assign(this, { label, x, log, height });
+    Object.assign(this, { label, x, log, height, include, text });
     this.key = h("div", { class: "key" });
     this.figure = h("div", { class: "curves" });
     this.append(this.key, this.figure);
@@ -33,7 +34,8 @@ export class CurvePlot extends HTMLElement {
     this.resize.disconnect();
   }
 
-  show(series) {
+  show(series, range = []) {
+    this.range = range;
     const shown = ([x, y]) => Number.isFinite(x) && Number.isFinite(y) && (!this.log || y > 0);
     this.#series = series.map(({ name, points }) => ({ name, points: points.filter(shown) }));
     this.#draw();
@@ -56,8 +58,8 @@ export class CurvePlot extends HTMLElement {
   }
 
   #axes(width, points) {
-    const [left, right] = extent(points.map(([x]) => x));
-    let [low, high] = extent(points.map(([, y]) => y));
+    const [left, right] = extent([...this.range, ...points.map(([x]) => x)]);
+    let [low, high] = extent([...this.include, ...points.map(([, y]) => y)]);
     if (low === high) [low, high] = this.log ? [low / 2, high * 2] : [low - 0.5, high + 0.5];
     const pad = this.log ? 0 : (high - low) * 0.04;
     const x = scale(left, right, MARGIN.left, width - MARGIN.right);
@@ -73,7 +75,7 @@ export class CurvePlot extends HTMLElement {
       svg("text", { x: MARGIN.left - 8, y: y(value) + 4, "text-anchor": "end" }, short(value)),
     ]);
     const columns = ticks(left, right, Math.max(2, width / 110)).map((value) =>
-      svg("text", { x: x(value), y: bottom + 18, "text-anchor": value === left ? "start" : value === right ? "end" : "middle" }, short(value)),
+      svg("text", { x: x(value), y: bottom + 18, "text-anchor": value === left ? "start" : value === right ? "end" : "middle" }, this.text(value)),
     );
     return [...rows, ...columns];
   }
@@ -90,7 +92,7 @@ export class CurvePlot extends HTMLElement {
       const value = points.length ? (at === null ? points.at(-1) : nearest(points, at))[1] : null;
       return h("span", { class: `series-${k}` }, name, " ", h("b", {}, value === null ? "–" : short(value)));
     });
-    const where = at === null ? [] : [h("span", { class: "where" }, `${this.x} ${short(at)}`)];
+    const where = at === null ? [] : [h("span", { class: "where" }, `${this.x} ${this.text(at)}`)];
     this.key.replaceChildren(...entries, ...where);
   }
 
@@ -104,7 +106,7 @@ export class CurvePlot extends HTMLElement {
     this.#hover = null;
     if (event && points.length) {
       const box = this.figure.getBoundingClientRect();
-      const [left, right] = extent(points.map(([x]) => x));
+      const [left, right] = extent([...this.range, ...points.map(([x]) => x)]);
       const back = scale(MARGIN.left, box.width - MARGIN.right, left, right);
       this.#hover = nearest(points, back(event.clientX - box.left))[0];
     }

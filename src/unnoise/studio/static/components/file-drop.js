@@ -13,7 +13,7 @@ export class FileDrop extends HTMLElement {
     if (folder) this.input.webkitdirectory = true;
     this.append(
       this.input,
-      h("p", { class: "title" }, title),
+      h("p", { class: "call" }, title),
       h("button", { type: "button", onclick: () => this.input.click() }, button),
       h("p", { class: "hint" }, hint),
     );

@@ -49,9 +49,11 @@ export class ImageGrid extends HTMLElement {
     this.append(cell);
   }
 
+  /** As many columns as make full rows, about as high as wide. */
   #columns(count) {
-    const columns = Math.ceil(Math.sqrt(count * 1.5));
-    this.style.setProperty("--columns", Math.max(1, Math.min(columns, count)));
+    const least = Math.ceil(Math.sqrt(count));
+    const full = Array.from({ length: least }, (_, k) => least + k).find((columns) => count % columns === 0);
+    this.style.setProperty("--columns", full ?? Math.ceil(Math.sqrt(1.5 * count)));
   }
 
   #move(event) {

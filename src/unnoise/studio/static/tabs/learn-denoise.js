@@ -5,6 +5,7 @@ import { CurvePlot } from "../components/curve-plot.js";
 import { formula, h } from "../components/dom.js";
 import { freshSeed, notice } from "../components/fields.js";
 import { PixelCanvas } from "../components/pixels.js";
+import { short } from "../components/scales.js";
 import { TimeSlider } from "../components/time-slider.js";
 import { chosen, chosenRun, usable } from "../store.js";
 import { words } from "../words.js";
@@ -26,7 +27,7 @@ export function denoising() {
   };
 
   view.slider.addEventListener("input", () => {
-    view.plot.marker = view.time;
+    view.plot.marker = view.slider.value;
     update();
   });
   chosen.watch(async (name) => {
@@ -54,7 +55,7 @@ class View {
     this.canvases = { x: canvas(said.clean), x_t: canvas(said.noisy), estimate: canvas(said.estimate), difference: canvas(said.difference) };
     this.times = []; // of the slider's places, spaced evenly in log(sigma / alpha)
     this.slider = new TimeSlider({ label: said.time, max: PLACES - 1, step: 1, value: PLACES / 2, text: () => said.said(this.time), ends: said.ends });
-    this.plot = new CurvePlot({ label: said.schedule, x: said.axis, height: 190 });
+    this.plot = new CurvePlot({ label: said.schedule, x: said.axis, height: 190, text: (k) => short(this.times[k] ?? 0) });
     this.values = h("p", { class: "values" });
     this.notice = notice();
     const left = h("div", {}, h("div", { class: "quartet" }, ...Object.values(this.canvases)), this.slider);
@@ -72,14 +73,14 @@ class View {
   }
 
   schedule({ t, alpha, sigma }) {
-    const points = (values) => t.map((x, k) => [x, values[k]]);
+    const points = (values) => values.map((value, k) => [k, value]);
     this.times = t;
     this.slider.max = t.length - 1;
     this.plot.show([
       { name: "α(t)", points: points(alpha) },
       { name: "σ(t)", points: points(sigma) },
     ]);
-    this.plot.marker = this.time;
+    this.plot.marker = this.slider.value;
   }
 }
 

@@ -69,12 +69,11 @@ export function taskForm({ start }) {
   };
   const element = h(
     "form",
-    { onsubmit: submit },
+    { id: freshId("form"), onsubmit: submit },
     taskPlace,
     optionFields,
     h("div", { class: "pair" }, sigmaField, field(said.samples, samples, said.samplesHint)),
     degrade.element,
-    h("button", { class: "primary", type: "submit" }, said.start),
   );
   return { element, brush: mask.element, image };
 }

@@ -45,8 +45,9 @@ export function build(panel) {
     result.clear();
     form.image(null);
   });
+  const go = h("div", { class: "go" }, h("button", { class: "primary", type: "submit", form: form.element.id }, said.start), job);
   const inputs = h("div", { class: "controls" }, runPicker(), ...images(use, problem.say), problem.element, form.element);
-  const results = h("div", { class: "results" }, form.brush, job, result.element);
+  const results = h("div", { class: "restoring" }, form.brush, go, result.element);
   panel.append(heading(said.title, said.lead), ...withRun(h("div", { class: "work" }, inputs, results)));
   return { hide: () => job.cancel() };
 }

@@ -21,7 +21,7 @@ export class SampleDetail {
     this.closed = closed;
     this.title = h("h2", { tabindex: -1 });
     this.canvas = new PixelCanvas();
-    this.slider = new TimeSlider({ label: said.trajectory, min: 0, max: 0, step: 1, text: (k) => said.trajectoryStep(k, Math.max(0, this.#frames.length - 1)), ends: said.ends });
+    this.slider = new TimeSlider({ label: said.trajectory, min: 0, max: 0, step: 1, text: (k) => said.trajectoryStep(k + 1, this.#frames.length), ends: said.ends });
     this.slider.addEventListener("input", () => this.canvas.show(this.#frames[this.slider.value]));
     this.neighbours = h("div", { class: "neighbours" });
     this.notice = notice();

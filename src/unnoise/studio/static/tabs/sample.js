@@ -57,7 +57,7 @@ export function build(panel) {
     downloads.hidden = true;
     caption.textContent = said.empty;
   });
-  const results = h("div", { class: "results" }, job, caption, grid, downloads, detail.element);
+  const results = h("div", { class: "results" }, h("div", { class: "slot" }, job, caption), grid, downloads, detail.element);
   panel.append(heading(said.title, said.lead), ...withRun(h("div", { class: "work" }, form.element, results)));
   return { hide: () => job.cancel() };
 }

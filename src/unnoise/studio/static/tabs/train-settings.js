@@ -21,8 +21,8 @@ export function settings({ start }) {
 function inspection({ sheet, sizes, classes, notes, short_side, unreadable }) {
   const facts = h("div", { class: "found" });
   if (classes.length) facts.append(h("p", {}, said.classes(classes)));
-  if (sizes.length) facts.append(h("p", {}, words.colon(said.sizes, sizes.map(({ size, count }) => said.sizeCount(size, count)).join(", "))));
-  for (const note of [...notes, short_side].filter(Boolean)) facts.append(h("p", { class: "quiet" }, note));
+  if (!short_side) facts.append(h("p", {}, words.colon(said.sizes, sizes.map(({ size, count }) => said.sizeCount(size, count)).join(", "))));
+  for (const note of [...notes, short_side && words.colon(said.shortSide, short_side)].filter(Boolean)) facts.append(h("p", { class: "quiet" }, note));
   if (unreadable.length) facts.append(refused(unreadable));
   if (!sheet) return facts;
   const canvas = new PixelCanvas({ label: said.sheet });

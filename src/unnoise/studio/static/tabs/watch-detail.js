@@ -9,7 +9,7 @@ import { Stages } from "./watch-stages.js";
 
 const said = words.watch;
 const LINES = 4000; // that are kept of a curve
-const BINS = 300; // that are drawn
+const BINS = 150; // that are drawn
 
 export class RunDetail {
   #lines = { metrics: [], held_out: [] };
@@ -17,7 +17,7 @@ export class RunDetail {
   constructor(name) {
     this.name = name;
     this.loss = new CurvePlot({ label: said.lossLabel, x: said.step, log: true, height: 240 });
-    this.copies = new CurvePlot({ label: said.copyLabel, x: said.step, height: 130 });
+    this.copies = new CurvePlot({ label: said.copyLabel, x: said.step, height: 130, include: [0, 0.1] });
     this.copies.hidden = true;
     this.noCurves = h("p", { class: "empty" }, said.noCurves);
     this.stages = new Stages();
@@ -86,7 +86,7 @@ export class RunDetail {
     ]);
     const copies = points("held_out", "copy_rate");
     this.copies.hidden = copies.length < 2;
-    this.copies.show([{ name: said.copies, points: copies }]);
+    this.copies.show([{ name: said.copies, points: copies }], [0, this.run?.step ?? 0]);
     this.noCurves.hidden = this.#lines.metrics.length > 0;
   }
 }
