@@ -131,7 +131,7 @@ def _own(part: object) -> tuple[str, str]:
     """The module and name of a part's class. Raises UserError for one of the user's own."""
     kind = part.module if isinstance(part, ModuleConfig) else type(part)
     if isinstance(part, ModuleConfig) or kind.__module__.partition(".")[0] != PACKAGE:
-        raise UserError(f"'{kind.__module__}:{kind.__qualname__}' is no part of this program's own, so its source is not exported: "
+        raise UserError(f"'{kind.__module__}:{kind.__qualname__}' is no part of this program, so its source is not exported: "
                         "export format onnx, which holds any network")  # fmt: skip
     return kind.__module__, kind.__qualname__
 
@@ -158,7 +158,7 @@ def _model_source(recipe: Recipe) -> str:
     imports = ["import dataclasses", "import typing", "import diffusers", "import torch",
                "from diffusers import ConfigMixin, ModelMixin",
                "from diffusers.configuration_utils import register_to_config"]  # fmt: skip
-    return bundle("A denoiser of unnoise (MIT licence), with the source of what it is made of: estimates of images from noised ones.",
+    return bundle("A denoiser of unnoise (MIT licence), with the source of all that it is made of.",
                   [*found.values(), ("unnoise.diffusion.denoiser", "NetworkDenoiser")], imports,
                   aliases + "\n\n\n" + MODEL.read_text(encoding="utf-8"))  # fmt: skip
 
