@@ -12,7 +12,6 @@ from typing import Any
 
 from safetensors import safe_open
 
-from unnoise.data.cache import cache_folder
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
 
@@ -64,6 +63,8 @@ def fetch(name: Path | str) -> Path:
     Raises UserError where there is none, where it can't be reached, and for files that are larger than any run's, that are
     damaged, or hold numbers that are not finite.
     """
+    from unnoise.data.cache import cache_folder  # imports torch, which a name that is not of the hub does not need
+
     repo, revision = repository(name)
     client = api()
     try:

@@ -64,6 +64,7 @@ LIMITS: dict[str, tuple[int, int]] = {  # of fields by name: the largest value, 
     "widths": (16384, 16), "blocks": (64, 1), "patch": (256, 1), "embedding": (2**16, 1), "time_size": (2**16, 1),
     "shape": (2**16, 3), "size": (2**16, 2), "timesteps": (10**6, 1), "steps": (10**9, 1), "sampling.steps": (10**5, 1),
     "batch": (2**24, 1), "snapshots": (10**6, 1), "sample_count": (10**5, 1), "extra_ema": (1, 16),
+    "block_out_channels": (16384, 16), "layers_per_block": (64, 1), "num_train_timesteps": (10**6, 1),
 }  # fmt: skip
 T = TypeVar("T", bound=type)
 

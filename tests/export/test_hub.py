@@ -137,7 +137,7 @@ def test_a_hub_that_does_not_answer(pushed: FakeHub, small_run: Trainer, monkeyp
     with pytest.raises(UserError, match="identifier of the hub"):
         push(small_run.folder.path, "me/digits", "my own\nlicence")
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    with pytest.raises(UserError, match="did not take 'me/digits'.*hf auth login"):
+    with pytest.raises(UserError, match=r"did not take 'me/digits'.*hf auth login"):
         push(small_run.folder.path, "me/digits")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match="can't be reached"):

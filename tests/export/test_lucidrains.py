@@ -23,11 +23,14 @@ def diffusion(objective: str = "pred_v", schedule: str = "sigmoid", **unet: Any)
     return lucidrains.GaussianDiffusion(made, image_size=16, timesteps=50, objective=objective, beta_schedule=schedule).eval()
 
 
-def save(path: Path, model: Any, **other: Any) -> Path:
+def save(path: Path, diffusion: Any, **other: Any) -> Path:
     """As the library's Trainer does."""
-    ema = {"initted": torch.tensor(True), "step": torch.tensor(9)} | {f"ema_model.{k}": v for k, v in model.state_dict().items()}
+    ema = {"initted": torch.tensor(True), "step": torch.tensor(9)} | {
+        f"ema_model.{k}": v for k, v in diffusion.state_dict().items()
+    }
     torch.save(
-        {"step": 9, "model": model.state_dict(), "opt": {"state": {}}, "ema": ema, "scaler": None, "version": "2"} | other, path
+        {"step": 9, "model": diffusion.state_dict(), "opt": {"state": {}}, "ema": ema, "scaler": None, "version": "2"} | other,
+        path,
     )
     return path
 

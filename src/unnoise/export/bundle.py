@@ -59,8 +59,7 @@ class Bundle:
         if name in self.seen:
             assert self.seen[name] == (module, node), f"two things are called {name}: rename one"
             return
-        names = [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
-        self.seen |= dict.fromkeys([name] if isinstance(node, ast.ClassDef | ast.FunctionDef) else names, (module, node))
+        self.seen |= {n: (module, node) for n, defined in found.definitions.items() if defined is node}
         for used in dict.fromkeys(n.id for n in ast.walk(node) if isinstance(n, ast.Name)):
             if used in found.imports or used in found.definitions:
                 self.add(module, used)

@@ -21,13 +21,15 @@ from torch import Tensor
 from unnoise.diffusion import samplers
 from unnoise.diffusion.denoiser import X0, Epsilon, Target, Velocity
 from unnoise.diffusion.guidance import AutoGuidance
+from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.diffusion.schedules import Betas, Linear
 from unnoise.diffusion.timesteps import LeadingSteps, UniformSteps
 from unnoise.export.bundle import PACKAGE, bundle
 from unnoise.export.place import bare_denoiser, write_folder
 from unnoise.model import Model
+from unnoise.networks.base import ModuleConfig
 from unnoise.networks.unet2d import UNet2DConfig
-from unnoise.recipe import RunInfo
+from unnoise.recipe import Recipe, RunInfo, without_paths
 from unnoise.registry import to_json
 from unnoise.utils.errors import UserError
 
@@ -127,38 +129,48 @@ def scheduler_config(info: RunInfo) -> dict[str, Any]:
 
 def _own(part: object) -> tuple[str, str]:
     """The module and name of a part's class. Raises UserError for one of the user's own."""
-    kind = type(part)
-    if kind.__module__.partition(".")[0] != PACKAGE:
-        raise UserError(f"'{kind.__module__}:{kind.__qualname__}' is a part of your own, whose source is not exported: "
+    kind = part.module if isinstance(part, ModuleConfig) else type(part)
+    if isinstance(part, ModuleConfig) or kind.__module__.partition(".")[0] != PACKAGE:
+        raise UserError(f"'{kind.__module__}:{kind.__qualname__}' is no part of this program, so its source is not exported: "
                         "export format onnx, which holds any network")  # fmt: skip
     return kind.__module__, kind.__qualname__
 
 
 def _write_with_code(model: Model, tensors: dict[str, Tensor], folder: Path) -> None:
-    recipe, info = model.info.recipe, model.info
-    parts = {"Network": recipe.network, "Schedule": recipe.schedule, "Target": recipe.target}
-    found = {alias: _own(part) for alias, part in parts.items()}
-    aliases = "\n".join(f"{alias}Of = {name}" for alias, (_, name) in found.items())
-    header = "A denoiser of unnoise (MIT licence), with the source of what it is made of: image estimates for noised images."
-    source = bundle(header, [*found.values(), ("unnoise.diffusion.denoiser", "NetworkDenoiser")],
-                    ["import dataclasses", "import typing", "import diffusers", "import torch", "from diffusers import ConfigMixin, ModelMixin",
-                     "from diffusers.configuration_utils import register_to_config"],
-                    aliases + "\n\n\n" + MODEL.read_text(encoding="utf-8"))  # fmt: skip
-    moments = model.moments if recipe.sampling.start == "data" else None
-    config = {"_class_name": "UnnoiseDenoiser", "_diffusers_version": VERSION, "run": to_json(info),
-              "components": len(moments.basis) if moments is not None else -1}  # fmt: skip
+    moments = model.moments if model.info.recipe.sampling.start == "data" else None
     (folder / "denoiser").mkdir()
-    (folder / "denoiser" / "model.py").write_text(source, encoding="utf-8")
+    (folder / "denoiser" / "model.py").write_text(_model_source(model.info.recipe), encoding="utf-8")
+    (folder / "pipeline.py").write_text(_pipeline_source(model.info.recipe.sampling), encoding="utf-8")
+    run, components = without_paths(to_json(model.info)), -1 if moments is None else len(moments.basis)
+    config = {"_class_name": "UnnoiseDenoiser", "_diffusers_version": VERSION, "run": run, "components": components}
     _write_json(folder / "denoiser" / "config.json", config)
-    own = {} if moments is None else vars(moments)
-    _write_weights(folder / "denoiser" / WEIGHTS, tensors | own)
-    header = "Sampling from a denoiser of unnoise (MIT licence): its own samplers, from its own noise."
-    names = [("unnoise.diffusion.sampling", "trajectory"), ("unnoise.diffusion.sampling", "starting_point"),
-             ("unnoise.diffusion.sampling", "SamplingConfig"), ("unnoise.diffusion.samplers", "SAMPLERS"),
-             ("unnoise.diffusion.timesteps", "SAMPLING_TIMES"), ("unnoise.diffusion.guidance", "ClassGuidance"),
-             ("unnoise.data.labels", "labels_for")]  # fmt: skip
-    imports = ["import torch", "from diffusers import DiffusionPipeline, ImagePipelineOutput"]
-    (folder / "pipeline.py").write_text(bundle(header, names, imports, PIPELINE.read_text(encoding="utf-8")), encoding="utf-8")
+    _write_weights(folder / "denoiser" / WEIGHTS, tensors | ({} if moments is None else vars(moments)))
     index = {"_class_name": ["pipeline", "UnnoisePipeline"], "_diffusers_version": VERSION,
              "denoiser": ["model", "UnnoiseDenoiser"]}  # fmt: skip
     _write_json(folder / "model_index.json", index)
+
+
+def _model_source(recipe: Recipe) -> str:
+    """A module with the denoiser, whose network, schedule and target are those of the recipe."""
+    parts = {"NetworkOf": recipe.network, "ScheduleOf": recipe.schedule, "TargetOf": recipe.target}
+    found = {alias: _own(part) for alias, part in parts.items()}
+    aliases = "\n".join(f"{alias} = {name}" for alias, (_, name) in found.items())
+    imports = ["import dataclasses", "import typing", "import diffusers", "import torch",
+               "from diffusers import ConfigMixin, ModelMixin",
+               "from diffusers.configuration_utils import register_to_config"]  # fmt: skip
+    return bundle("A denoiser of unnoise (MIT licence), with the source of all that it is made of.",
+                  [*found.values(), ("unnoise.diffusion.denoiser", "NetworkDenoiser")], imports,
+                  aliases + "\n\n\n" + MODEL.read_text(encoding="utf-8"))  # fmt: skip
+
+
+def _pipeline_source(sampling: SamplingConfig) -> str:
+    """A module with the pipeline and every sampler."""
+    for part in (sampling.sampler, sampling.times, sampling.guidance):
+        _own(part)
+    names = {"sampling": ["trajectory", "starting_point", "SamplingConfig"], "samplers": ["SAMPLERS"],
+             "timesteps": ["SAMPLING_TIMES"], "guidance": ["ClassGuidance"]}  # fmt: skip
+    found = [(f"{PACKAGE}.diffusion.{module}", name) for module, own in names.items() for name in own]
+    return bundle("Sampling from a denoiser of unnoise (MIT licence): its own samplers, from its own noise.",
+                  [*found, ("unnoise.data.labels", "labels_for")],
+                  ["import torch", "from diffusers import DiffusionPipeline, ImagePipelineOutput"],
+                  PIPELINE.read_text(encoding="utf-8"))  # fmt: skip

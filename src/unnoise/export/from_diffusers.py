@@ -77,7 +77,7 @@ class Config:
 
     def get(self, kind: Any, name: str, default: Any) -> Any:
         """A field of the type `kind`. Raises UserError for another."""
-        return from_json(kind, self.values.get(name, default), f"{self.path.name} {name}")
+        return from_json(kind, self.values.get(name, default), f"{self.path.stem}.{name}")
 
     def refuse(self, name: str, works: str) -> UserError:
         return UserError(f"'{self.path}' has {name} {self.values.get(name)!r}, which this program does not read: {works}")
@@ -141,7 +141,7 @@ def _shape(unet: Config) -> tuple[int, int, int]:
     if channels != out:
         raise unet.refuse("out_channels", f"as many as in_channels, {channels}: no learned variance")
     size = unet.values.get("sample_size")
-    h, w = from_json(tuple[int, int], [size, size] if isinstance(size, int) else size, "config.json sample_size")
+    h, w = from_json(tuple[int, int], [size, size] if isinstance(size, int) else size, "config.sample_size")
     return channels, h, w
 
 

@@ -85,10 +85,19 @@ def write_graph(denoiser: NetworkDenoiser, model: Model, path: Path) -> tuple[bo
         except Exception as e:  # the exporter raises many kinds
             failed = e
             continue
-        return dynamic, _check(denoiser, model, path, (1, 3) if dynamic else (1,))
+        if not dynamic or _is_dynamic(path):
+            return dynamic, _check(denoiser, model, path, (1, 3) if dynamic else (1,))
     assert failed is not None
-    reason = (str(failed).strip().splitlines() or [type(failed).__name__])[0]
+    reason = (str(failed.__cause__ or failed).strip().splitlines() or [type(failed).__name__])[0]
     raise UserError(f"torch can't write this network as ONNX ({reason}): see what its exporter supports") from failed
+
+
+def _is_dynamic(path: Path) -> bool:
+    """Whether the graph's batch has no number: the exporter fixes one where the network asks for it."""
+    import onnx
+
+    dimension = onnx.load(path, load_external_data=False).graph.input[0].type.tensor_type.shape.dim[0]
+    return not dimension.HasField("dim_value")
 
 
 def _inputs(model: Model, count: int) -> tuple[Tensor, ...]:
@@ -106,8 +115,17 @@ def _export(denoiser: NetworkDenoiser, model: Model, path: Path, dynamic: bool) 
         warnings.simplefilter("ignore")  # the exporter's, of itself
         torch.onnx.export(
             AtScales(denoiser), inputs, str(path), dynamo=True, external_data=False, opset_version=OPSET, verbose=False,
-            input_names=names, output_names=["x_hat"], dynamic_shapes=tuple(batch for _ in inputs) if dynamic else None,
+            custom_translation_table={torch.ops.aten.searchsorted.Tensor: _search_sorted}, input_names=names,
+            output_names=["x_hat"], dynamic_shapes=tuple(batch for _ in inputs) if dynamic else None,
         )  # fmt: skip
+
+
+def _search_sorted(falling: Any, values: Any, **_: Any) -> Any:
+    """torch.searchsorted, which ONNX lacks: how many of a sorted sequence are less than each value."""
+    from onnxscript import opset20
+
+    less = opset20.Less(falling, opset20.Unsqueeze(values, opset20.Constant(value_ints=[-1])))
+    return opset20.ReduceSum(opset20.Cast(less, to=7), opset20.Constant(value_ints=[-1]), keepdims=0)  # 7: int64
 
 
 def _check(denoiser: NetworkDenoiser, model: Model, path: Path, counts: tuple[int, ...]) -> float:
