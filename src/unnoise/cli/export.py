@@ -14,7 +14,7 @@ def export(
     out: Annotated[Path, arg(help="the file or folder to write")],
     overwrite: Annotated[bool, arg(help="replace files of the same names")] = False,
     format: Annotated[str, arg(help="notebook: a plain state_dict; or a folder: webpage, diffusers, onnx")] = "notebook",
-    runtime: Annotated[Path | None, arg(help="webpage: the package onnxruntime-web, where npm's registry can't be reached")] = None,
+    runtime: Annotated[Path | None, arg(help="webpage: the package onnxruntime-web, if it can't be fetched")] = None,
 ) -> int:
     """Write a run for others: a web page in which the model runs, the library diffusers, whatever reads ONNX, the notebook.
 

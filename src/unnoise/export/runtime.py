@@ -91,6 +91,6 @@ def _wrong(files: Files) -> list[str]:
 
 def _checked(files: Files, where: Path) -> Files:
     if wrong := _wrong(files):
-        raise UserError(f"'{where}' has no {Path(wrong[0]).name} of {PACKAGE}: give that version, or leave `runtime` away to have "
-                        "it fetched")  # fmt: skip
+        raise UserError(f"'{where}' has no {Path(wrong[0]).name} of {PACKAGE}: give that version, or have it fetched, "
+                        "without `runtime`")  # fmt: skip
     return files

@@ -117,5 +117,6 @@ def _check(table: Table, schedule: Schedule, sampling: SamplingConfig, start: fl
     *_, record = trajectory(denoiser, x, sampling, BatchRng(1, [0]), None, start)
     error = (follow(table, x, denoiser.at, BatchRng(1, [0])) - record.x).abs().max() / record.x.abs().max().clamp(min=1)
     if not error <= TOLERANCE:
-        raise UserError(f"the sampler {type(sampling.sampler).__name__} can't be written as a table, since its steps are not sums "
-                        f"of x, estimates and noise (a relative error of {error:.1e}): choose sampler dpm++2m")  # fmt: skip
+        name = type(sampling.sampler).__name__
+        raise UserError(f"the sampler {name} can't be written as a table, since its steps are no sums of x, estimates and noise "
+                        f"(a relative error of {error:.1e}): choose sampler dpm++2m")  # fmt: skip

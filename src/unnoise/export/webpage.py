@@ -1,10 +1,10 @@
 """A run as a web page: a folder for any static host, in which the model runs in the visitor's browser.
 
-    index.html, *.js, page.css   the page; components/ are those of the studio
-    denoiser.onnx                the network (`unnoise.export.onnx`)
-    model.json                   its shape and classes, and how it samples, as tables (`unnoise.export.table`)
-    start.bin                    mean and covariance of the training images, where sampling starts from them
-    runtime/                     onnxruntime-web, which runs the network, and its licence
+index.html, *.js, page.css   the page; components/ are those of the studio
+denoiser.onnx                the network (`unnoise.export.onnx`)
+model.json                   its shape and classes, and how it samples, as tables (`unnoise.export.table`)
+start.bin                    mean and covariance of the training images, where sampling starts from them
+runtime/                     onnxruntime-web, which runs the network, and its licence
 """
 
 import json
@@ -83,18 +83,20 @@ def page_facts(model: Model) -> dict[str, Any]:
     info, recipe = model.info, model.info.recipe
     one, config = torch.ones((), dtype=torch.float64), recipe.sampling
     schedule, few = recipe.schedule, min(config.steps, MOST_STEPS)
-    start = config.start if model.moments is not None else "noise"
-    limit = schedule.steps or max(STEPS)
-    ddim = replace(config, sampler=DDIM(), steps=min(MORPH_STEPS, limit))
+    steps = [n for n in STEPS if n <= (schedule.steps or n)]
+    ddim = replace(config, sampler=DDIM(), steps=min(MORPH_STEPS, steps[-1]))
     return {
         "name": model.folder.path.resolve().name if model.folder else "", "version": unnoise.__version__,
         "shape": info.shape, "classes": info.classes, "images": info.images,
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "sampler": to_json(config.sampler)["name"], "steps": config.steps,
         "clamp": config.clamp_estimate, "dynamic": config.dynamic, "guidance": _guidance(model),
-        "start": {"alpha": float(schedule.alpha(one)), "sigma": float(schedule.sigma(one)), "from": start},
+        "start": {
+            "from": config.start if model.moments else "noise",
+            "alpha": float(schedule.alpha(one)), "sigma": float(schedule.sigma(one)),
+        },
         "highest": min(1e9, float(schedule.ratio(one))),
-        "sample": {n: sampler_table(schedule, replace(config, steps=n)) for n in sorted({*STEPS, config.steps}) if n <= max(limit, config.steps)},
+        "sample": {n: sampler_table(schedule, replace(config, steps=n)) for n in sorted({*steps, config.steps})},
         "vary": {f"{strength:g}": _variation(model, replace(config, steps=few), strength) for strength in STRENGTHS},
         "ddim": sampler_table(schedule, ddim),
     }  # fmt: skip
