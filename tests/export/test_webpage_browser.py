@@ -90,7 +90,10 @@ def model(small_run: Trainer) -> Model:
 
 def shown(canvases: "Locator") -> np.ndarray:
     """The first channel of what canvases of 8x8 show, (N, 8, 8)."""
-    script = "all => all.map(c => [...c.getContext('2d').getImageData(0, 0, 8, 8).data])"
+    script = """all => all.map((canvas) => {
+      const copy = new OffscreenCanvas(8, 8).getContext("2d");
+      copy.drawImage(canvas, 0, 0);
+      return [...copy.getImageData(0, 0, 8, 8).data]; })"""
     return np.array(canvases.evaluate_all(script), dtype=int).reshape(-1, 8, 8, 4)[..., 0]
 
 
@@ -130,7 +133,7 @@ def test_samples_and_their_trajectories(visit: Open, model: Model) -> None:
     """The command's images for a seed, at every step; guided ones of a class; variations."""
     page = visit("sample")
     grid = page.locator("#panel-sample image-grid canvas")
-    page.get_by_label("Images").fill("5")
+    page.get_by_role("spinbutton", name="Images").fill("5")
     start(page, "sample", "Sample", 12)
     images = model.sample(5, seed=12)
     check(shown(grid), images)
@@ -189,14 +192,15 @@ def test_inpaint(visit: Open, model: Model, own_image: tuple[Path, np.ndarray]) 
     page = visit("inpaint")
     panel = page.locator("#panel-inpaint")
     panel.locator("input[type=file]").set_input_files(own_image[0])
-    drawn = "document.querySelector('mask-brush canvas').getContext('2d').getImageData(7, 7, 1, 1).data[0] === 238"
-    page.wait_for_function(drawn)
+    image = panel.locator("mask-brush canvas").first
+    while not np.array_equal(shown(image)[0], own_image[1][0, ..., 0]):
+        page.wait_for_timeout(50)
     panel.get_by_role("button", name="Fill in").click()
     panel.get_by_text("Paint over what is missing first.").wait_for()
     panel.get_by_role("application").press(" ")
     start(page, "inpaint", "Fill in", 9)
-    known = torch.ones(8, 8)
-    known[3:6, 3:6] = 0  # the brush is 3 pixels wide, in the middle
+    known = torch.ones(8, 8)  # the brush is a disc of 3 pixels, in the middle
+    known[4, 3:6] = known[3:6, 4] = 0
     restored = model.restore(from_uint8(own_image[1]), Mask(known), method=DDNM(), samples=6, seed=9)
     check(shown(panel.locator("image-grid canvas")), to_uint8(restored.samples[:, 0]))
 

@@ -24,6 +24,7 @@ export class MaskBrush extends HTMLElement {
       onpointerdown: (event) => this.#begin(event), onpointermove: (event) => this.#move(event),
       onpointerleave: () => this.#ring(null), onkeydown: (event) => this.#key(event),
     });
+    this.layer.getContext("2d", { willReadFrequently: true }); // for all later calls, too
     this.ring = h("span", { class: "ring", "aria-hidden": "true" });
     this.size = new TimeSlider({ label: words.size, min: 0, max: 8, step: 1, value: 1, text: (r) => words.pixels(2 * r + 1) });
     this.erase = h("input", { type: "checkbox" });
