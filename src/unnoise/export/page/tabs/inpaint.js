@@ -27,12 +27,12 @@ export function build(panel, { facts, picture }) {
     if (found) grid.show(found.images);
   }
 
+  const painting = h("div", { class: "painting", hidden: true }, brush, form(said.start, start, seed.element, label.element));
   picture.watch((image) => {
-    brush.hidden = !image;
+    painting.hidden = !image;
     if (image) brush.show(image);
   });
-  const controls = h("div", { class: "controls" }, picture.chooser(), form(said.start, start, seed.element, label.element));
-  panel.append(heading(said), h("div", { class: "work" }, controls, h("div", { class: "split even" }, brush, shown.element)));
+  panel.append(heading(said), h("div", { class: "work" }, picture.chooser(), h("div", { class: "split even" }, painting, shown.element)));
   return { show: () => picture.value ?? picture.sample(), hide: () => job.cancel() };
 }
 
