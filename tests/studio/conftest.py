@@ -17,7 +17,7 @@ import uvicorn
 from unnoise.runs.trainer import Trainer
 from unnoise.studio.app import create_app
 
-TOKEN = "a token"
+TOKEN = "Secret-of-the-tests"
 
 
 @dataclass
@@ -26,10 +26,10 @@ class Browser:
 
     client: httpx2.Client
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str, /) -> Any:
         return self._found(self.client.get(path))
 
-    def post(self, path: str, **fields: Any) -> Any:
+    def post(self, path: str, /, **fields: Any) -> Any:
         return self._found(self.client.post(path, json=fields))
 
     def delete(self, path: str) -> Any:
@@ -55,7 +55,7 @@ class Browser:
                 elif line.startswith("data: "):
                     yield name, json.loads(line.removeprefix("data: "))
 
-    def job(self, path: str, **fields: Any) -> tuple[list[Any], Any, str]:
+    def job(self, path: str, /, **fields: Any) -> tuple[list[Any], Any, str]:
         """The frames of a job, what it says at its end, and its id."""
         number = self.post(path, **fields)["job"]
         frames, end = [], None
@@ -84,7 +84,7 @@ class Served:
 def serve(runs: Path) -> Iterator[Served]:
     listening = socket.create_server(("127.0.0.1", 0))
     app = create_app(runs, TOKEN)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=1))
     thread = threading.Thread(target=lambda: server.run(sockets=[listening]), daemon=True)
     thread.start()
     yield Served(server, f"http://127.0.0.1:{listening.getsockname()[1]}")

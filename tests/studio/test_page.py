@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = in_chromium
 
 TABS = ("Learn", "Train", "Watch", "Sample", "Restore", "Report")
-PATIENCE = 60_000  # milliseconds for whatever a slow machine computes
+PATIENCE = 120_000  # milliseconds for whatever a slow machine computes
 
 
 class Server:
@@ -76,14 +76,14 @@ Open = Callable[..., "Page"]
 
 @pytest.fixture
 def visit(server: Server, chromium: "Browser") -> Iterator[Open]:
-    """Opens the page at a tab; at the end there must have been no message, and no request to anywhere else."""
+    """Opens the page at a tab; at the end there must have been no message, but of an `excused` kind, and no request to elsewhere."""
     contexts, messages, requests = [], list[str](), list[str]()
 
-    def found(where: str, run: str = "digits", **options: Any) -> "Page":
+    def found(where: str, run: str = "digits", excused: str = "", **options: Any) -> "Page":
         contexts.append(chromium.new_context(**{"viewport": {"width": 1200, "height": 800}, **options}))
         page = contexts[-1].new_page()
         page.set_default_timeout(PATIENCE)
-        page.on("console", lambda message: messages.append(message.text))
+        page.on("console", lambda message: messages.append(message.text) if not excused or excused not in message.text else None)
         page.on("pageerror", lambda error: messages.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
         page.goto(f"{server.address}/#{where}/{run}")
@@ -99,7 +99,13 @@ def visit(server: Server, chromium: "Browser") -> Iterator[Open]:
 
 def pixels(canvas: "Locator") -> list[int]:
     """What a canvas shows, as bytes of RGBA."""
-    script = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+    script = """canvas => {
+        const copy = document.createElement('canvas');
+        [copy.width, copy.height] = [canvas.width, canvas.height];
+        const context = copy.getContext('2d', { willReadFrequently: true });
+        context.drawImage(canvas, 0, 0);
+        return [...context.getImageData(0, 0, copy.width, copy.height).data];
+    }"""
     return list(canvas.evaluate(script))
 
 
@@ -149,9 +155,9 @@ def test_learn_by_dragging(visit: Open) -> None:
     page.mouse.up()
     slider.focus()
     page.keyboard.press("Home")
-    wait_for(lambda: np.abs(np.subtract(pixels(image), pixels(noisy))).max() <= 2)
+    wait_for(lambda: np.abs(np.subtract(pixels(image), pixels(noisy))).max() <= 8)  # sigma / alpha is 0.01 there
     assert np.abs(np.subtract(pixels(image), pixels(estimate))).mean() < 8
-    assert slider.get_attribute("aria-valuetext") == "t = 0.000"
+    assert slider.get_attribute("aria-valuetext") == "t = 0.001"
     page.get_by_role("button", name="Another image").click()
     clean = pixels(image)
     wait_for(lambda: pixels(image) != clean or None)
@@ -180,7 +186,7 @@ def test_learn_by_comparing_and_training(visit: Open) -> None:
 
 def test_training_outlives_the_server(visit: Open, server: Server) -> None:
     """Digits are trained from the page, the curve grows, the server is killed; the run goes on, and the page after it."""
-    page = visit("train")
+    page = visit("train", excused="net::ERR")
     page.get_by_role("button", name="Digits").click()
     page.get_by_label("Name of the run").fill("mine")
     page.get_by_role("spinbutton", name="Minutes").fill("5")
@@ -278,7 +284,7 @@ def test_paint_and_inpaint(visit: Open, tmp_path: Path) -> None:
     """A mask is painted by mouse and by keyboard, undone, taken from a file; what was not painted stays."""
     page = visit("restore", has_touch=True)
     page.get_by_role("button", name="Or an image of the run").click()
-    page.get_by_text("Missing parts").click()
+    page.get_by_role("radio", name="Missing parts").check()
     page.get_by_role("button", name="Restore", exact=True).click()
     page.get_by_text("Paint over what is missing first").wait_for()
     layer = page.get_by_role("application", name="Paint what is missing")
@@ -321,7 +327,7 @@ def test_reports(visit: Open) -> None:
 
 
 def test_mistakes_are_sentences(visit: Open, tmp_path: Path) -> None:
-    page = visit("train")
+    page = visit("train", excused="400 (Bad Request)")
     (tmp_path / "empty").mkdir()
     page.get_by_label("Or a path").fill(str(tmp_path / "empty"))
     page.get_by_role("button", name="Look at it").click()

@@ -87,7 +87,7 @@ def test_reports_are_kept_apart_from_the_page(browser: Browser) -> None:
     assert "sandbox allow-scripts" in policy and "connect-src" not in policy and "default-src 'none'" in policy
 
 
-NAMES = ["..", ".", "%2e%2e", "%2e%2e%2fdigits", "..%2f..%2fetc", "%2fetc", "digits%2f..%2f..", "digits%00", ".studio", "x" * 500,
+NAMES = ["%2e%2e", "%2e", "%2e%2e%2fdigits", "..%2f..%2fetc", "%2fetc", "digits%2f..%2f..", "digits%00", ".studio", "x" * 500,
          "digits%5c..", "C%3a", "~", "*"]  # fmt: skip
 
 
@@ -215,7 +215,12 @@ def test_other_machines_name_no_paths(tmp_path: Path) -> None:
 def connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """Every address that this process connects to, but for this machine's."""
     found: list[Any] = []
-    connect = socket.socket.connect
+    connect, resolve = socket.socket.connect, socket.getaddrinfo
+
+    def resolved(host: Any, *others: Any, **more: Any) -> Any:
+        if host not in ("127.0.0.1", "localhost"):
+            found.append(host)
+        return resolve(host, *others, **more)
 
     def watched(self: socket.socket, address: Any) -> None:
         if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1"):
@@ -224,7 +229,7 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", watched)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: found.append(a) or [])
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
     yield found
 
 
@@ -236,7 +241,7 @@ def test_nothing_leaves_the_machine(browser: Browser, connections: list[Any]) ->
     browser.job("/api/sample", run="digits", count=2, steps=2)
     browser.job("/api/restore", run="digits", task="denoise", image={"data": 0}, degrade=True, samples=2)
     browser.refused("POST", "/api/inspect", json={"path": "cifar10"})
-    assert [a for a in connections if a[0] not in ("127.0.0.1", "localhost")] == []
+    assert connections == []
 
 
 def test_the_page_is_there_before_torch(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_a_folder_is_inspected(browser: Browser) -> None:
     assert bad.status_code == 415
     found = browser.post("/api/inspect", folder=number)
     assert (found["name"], found["images"], found["unreadable"]) == ("photos", 6, [])
-    assert found["classes"] == ["cats", "dogs"] and found["suggested_size"] == [40, 48]
+    assert found["classes"] == ["cats", "dogs"] and found["labels"] == "folder" and found["suggested_size"] == [40, 48]
     assert found["sizes"] == [{"size": [40, 48], "count": 6}]
     assert found["sheet"]["width"] > found["sheet"]["height"]
 

@@ -24,7 +24,7 @@ class Api:
         self.models, self.uploads = Models(self.runs), uploads.Uploads(runs)
         self.uploads.forget(self.runs.data())
         self.jobs, self.interactive = Jobs(changed), learn.Interactive()
-        self.router = Router([Route(path, handler, methods=[method]) for method, path, handler in ROUTES])
+        self.router = Router([Route(path, handler, methods=[method]) for method, path, handler in ROUTES], redirect_slashes=False)
         self._words = {"samplers": list(SAMPLERS), "schedules": list(SCHEDULES), "tasks": restore.describe_tasks(),
                        "shapes": list(toy.SHAPES)}  # fmt: skip
 

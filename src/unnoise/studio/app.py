@@ -99,6 +99,7 @@ def create_app(runs: Path, token: str, host: str = "127.0.0.1") -> Starlette:
     ]
     handlers: dict[Any, Any] = {HTTPException: _answer_http, UserError: _answer_user, Exception: _answer_bug}
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=[Middleware(Guard, studio.access)])
+    app.router.redirect_slashes = False
     app.state.studio = studio
     return app
 

@@ -76,7 +76,8 @@ def _of_files(source: Source, listing: Listing) -> Json:
         raise UserError(f"no image in '{listing.where}' can be read, the first: {found.skipped[0]}")
     names = dict(found.rows)
     return {"images": len(found.sizes), "unreadable": [_split(reason) for reason in found.skipped[:LISTED]],
-            "sizes": _counted(found.sizes), "classes": _classes(source), "suggested_size": list(fit_size(found.usual)),
+            "sizes": _counted(found.sizes), "classes": (classes := _classes(source)), "labels": "folder" if classes else None,
+            "suggested_size": list(fit_size(found.usual)),
             "notes": [text for name, text in found.rows if name == "files"], "short_side": names.get("short side"),
             "sheet": _sheet(len(listing.names), lambda k: _thumbnail(listing, k))}  # fmt: skip
 
@@ -86,8 +87,9 @@ def _of_arrays(source: Source) -> Json:
     h, w = images.shape[1:]
     size = (h, w) if max(h, w) <= DEFAULT_SIDE else fit_size((h, w))
     return {"images": len(images), "unreadable": [_split(reason) for reason in images.skipped[:LISTED]],
-            "sizes": [{"size": [h, w], "count": len(images)}], "classes": list(images.classes), "suggested_size": list(size),
-            "notes": list(images.notes), "short_side": None,
+            "sizes": [{"size": [h, w], "count": len(images)}], "classes": list(images.classes),
+            "labels": "own" if images.classes else None, "suggested_size": list(size), "notes": list(images.notes),
+            "short_side": None,
             "sheet": _sheet(len(images), lambda k: images.read(np.array([k]))[0])}  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import binascii
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from unnoise.restoration import tasks
 from unnoise.restoration.masks import read_mask
 from unnoise.restoration.noise import GaussianNoise, estimate_sigma
 from unnoise.restoration.posteriors import matching_time
+from unnoise.restoration.restore import ignore
 from unnoise.restoration.restorer import Restorer
 from unnoise.restoration.undo import Found, Undoing, psnr
 from unnoise.studio import pixels
@@ -111,10 +112,17 @@ class Asked:
 
         own = Restorer(watched, restorer.shape, restorer.size_divisor, restorer.sampling, restorer.device)
         undoing = Undoing(own, model.restoration_label(self.label, 1), "average", self.samples, None, self.seed, progress)
-        found = undoing.denoise(y, *self._noise_level(model, y)) if self.task == "denoise" else undoing.undo(y, task)
+        found = self._denoise(model, undoing, y) if self.task == "denoise" else undoing.undo(y, task)
         both = None if clean is None or y.shape != clean.shape else psnr(y, clean)
         after = None if clean is None else psnr(found.x, clean)
         return Restoration(y, found, both, after, time.perf_counter() - begun)
+
+    def _denoise(self, model: Model, undoing: Undoing, y: Tensor) -> Found:
+        """By one call of the network, which has the least error; samples are for the doubt."""
+        found = replace(undoing, mode="mean", on_progress=ignore).denoise(y, *self._noise_level(model, y))
+        if found.sigma is None or self.samples == 1:
+            return found
+        return replace(found, std=undoing.denoise(y, found.sigma).std)
 
     def _noise_level(self, model: Model, y: Tensor) -> tuple[float, bool]:
         """On [-1, 1], and whether it is estimated. Raises UserError where there is next to none."""

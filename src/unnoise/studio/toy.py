@@ -61,6 +61,8 @@ SHAPES: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
 class PointNetwork(nn.Module):
     """(x (B, 2, 1, 1), c_noise (B,)) -> like x."""
 
+    frequencies: Tensor
+
     def __init__(self, width: int = WIDTH) -> None:
         super().__init__()
         self.register_buffer("frequencies", 2.0 ** torch.arange(4))
@@ -109,7 +111,8 @@ class Toy:
             optimizer.zero_grad()
             found.backward()
             optimizer.step()
-            step, loss = step + 1, 0.98 * (float(found) if math.isnan(loss) else loss) + 0.02 * float(found)
+            last = float(found.detach())
+            step, loss = step + 1, 0.98 * (last if math.isnan(loss) else loss) + 0.02 * last
         return Trained(_sample(denoiser, self.seed, SHOWN)[-1], _sample(denoiser, self.seed, TRACED), step, loss)
 
     def _show(self, job: Job, denoiser: NetworkDenoiser, step: int, done: float, loss: float, data: Points | None) -> None:

@@ -101,7 +101,7 @@ class Trainings:
 
     def pending(self) -> list[Json]:
         """Lines of the list of runs, for those that have no folder yet."""
-        found = []
+        found: list[Json] = []
         for name, training in list(self._begun.items()):
             if (self.runs / name / "recipe.json").exists():
                 continue

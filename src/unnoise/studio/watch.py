@@ -91,12 +91,12 @@ class Seen:
         """As a line of the list of runs."""
         self._read()
         last = self._recent[-1] if self._recent else {}
-        step, total = last.get("step", 0), last.get("total") or (self.info and self.info.total_steps)
+        step, total = last.get("step", 0), last.get("total") or (None if self.info is None else self.info.total_steps)
         training = writing_process(self.folder.path) is not None
         speed, grids = self._mean("images_per_second"), list(self.folder.grids())
         known = self.info is not None and self._error is None
         state = "damaged" if not known else "training" if training else "finished" if total and step >= total else "stopped"
-        return {"name": self.folder.path.name, "state": state, "step": step, "total_steps": total or None,
+        return {"name": self.folder.path.name, "state": state, "step": step, "total_steps": total,
                 "loss": self._mean("loss"), "images_per_second": speed,
                 "seconds_left": self._seconds_left(step, total, speed) if training else None,
                 "updated": self._updated(), "error": self._error,

@@ -17,6 +17,13 @@ export function runPicker() {
   return field(words.run, element);
 }
 
+/** What stands where runs will be listed, until the server has read them. */
+export function loadingRuns() {
+  const element = h("p", { class: "empty" }, words.loadingRuns);
+  runs.watch((found) => (element.hidden = found !== null));
+  return element;
+}
+
 /** What stands where a run is needed and there is none. */
 export function withRun(content) {
   const empty = h("p", { class: "empty" }, words.noRuns, " ", h("a", { href: "#train" }, words.trainOne));
@@ -25,5 +32,5 @@ export function withRun(content) {
     content.hidden = !some;
     empty.hidden = some || found === null;
   });
-  return [content, empty];
+  return [content, empty, loadingRuns()];
 }

@@ -13,6 +13,7 @@ export const words = {
   title: "unnoise studio",
   tabs: { label: "The studio's parts", learn: "Learn", train: "Train", watch: "Watch", sample: "Sample", restore: "Restore", report: "Report" },
   run: "Run",
+  loadingRuns: "Reading the runs…",
   noRuns: "There is no trained run yet.",
   trainOne: "Train one: a minute is enough for digits.",
   colon: (name, value) => `${name}: ${value}`,

@@ -24,7 +24,7 @@ export class MaskBrush extends HTMLElement {
       onpointerdown: (event) => this.#begin(event), onpointermove: (event) => this.#move(event),
       onpointerleave: () => this.#ring(null), onkeydown: (event) => this.#key(event),
     });
-    this.layer.getContext("2d", { willReadFrequently: true }); // for all later calls, too
+    this.context = this.layer.getContext("2d", { willReadFrequently: true });
     this.ring = h("span", { class: "ring", "aria-hidden": "true" });
     this.size = new TimeSlider({ label: words.size, min: 0, max: 8, step: 1, value: 1, text: (r) => words.pixels(2 * r + 1) });
     this.erase = h("input", { type: "checkbox" });
@@ -90,7 +90,7 @@ export class MaskBrush extends HTMLElement {
   }
 
   #pixels() {
-    return this.layer.getContext("2d").getImageData(0, 0, this.layer.width, this.layer.height);
+    return this.context.getImageData(0, 0, this.layer.width, this.layer.height);
   }
 
   #colour() {
@@ -150,11 +150,11 @@ export class MaskBrush extends HTMLElement {
     const stroke = this.#strokes.at(-1);
     const from = stroke.points.at(-1) ?? point;
     stroke.points.push({ ...point });
-    line(this.layer.getContext("2d"), stroke, from, point, getComputedStyle(this).getPropertyValue("--mask"));
+    line(this.context, stroke, from, point, getComputedStyle(this).getPropertyValue("--mask"));
   }
 
   #redraw() {
-    const context = this.layer.getContext("2d");
+    const { context } = this;
     const colour = getComputedStyle(this).getPropertyValue("--mask");
     context.clearRect(0, 0, this.layer.width, this.layer.height);
     if (this.#base) context.putImageData(this.#base, 0, 0);

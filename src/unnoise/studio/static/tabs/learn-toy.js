@@ -25,13 +25,14 @@ export function toy() {
     const losses = [];
     path.hidden = true;
     cloud.show({ data: [], points: [], trajectories: [] });
-    const frame = ({ step, loss, data, points }) => {
-      if (loss !== undefined && loss !== null) losses.push([step, loss]);
-      cloud.show({ ...(data && { data }), ...(points && { points }) });
+    const frame = ({ trained, loss, data, points }) => {
+      if (loss !== null) losses.push([trained, loss]);
+      cloud.show({ points, ...(data && { data }) });
       plot.show([{ name: said.loss, points: losses }]);
     };
     const result = await job.run("/api/learn/toy", { shape, seconds: valueOf(seconds) }, frame);
     if (!result) return;
+    frame(result);
     path.hidden = false;
     cloud.show({ trajectories: result.trajectories, at: path.value });
   };

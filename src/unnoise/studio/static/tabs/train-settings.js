@@ -41,7 +41,7 @@ function form(found, data, start) {
   const name = h("input", { type: "text", value: found.name ?? "", spellcheck: "false", autocomplete: "off" });
   const size = number(Math.max(...found.suggested_size), { min: 8, max: 512, step: 1 });
   const labels = checkbox(said.labels);
-  labels.element.hidden = found.classes.length === 0;
+  labels.element.hidden = found.labels !== "folder";
   const minutes = number(2, { min: 0.05, step: "any", required: true });
   const minutesField = field(said.minutes, minutes);
   const time = segments(said.time, Object.entries(said.until), "minutes", (key) => {

@@ -12,6 +12,7 @@ const LINES = 4000; // that are kept of a curve
 const BINS = 150; // that are drawn
 
 export class RunDetail {
+  #stop = null;
   #lines = { metrics: [], held_out: [] };
 
   constructor(name) {
@@ -34,8 +35,17 @@ export class RunDetail {
       h("div", { class: "split even" }, this.stages.element, h("div", {}, h("h3", {}, said.loss), this.noCurves, this.loss, this.copies)),
       this.facts,
     );
+  }
+
+  close() {
+    this.#stop?.();
+  }
+
+  /** Follows its folder, which is there from the moment that the training has begun. */
+  #follow() {
+    const { name } = this;
     get(runPath(name)).then((found) => this.#describe(found), this.actions.notice.say);
-    this.close = follow(`${runPath(name)}/events`, {
+    this.#stop = follow(`${runPath(name)}/events`, {
       metrics: ({ lines, reset }) => this.#add("metrics", lines, reset),
       held_out: ({ lines, reset }) => this.#add("held_out", lines, reset),
       samples: ({ samples }) => this.stages.add(samples),
@@ -46,6 +56,7 @@ export class RunDetail {
   /** What the list says of it, whenever that changes. */
   listed(run) {
     if (!run) return;
+    if (!this.#stop && run.state !== "starting" && run.state !== "failed") this.#follow();
     if (this.state.dataset.state !== run.state) this.live.textContent = `${this.name}: ${said.states[run.state]}`;
     this.state.dataset.state = run.state;
     this.state.textContent = said.states[run.state];

@@ -2,6 +2,7 @@
 
 import { get } from "../api.js";
 import { h } from "../components/dom.js";
+import { loadingRuns } from "../run-picker.js";
 import { chosen, runs } from "../store.js";
 import { words } from "../words.js";
 import { heading } from "./layout.js";
@@ -47,7 +48,7 @@ export function build(panel) {
     if (detail) detail.listed(runs.value.find((run) => run.name === name));
   }
 
-  panel.append(heading(said.title, said.lead), none, h("div", { class: "watch" }, list, place));
+  panel.append(heading(said.title, said.lead), none, loadingRuns(), h("div", { class: "watch" }, list, place));
   const refresh = () => get("/api/runs").then((found) => runs.set(found), () => {});
   return {
     show() {
