@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from tests.export.conftest import OTHER, UNET2D, MakeRun
 from unnoise.diffusion.denoiser import TARGETS, Target
 from unnoise.diffusion.sampling import SamplingConfig
+from unnoise.diffusion.schedules import SCHEDULES
 from unnoise.export import onnx
 from unnoise.export.onnx import export_onnx
 from unnoise.model import Model
-from unnoise.registry import SCHEDULES
 from unnoise.runs.trainer import Trainer
 from unnoise.utils.errors import UserError
 

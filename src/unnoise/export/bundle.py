@@ -78,9 +78,13 @@ class Bundle:
 
 
 def bundle(docstring: str, names: list[tuple[str, str]], imports: list[str], ending: str) -> str:
-    """The text of a module: these (module, name) and all that they use, then `ending`, which needs these lines of `imports`."""
+    """The text of a module: these (module, name) and all that they use, then `ending`, which needs these lines of `imports`.
+
+    Annotations are not evaluated, so that two classes may name each other.
+    """
     found = Bundle(set(imports))
     for module, name in names:
         found.add(module, name)
-    parts = [f'"""{docstring}"""\n\n' + "\n".join(sorted(found.imports)), *found.sources, ending.strip()]
+    head = [f'"""{docstring}"""', "", "from __future__ import annotations", "", *sorted(found.imports)]
+    parts = ["\n".join(head), *found.sources, ending.strip()]
     return "\n\n\n".join(parts) + "\n"

@@ -122,10 +122,11 @@ def _export(denoiser: NetworkDenoiser, model: Model, path: Path, dynamic: bool) 
 
 def _search_sorted(falling: Any, values: Any, **_: Any) -> Any:
     """torch.searchsorted, which ONNX lacks: how many of a sorted sequence are less than each value."""
-    from onnxscript import opset20
+    import onnxscript
 
-    less = opset20.Less(falling, opset20.Unsqueeze(values, opset20.Constant(value_ints=[-1])))
-    return opset20.ReduceSum(opset20.Cast(less, to=7), opset20.Constant(value_ints=[-1]), keepdims=0)  # 7: int64
+    op: Any = onnxscript.opset20
+    less = op.Less(falling, op.Unsqueeze(values, op.Constant(value_ints=[-1])))
+    return op.ReduceSum(op.Cast(less, to=7), op.Constant(value_ints=[-1]), keepdims=0)  # 7: int64
 
 
 def _check(denoiser: NetworkDenoiser, model: Model, path: Path, counts: tuple[int, ...]) -> float:

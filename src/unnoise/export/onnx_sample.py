@@ -14,12 +14,12 @@ import onnxruntime
 HERE = Path(__file__).parent
 
 
-def stream(seed, purpose, k):
+def stream(seed: int, purpose: str, k: int) -> np.random.Generator:
     digest = hashlib.blake2b(repr((seed, purpose, (k,))).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 
-def sample(count, seed=0, label=None):
+def sample(count: int, seed: int = 0, label: str | None = None) -> np.ndarray:
     """Images (count, C, H, W) on [-1, 1]; `label` is one of the classes, None draws them."""
     facts, session = json.loads((HERE / "sampling.json").read_text()), onnxruntime.InferenceSession(HERE / "denoiser.onnx")
     alpha, sigma, shape, classes = np.array(facts["alpha"]), np.array(facts["sigma"]), facts["shape"], facts["classes"]
@@ -28,10 +28,10 @@ def sample(count, seed=0, label=None):
     streams = [stream(seed, "sample", k) for k in range(count)]
     labels = [classes.index(label) if label else stream(seed, "label", k).integers(len(classes)) for k in range(count) if classes]
 
-    def normal(*shape):
+    def normal(*shape: int) -> np.ndarray:
         return np.stack([s.standard_normal(shape, dtype=np.float32) for s in streams])
 
-    def estimate(x, k):
+    def estimate(x: np.ndarray, k: int) -> np.ndarray:
         feed = {"x": x, "alpha": np.full(len(x), alpha[k], np.float32), "sigma": np.full(len(x), sigma[k], np.float32)}
         feed |= {"label": np.array(labels)} if classes else {}
         batches = [slice(None)] if facts["dynamic_batch"] else [slice(i, i + 1) for i in range(len(x))]

@@ -139,7 +139,7 @@ class Level(nn.Module):
 
     def layer(self, k: int, x: Tensor, embedding: Tensor) -> Tensor:
         x = self.resnets[k](x, embedding)
-        return self.attentions[k](x) if len(self.attentions) else x  # type: ignore[no-any-return]
+        return self.attentions[k](x) if len(self.attentions) else x
 
 
 class Middle(nn.Module):

@@ -35,7 +35,8 @@ def make_loggers(folder: RunFolder, step: int, info: RunInfo) -> list[Logger]:
     """All that write down a run from this step on."""
     made: list[Logger] = [logger(folder, step) for logger in LOGGERS]
     if (name := info.recipe.training.tracker) is not None:
-        made.append(dict(zip(TRACKERS, (WandbLogger, TrackioLogger, MlflowLogger), strict=True))[name](folder, info))
+        kinds: list[type[TrackerLogger]] = [WandbLogger, TrackioLogger, MlflowLogger]
+        made.append(dict(zip(TRACKERS, kinds, strict=True))[name](folder, info))
     return made
 
 
@@ -45,7 +46,8 @@ class TrackerLogger(Logger):
     module: str
 
     def __init__(self, folder: RunFolder, info: RunInfo) -> None:
-        self.folder, self.info, self._library = folder, info, None
+        self.folder, self.info = folder, info
+        self._library: Any = None
 
     @property
     def library(self) -> Any:

@@ -10,8 +10,8 @@ export function heading({ title, lead }) {
   return h("div", { class: "heading" }, h("h1", {}, title), h("p", { class: "lead" }, lead));
 }
 
-/** Progress of tasks: `run([task, args], frame)` with those of tasks.js. */
-export const jobBar = () => new JobBar({ words: words.job, job: ([task, args], how) => run(task, args, how) });
+/** Progress of tasks: `run(task, args, frame)` with those of tasks.js. */
+export const jobBar = () => new JobBar({ words: words.job, job: run });
 
 /** Where results appear: the sentence stands there until there are some. */
 export function results(text, ...children) {

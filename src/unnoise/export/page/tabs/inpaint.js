@@ -23,7 +23,7 @@ export function build(panel, { facts, picture }) {
     if (!picture.value || !mask.includes(1)) return;
     shown.begin();
     const args = { image: picture.value, mask, seed: seed.value(), count: COUNT, label: label.value() };
-    const found = await job.run(["inpaint", args], (frame) => grid.show(frame.images));
+    const found = await job.run("inpaint", args, (frame) => grid.show(frame.images));
     if (found) grid.show(found.images);
   }
 

@@ -57,7 +57,7 @@ export function build(panel, { facts }) {
       grid.show(found);
       show(slider.value);
     };
-    const found = await job.run(["morph", { ...ends, count: COUNT, label: label.value() }], (frame) => view(frame.images));
+    const found = await job.run("morph", { ...ends, count: COUNT, label: label.value() }, (frame) => view(frame.images));
     if (!found) return;
     view(found.images);
     grid.ready = true;

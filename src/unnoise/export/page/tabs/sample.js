@@ -36,7 +36,7 @@ export function build(panel, { facts, picture, go }) {
     shown.begin();
     grid.ready = false;
     [frames, labels, caption.textContent] = [[], [], ""];
-    const found = await job.run([task, args], (frame) => {
+    const found = await job.run(task, args, (frame) => {
       frames.push(frame);
       grid.show(frame.images);
     });

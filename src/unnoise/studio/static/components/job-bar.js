@@ -4,18 +4,20 @@ import { h } from "./dom.js";
 import { notice } from "./fields.js";
 
 /**
- * `new JobBar({words, job})`: `job(args, {frame, queued, signal})` does the work, calls `frame` with {step, total} and more, or
- * `queued` with {position}, and gives its result, null where `signal` aborted it. `words` are {progress, cancel, started,
- * step(n, total), queued(n), done(result), cancelled}. One job at a time: a new one cancels the one before.
+ * `new JobBar({words, job, quiet})`; then `await run(what, args, frame)`, one job at a time: a new one cancels the one before.
+ *
+ * `job(what, args, {frame, queued, signal})` does the work, calls `frame` with {step, total} and more, or `queued` with {position},
+ * and gives its result, null where `signal` aborted it. `words` are {progress, cancel, started, step(n, total), queued(n),
+ * done(result), cancelled}. With `quiet` the end of a job is told to screen readers alone.
  */
 export class JobBar extends HTMLElement {
   #abort = null;
 
-  constructor({ words, job }) {
+  constructor({ words, job, quiet = false }) {
     super();
-    Object.assign(this, { words, job });
+    Object.assign(this, { words, job, quiet });
     this.bar = h("progress", { max: 1, "aria-label": words.progress });
-    this.text = h("span", { role: "status" });
+    this.text = h("span", { role: "status", class: "visually-hidden" });
     this.steps = h("span", { class: "steps" });
     this.row = h("div", { class: "row", hidden: true }, this.bar, this.steps, h("button", { type: "button", onclick: () => this.cancel() }, words.cancel));
     this.notice = notice();
@@ -23,18 +25,17 @@ export class JobBar extends HTMLElement {
   }
 
   /** @returns {Promise<Object|null>} what the job gave; null where it was cancelled or failed, which is said. */
-  async run(args, frame = () => {}) {
+  async run(what, args, frame = () => {}) {
     this.cancel();
     const abort = (this.#abort = new AbortController());
     this.#begin();
     const handlers = { queued: (event) => this.#queued(event), frame: (event) => abort.signal.aborted || this.#frame(event, frame) };
     try {
-      const result = await this.job(args, { ...handlers, signal: abort.signal });
-      if (abort.signal.aborted) return null;
-      this.text.textContent = result ? this.words.done(result) : this.words.cancelled;
-      return result;
+      const result = await this.job(what, args, { ...handlers, signal: abort.signal });
+      if (this.#abort === abort) this.#say(result ? this.words.done(result) : this.words.cancelled, !result || !this.quiet);
+      return abort.signal.aborted ? null : result;
     } catch (error) {
-      if (!abort.signal.aborted) this.fail(error);
+      if (this.#abort === abort) this.fail(error);
       return null;
     } finally {
       if (this.#abort === abort) this.row.hidden = true;
@@ -43,13 +44,16 @@ export class JobBar extends HTMLElement {
 
   cancel() {
     this.#abort?.abort();
-    if (!this.row.hidden) this.text.textContent = this.words.cancelled;
-    this.row.hidden = true;
   }
 
   fail(error) {
-    this.text.textContent = "";
+    this.#say("");
     this.notice.say(error);
+  }
+
+  #say(text, seen = false) {
+    this.text.textContent = text;
+    this.text.classList.toggle("visually-hidden", !seen);
   }
 
   #begin() {
@@ -57,7 +61,7 @@ export class JobBar extends HTMLElement {
     this.row.hidden = false;
     this.bar.removeAttribute("value");
     this.steps.textContent = "";
-    this.text.textContent = this.words.started;
+    this.#say(this.words.started);
   }
 
   #queued({ position }) {
