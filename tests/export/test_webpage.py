@@ -126,7 +126,9 @@ def test_what_no_page_can_show(make: MakeRun, tmp_path: Path, monkeypatch: pytes
             export_webpage(tmp_path / "run", out)
     monkeypatch.undo()
     assert call("export", tmp_path / "run", "--out", out, "--format", "onnx", "--runtime", "x.tgz") == 2
-    assert "--runtime is what runs the network in a web page, and onnx has none" in capsys.readouterr().err
+    assert "--runtime is an option of a web page, not of onnx: leave it out" in capsys.readouterr().err
+    assert call("export", tmp_path / "run", "--out", out, "--format", "webpage", "--weights", "fp16") == 2
+    assert "unknown weights 'fp16': did you mean 'float16'?" in capsys.readouterr().err
     assert not out.exists()
 
 

@@ -14,6 +14,7 @@ def export(
     out: Annotated[Path, arg(help="the file or folder to write")],
     overwrite: Annotated[bool, arg(help="replace files of the same names")] = False,
     format: Annotated[str, arg(help="notebook: a plain state_dict; or a folder: webpage, diffusers, onnx")] = "notebook",
+    weights: Annotated[str | None, arg(help="webpage: how they are stored: float32, float16 or int8")] = None,
     runtime: Annotated[Path | None, arg(help="webpage: the package onnxruntime-web, if it can't be fetched")] = None,
 ) -> int:
     """Write a run for others: a web page in which the model runs, the library diffusers, whatever reads ONNX, the notebook.
@@ -27,9 +28,9 @@ def export(
 
     if format not in FORMATS:
         raise UserError(f"unknown format '{format}': {nearest(format, FORMATS)}")
-    if runtime is not None and format != "webpage":
-        raise UserError(f"--runtime is what runs the network in a web page, and {format} has none: leave it out")
-    page = {"runtime": runtime, "say": say} if format == "webpage" else {}
-    told = FORMATS[format](run, out, overwrite, **page)
+    options = {name: value for name, value in (("weights", weights), ("runtime", runtime)) if value is not None}
+    if options and format != "webpage":
+        raise UserError(f"--{next(iter(options))} is an option of a web page, not of {format}: leave it out")
+    told = FORMATS[format](run, out, overwrite, **options, **({"say": say} if format == "webpage" else {}))
     say(f"{out}: {run} for {format}; {told}")
     return 0

@@ -33,8 +33,8 @@ class _Tracer(Denoiser):
 
     def __init__(self, schedule: Schedule, names: int) -> None:
         super().__init__()
-        self.schedule, self.names, self.lines = schedule, [""] * 0, list[Table]()
-        self.size = names
+        self.schedule, self.size = schedule, names
+        self.names, self.lines = list[str](), list[Table]()
 
     def name(self, kind: str) -> tuple[str, Tensor]:
         """A new name, and its vector (1, names, 1, 1)."""
@@ -69,7 +69,8 @@ def sampler_table(schedule: Schedule, sampling: SamplingConfig, start: float = 1
     """
     sampler = sampling.sampler
     clamp = isinstance(sampler, DDPM) and sampler.clamp
-    linear = replace(sampling, sampler=replace(sampler, clamp=False) if clamp else sampler, clamp_estimate=False)  # type: ignore[call-arg]
+    sampler = replace(sampler, clamp=False) if isinstance(sampler, DDPM) else sampler
+    linear = replace(sampling, sampler=sampler, clamp_estimate=False)
     tracer = _Tracer(schedule, 1 + PER_STEP * sampling.steps)
     _, x = tracer.name("x")
     for record in trajectory(tracer, x, linear, tracer, None, start):  # type: ignore[arg-type]

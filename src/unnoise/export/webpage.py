@@ -21,13 +21,14 @@ from unnoise.diffusion.guidance import ClassGuidance, NoGuidance
 from unnoise.diffusion.inversion import start_time
 from unnoise.diffusion.samplers import DDIM
 from unnoise.diffusion.sampling import SamplingConfig
-from unnoise.export.onnx import require_onnx, write_graph
+from unnoise.export.onnx import graph_error, require_onnx, write_graph
 from unnoise.export.place import bare_denoiser, write_folder
 from unnoise.export.runtime import Say, runtime_files
+from unnoise.export.smaller import WEIGHTS, store_weights
 from unnoise.export.table import Table, sampler_table
 from unnoise.model import Model
 from unnoise.registry import to_json
-from unnoise.utils.errors import UserError
+from unnoise.utils.errors import UserError, nearest
 
 PAGE = Path(__file__).with_name("page")
 COMPONENTS = Path(unnoise.__file__).parent / "studio" / "static"
@@ -37,12 +38,16 @@ MORPH_STEPS = 20
 MOST_STEPS = 50  # of a variation and of a morph, whatever the recipe's
 
 
-def export_webpage(run: Path, out: Path, overwrite: bool = False, runtime: Path | None = None, say: Say = str) -> str:
+def export_webpage(
+    run: Path, out: Path, overwrite: bool = False, weights: str = "float32", runtime: Path | None = None, say: Say = str
+) -> str:
     """Write the folder `out`; says its size and what is worth knowing.
 
-    `runtime` and `say` are as in `runtime_files`. Raises UserError where libraries are missing, for images that no page can show,
-    for a network that ONNX can't hold, and for a sampler that isn't linear.
+    `weights` is how they are stored, `runtime` and `say` are as in `runtime_files`. Raises UserError where libraries are missing,
+    for images that no page can show, for a network that ONNX can't hold, and for a sampler that isn't linear.
     """
+    if weights not in WEIGHTS:
+        raise UserError(f"unknown weights '{weights}': {nearest(weights, WEIGHTS)}")
     require_onnx()
     model = Model.load(run, "cpu")
     _check(model)
@@ -55,7 +60,10 @@ def export_webpage(run: Path, out: Path, overwrite: bool = False, runtime: Path 
         shutil.copyfile(COMPONENTS / "icon.svg", folder / "icon.svg")
         for name, content in files.items():
             (folder / "runtime" / name).write_bytes(content)
-        dynamic, error = write_graph(bare_denoiser(model), model, folder / "denoiser.onnx")
+        graph, denoiser = folder / "denoiser.onnx", bare_denoiser(model)
+        dynamic, error = write_graph(denoiser, model, graph)
+        if store_weights(graph, weights):
+            error = graph_error(denoiser, model, graph, dynamic)
         facts = page_facts(model) | {"dynamic_batch": dynamic}
         if facts["start"]["from"] == "data":
             _write_moments(model, folder / "start.bin")
