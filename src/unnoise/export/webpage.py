@@ -26,8 +26,8 @@ from unnoise.export.place import bare_denoiser, write_folder
 from unnoise.export.runtime import Say, runtime_files
 from unnoise.export.smaller import WEIGHTS, store_weights
 from unnoise.export.table import Table, sampler_table
+from unnoise.hub import is_on_hub
 from unnoise.model import Model
-from unnoise.registry import to_json
 from unnoise.utils.errors import UserError, nearest
 
 PAGE = Path(__file__).with_name("page")
@@ -64,7 +64,7 @@ def export_webpage(
         dynamic, error = write_graph(denoiser, model, graph)
         if store_weights(graph, weights):
             error = graph_error(denoiser, model, graph, dynamic)
-        facts = page_facts(model) | {"dynamic_batch": dynamic}
+        facts = {"name": _name(run), "dynamic_batch": dynamic, **page_facts(model)}
         if facts["start"]["from"] == "data":
             _write_moments(model, folder / "start.bin")
         heavy = [p for p in ("runtime/ort.wasm", "denoiser.onnx", "start.bin") if (folder / p).is_file()]
@@ -76,6 +76,11 @@ def export_webpage(
     if not isinstance(model.info.recipe.sampling.guidance, ClassGuidance | NoGuidance):
         said.append("the page has no guidance by an early average")
     return "; ".join([*said, f"next: python -m http.server -d {out}"])
+
+
+def _name(run: Path) -> str:
+    """What the page is called: the run's own name, on the hub, too."""
+    return run.name.partition("@")[0] if is_on_hub(run) else run.resolve().name
 
 
 def _check(model: Model) -> None:
@@ -94,11 +99,9 @@ def page_facts(model: Model) -> dict[str, Any]:
     steps = [n for n in STEPS if n <= (schedule.steps or n)]
     ddim = replace(config, sampler=DDIM(), steps=min(MORPH_STEPS, steps[-1]))
     return {
-        "name": model.folder.path.resolve().name if model.folder else "", "version": unnoise.__version__,
-        "shape": info.shape, "classes": info.classes, "images": info.images,
+        "version": unnoise.__version__, "shape": info.shape, "classes": info.classes, "images": info.images,
         "parameters": sum(p.numel() for p in model.network.parameters()),
-        "sampler": to_json(config.sampler)["name"], "steps": config.steps,
-        "clamp": config.clamp_estimate, "dynamic": config.dynamic, "guidance": _guidance(model),
+        "steps": config.steps, "clamp": config.clamp_estimate, "dynamic": config.dynamic, "guidance": _guidance(model),
         "start": {
             "from": config.start if model.moments else "noise",
             "alpha": float(schedule.alpha(one)), "sigma": float(schedule.sigma(one)),

@@ -32,7 +32,7 @@ async function show(tab, panel) {
 function begin(facts) {
   shared = { facts, picture: new Picture(facts), go: (tab) => (location.hash = tab) };
   name.append(facts.name);
-  document.body.append(h("footer", {}, h("p", {}, words.about(facts)), h("p", {}, words.made)));
+  document.body.append(h("footer", {}, h("p", {}, words.about(facts)), h("p", {}, words.made(facts))));
   tabs.start();
 }
 
@@ -46,4 +46,5 @@ state.watch(({ facts, loading, ready, failed }) => {
   failure.textContent = failed === undefined ? "" : words.failed(failed);
 });
 
+document.querySelector(".waiting").remove();
 document.body.prepend(h("header", {}, name, tabs.bar, says), bar, failure, h("main", {}, ...tabs.panels));

@@ -14,13 +14,17 @@ export function seedField(label = said.seed, button = said.newSeed) {
   const input = number(freshSeed(), { min: 0, step: 1, required: true });
   const renew = () => (input.value = freshSeed());
   const element = h("div", { class: "pair seed" }, field(label, input), h("button", { type: "button", onclick: renew }, button));
-  return { input, element, renew, value: () => input.value };
+  return { input, element, renew, value: () => wholeNumber(input.value) };
 }
 
-/** The class, null for any; hidden where there are none. `every` offers each in turn. */
-export function labelField({ classes }, every = false) {
-  const pairs = [["", said.any], ...(every ? [["all", said.all]] : []), ...classes.filter((name) => name !== "all").map((name) => [name, name])];
-  const input = select(pairs, "");
+/** A whole number's text as Python writes it, also of more than 53 bits. */
+const wholeNumber = (text) => BigInt(/^\d+$/.test(text) ? text : Math.round(Number(text))).toString();
+
+/** The class, null for any; hidden where there are none. `drawn`: any is a class that is drawn, and each in turn is offered, too. */
+export function labelField({ classes, guidance }, drawn = false) {
+  const any = drawn || guidance ? [["", said.any]] : []; // without a class only where the network was trained so
+  const all = drawn && !classes.includes("all") ? [["all", said.all]] : [];
+  const input = select([...any, ...all, ...classes.map((name) => [name, name])], "");
   const element = field(said.label, input);
   element.hidden = classes.length === 0;
   return { input, element, value: () => input.value || null };

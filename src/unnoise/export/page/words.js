@@ -11,7 +11,7 @@ export const words = {
     `${name} is a diffusion model with ${count(parameters, "parameter")}, trained from scratch on ` +
     `${images ? count(images, channels === 1 ? "grey image" : "colour image") : "images"} of ${width}×${height} pixels. ` +
     "It runs in this browser: no image leaves your machine.",
-  made: "Trained and exported with unnoise. The network runs in onnxruntime-web (MIT licence, in the folder “runtime”).",
+  made: ({ version }) => `Trained and exported with unnoise ${version}. The network runs in onnxruntime-web (MIT licence, in the folder “runtime”).`,
 
   job: {
     progress: "Progress",

@@ -41,13 +41,13 @@ async function get(path) {
 }
 
 async function fetchBytes(path, progress) {
+  const reader = (await get(path)).body.getReader();
   const parts = [];
-  for (const reader = (await get(path)).body.getReader(); ; ) {
-    const { done, value } = await reader.read();
-    if (done) return new Uint8Array(await new Blob(parts).arrayBuffer());
-    parts.push(value);
-    progress(value.length);
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    parts.push(part.value);
+    progress(part.value.length);
   }
+  return new Uint8Array(await new Blob(parts).arrayBuffer());
 }
 
 async function run({ id, task, args }) {
