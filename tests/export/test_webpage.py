@@ -121,7 +121,7 @@ def test_what_no_page_can_show(make: MakeRun, tmp_path: Path, monkeypatch: pytes
     model, out = Model.load(make("run"), "cpu"), tmp_path / "page"
     for shape, words in (((4, 8, 8), "4 channels"), ((3, 8, 1024), "8x1024 are too large")):
         other = replace(model, info=replace(model.info, shape=shape))
-        monkeypatch.setattr(webpage.Model, "load", lambda *_, other=other: other)
+        monkeypatch.setattr(Model, "load", lambda *_, other=other: other)
         with pytest.raises(UserError, match=f"{words}.*choose format onnx"):
             export_webpage(tmp_path / "run", out)
     monkeypatch.undo()
