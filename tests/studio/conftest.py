@@ -87,7 +87,9 @@ def serve(runs: Path) -> Iterator[Served]:
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=1))
     thread = threading.Thread(target=lambda: server.run(sockets=[listening]), daemon=True)
     thread.start()
-    yield Served(server, f"http://127.0.0.1:{listening.getsockname()[1]}")
+    found = Served(server, f"http://127.0.0.1:{listening.getsockname()[1]}")
+    httpx2.get(f"{found.address}/api/status")  # as the page does at once, after which torch is loaded
+    yield found
     server.should_exit = True
     thread.join(20)
     assert not thread.is_alive(), "open streams keep the studio from ending"
@@ -101,7 +103,7 @@ def runs(digits_run: Trainer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # its jobs hook into every network of the process
 def studio(runs: Path) -> Iterator[Served]:
     yield from serve(runs)
 

@@ -48,10 +48,13 @@ class Server:
             assert self.process.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)
 
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(self.address + path) as answer:
+            return json.load(answer)
+
     def _torch(self) -> str:
         try:
-            with urllib.request.urlopen(f"{self.address}/api/status") as answer:
-                return str(json.load(answer)["torch"])
+            return str(self.get("/api/status")["torch"])
         except OSError:
             return "not there"
 
@@ -76,7 +79,7 @@ Open = Callable[..., "Page"]
 
 @pytest.fixture
 def visit(server: Server, chromium: "Browser") -> Iterator[Open]:
-    """Opens the page at a tab; at the end there must have been no message, but of an `excused` kind, and no request to elsewhere."""
+    """Opens the page at a tab; at the end there must have been no message but `excused` ones, and no request to elsewhere."""
     contexts, messages, requests = [], list[str](), list[str]()
 
     def found(where: str, run: str = "digits", excused: str = "", **options: Any) -> "Page":
@@ -220,6 +223,32 @@ def test_watch_it_learn(visit: Open) -> None:
     assert wait_for(lambda: image.evaluate("i => i.complete && i.naturalWidth > 0"))
 
 
+def test_two_hours_in_a_moment(visit: Open, server: Server) -> None:
+    """7,200 looks at a running training, one a second in truth, leave the page's memory as it was."""
+    page = visit("watch", "small")
+    page.locator("article curve-plot path").first.wait_for()
+    state = next(run for run in server.get("/api/runs") if run["name"] == "digits")
+    session = page.context.new_cdp_session(page)
+
+    def watch(looks: range) -> float:
+        """Memory after these looks, in bytes."""
+        lines = [[{"step": 5 * look + k, "loss": 1 / (1 + look)} for k in range(5)] for look in looks]
+        events = [("metrics", {"lines": [{"step": 0, "loss": 1.0}], "reset": not looks.start})]
+        for look, five in zip(looks, lines, strict=True):
+            events += [("metrics", {"lines": five}), ("state", state | {"step": 5 * look, "state": "training"})]
+        body = "retry: 600000\n\n" + "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
+        page.route("**/api/runs/digits/events", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
+        page.evaluate("location.hash = 'watch/small'")
+        page.get_by_role("heading", name="small").wait_for()
+        page.evaluate("location.hash = 'watch/digits'")
+        page.locator("dd").filter(has_text=f"{5 * looks[-1]:,}").wait_for()
+        session.send("HeapProfiler.collectGarbage")
+        return float(session.send("Runtime.getHeapUsage")["usedSize"])
+
+    first = watch(range(600))
+    assert watch(range(600, 7200)) < 1.1 * first
+
+
 def test_sample(visit: Open) -> None:
     """Images clear, can be downloaded, and one of them has a trajectory, neighbours, variations and a morph to another."""
     page = visit("sample")
@@ -285,9 +314,10 @@ def test_paint_and_inpaint(visit: Open, tmp_path: Path) -> None:
     page = visit("restore", has_touch=True)
     page.get_by_role("button", name="Or an image of the run").click()
     page.get_by_role("radio", name="Missing parts").check()
+    layer = page.get_by_role("application", name="Paint what is missing")
+    layer.wait_for()
     page.get_by_role("button", name="Restore", exact=True).click()
     page.get_by_text("Paint over what is missing first").wait_for()
-    layer = page.get_by_role("application", name="Paint what is missing")
     page.get_by_role("slider", name="Brush").fill("0")
     box = layer.bounding_box()
     assert box is not None

@@ -2,6 +2,8 @@
 
 import base64
 import io
+import json
+import shutil
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,7 +92,8 @@ def test_nearest_images_against_all_distances() -> None:
     assert np.array_equal([image for _, image in found], values[order])
 
 
-def test_variations_and_what_lies_between(browser: Browser, model: Model) -> None:
+def test_variations_and_what_lies_between(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unnoise.studio.sample.MORPH_STEPS", 25)
     _, end, number = browser.job("/api/sample", run="digits", count=2, steps=6)
     near, far = (
         browser.job("/api/sample", run="digits", count=3, steps=6, **{"from": {"job": number, "index": 1, "strength": s}})[1]
@@ -151,6 +154,29 @@ def test_times_are_even_in_the_noise_level(name: str) -> None:
 def test_a_schedule(browser: Browser) -> None:
     found = browser.get("/api/learn/digits/schedule")
     assert len(found["t"]) == len(found["alpha"]) == len(found["sigma"]) == TIMES
+
+
+def test_labels_of_an_image(browser: Browser) -> None:
+    asked = {"run": "digits", "image": {"data": 0}, "t": 0.02}
+    plain, labelled = (browser.post("/api/learn/denoise", **asked, **more) for more in ({}, {"label": "3"}))
+    assert plain["x_t"] == labelled["x_t"] and plain["estimate"] != labelled["estimate"]
+    assert "unknown label" in browser.refused("POST", "/api/learn/denoise", json={**asked, "label": "three"})[1]
+
+
+def test_images_that_are_gone(browser: Browser, runs: Path, tmp_path: Path) -> None:
+    """Sampling goes on without them."""
+    gone = Path(shutil.copytree(runs / "digits", runs / "猫"))
+    try:
+        recipe = json.loads((gone / "recipe.json").read_text())
+        recipe["recipe"]["data"]["source"] = {"name": "folder", "path": str(tmp_path / "gone")}
+        (gone / "recipe.json").write_text(json.dumps(recipe))
+        status, said = browser.refused("GET", "/api/runs/猫/data/0")
+        assert status == 404 and "are not where they were" in said and said.endswith("an image of your own")
+        number = browser.job("/api/sample", run="猫", count=1, steps=1)[2]
+        assert browser.refused("GET", f"/api/jobs/{number}/nearest/0")[0] == 404
+        assert browser.get(f"/api/jobs/{number}/grid.png").startswith(b"\x89PNG")
+    finally:
+        shutil.rmtree(gone)
 
 
 def test_two_settings_side_by_side(browser: Browser, model: Model) -> None:
@@ -234,6 +260,8 @@ def test_painting_a_mask(browser: Browser) -> None:
     clean = pixels(browser.get("/api/runs/digits/data/0")["image"])[..., 0].astype(int)
     assert np.abs(pixels(end["after"])[..., 0].astype(int) - clean)[painted == 0].mean() < 6
     assert end["psnr"]["after"] > end["psnr"]["before"]
+    larger = {"png": base64.b64encode(png(painted.repeat(3, 0).repeat(3, 1))).decode()}
+    assert browser.job("/api/restore", **how, mask=larger)[1]["after"] == end["after"], "painted over an enlarged image"
     number = browser.upload(png(painted))["id"]
     assert browser.job("/api/restore", **how, mask=number)[1]["after"] == end["after"]
 
@@ -253,7 +281,7 @@ def test_masks_that_do_not_fit(browser: Browser) -> None:
     asked = {"run": "digits", "task": "inpaint", "image": {"data": 0}}
     said = browser.refused("POST", "/api/restore", json=asked | {"mask": empty})[1]
     assert "no pixel is missing in the mask given: make it white" in said
-    large = {"png": base64.b64encode(png(np.eye(9, dtype=np.uint8) * 255)).decode()}
+    large = browser.upload(png(np.eye(9, dtype=np.uint8) * 255))["id"]
     for mask, words in ((large, "9x9"), (None, "nothing is painted")):
         number = browser.post("/api/restore", **asked, **({"mask": mask} if mask else {}))["job"]
         name, data = list(browser.events(f"/api/jobs/{number}/events"))[-1]

@@ -203,10 +203,12 @@ def test_data_that_is_none(browser: Browser, data: Any) -> None:
     """What begins with a dash is a path, and no option of the command."""
     asked = {"path": data} if isinstance(data, str) else data
     assert browser.refused("POST", "/api/inspect", json=asked)[0] in (400, 404)
+    assert browser.refused("POST", "/api/runs", json={"data": data})[0] in (400, 404)
 
 
 def test_other_machines_name_no_paths(tmp_path: Path) -> None:
     with TestClient(create_app(tmp_path, TOKEN, "0.0.0.0"), base_url="http://192.168.1.7") as client:
+        client.get("/api/status", headers={"x-unnoise-token": TOKEN})
         answer = client.post("/api/inspect", json={"path": str(tmp_path)}, headers={"x-unnoise-token": TOKEN})
     assert answer.status_code == 403 and "drop a folder instead" in answer.json()["error"]
 
@@ -251,6 +253,10 @@ def test_the_page_is_there_before_torch(tmp_path: Path) -> None:
     assert f'content="{TOKEN}"' in client.get("/").text
     assert client.get("/api/status").json()["torch"] == "loading"
     assert time.perf_counter() - begun < 0.3
+
+
+def test_addresses_with_many_fields(local: TestClient) -> None:
+    assert local.get("/?" + "&".join(["a=1"] * 5000)).status_code == 200
 
 
 def test_websockets_are_closed(local: TestClient) -> None:

@@ -28,7 +28,7 @@ def begin(runs: Path, port: int) -> "tuple[subprocess.Popen[bytes], Browser]":
     process = subprocess.Popen([sys.executable, "-m", "unnoise", "studio", str(runs), "--port", str(port), "--no-browser"],
                                stdout=subprocess.PIPE)  # fmt: skip
     assert process.stdout is not None
-    line = process.stdout.readline().decode()
+    line = next(line for line in map(bytes.decode, process.stdout) if "http://" in line)
     address = line.split(": ")[-1].strip()
     page = httpx2.get(address).text
     token = page.partition('name="token" content="')[2].partition('"')[0]
@@ -88,6 +88,7 @@ def test_first_paint_and_a_taken_port(tmp_path: Path) -> None:
             p.wait(20)
 
 
+@pytest.mark.slow
 def test_why_a_training_failed(browser: Browser, tmp_path: Path) -> None:
     """Its sentence is shown in the list, until it is forgotten."""
     (tmp_path / "empty").mkdir()

@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from unnoise import figures
-from unnoise.data.labels import class_index
 from unnoise.data.pixels import from_uint8, to_uint8
 from unnoise.diffusion.sampling import SamplingRecord
 from unnoise.diffusion.schedules import Schedule, add_noise
@@ -102,9 +101,7 @@ def denoised(model: Model, image: np.ndarray, t: float, seed: int, label: str | 
     x = from_uint8(image[None])
     time = torch.tensor(max(t, 1e-6), dtype=torch.float64)
     x_t = add_noise(model.denoiser.schedule, x, time, rng.normal(rng.stream(seed, "studio"), x.shape))
-    classes = None if label is None else torch.tensor([class_index(label, model.info.classes)])
-    device = model.info.device
-    estimate = model.denoiser(x_t.to(device), time, None if classes is None else classes.to(device)).float().cpu()
+    estimate = model.denoiser(x_t.to(model.info.device), time, model.restoration_label(label, 1)).float().cpu()
     shown = {"x": to_uint8(x), "x_t": figures.in_range(x_t), "estimate": to_uint8(estimate),
              "difference": to_uint8((estimate.clamp(-1, 1) - x) / 2)}  # fmt: skip
     at = model.denoiser.schedule.at(time)

@@ -39,7 +39,8 @@ class Models:
             try:
                 return RunImages(find_local_images(folder, folder.read_info()))
             except UserError as e:
-                raise Refusal(404, str(e)) from e
+                what = str(e).partition(": ")[0]
+                raise Refusal(404, f"{what}: put them back there, or take an image of your own") from e
 
         return self._images.get((name, _changed(folder.recipe)), find)
 

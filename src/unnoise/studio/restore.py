@@ -24,7 +24,6 @@ from unnoise.restoration.masks import read_mask
 from unnoise.restoration.noise import GaussianNoise, estimate_sigma
 from unnoise.restoration.posteriors import matching_time
 from unnoise.restoration.restore import ignore
-from unnoise.restoration.restorer import Restorer
 from unnoise.restoration.undo import Found, Undoing, psnr
 from unnoise.studio import pixels
 from unnoise.studio.errors import Refusal
@@ -88,7 +87,7 @@ class Asked:
     task: str
     options: Json
     sigma: float | None
-    known: Tensor | None  # (H, W) of the mask: 0 where pixels are missing
+    mask: "Painted | None"
     samples: int
     seed: int
     label: str | None
@@ -97,25 +96,26 @@ class Asked:
     def restore(self, job: Job, model: Model, values: np.ndarray, path: Path | None) -> "Restoration":
         """`values` (H, W, C) of 8 bits, of the file `path` where it is one."""
         begun, task, clean = time.perf_counter(), self._task(model, values, path), None
-        y = from_uint8(values[None])
-        restorer = model.restorer()
-        restorer.check_size(task.check(y.shape[1], task.degraded_size(values.shape[:2]) if self.degrade else values.shape[:2]))
+        y, restorer = from_uint8(values[None]), model.restorer()
+        size = task.check(y.shape[1], task.degraded_size(values.shape[:2]) if self.degrade else values.shape[:2])
+        restorer.check_size(size)
         if self.degrade:
             y, clean = task.degrade(y, BatchRng(self.seed, [0], "added")), y
-        watched = Watched(restorer.denoiser)
-        total, done = self.samples, 0.0
+        watched, done = Watched(restorer.denoiser, size), 0.0
 
         def progress(part: float) -> None:
             nonlocal done
-            done = min(done + part, total)
-            job.show(round(100 * done), 100 * total, lambda: {"images": pixels.all_to_json(watched.estimate)})
+            done = min(done + part, self.samples)
+            job.show(round(100 * done), 100 * self.samples, lambda: {"images": watched.estimate()})
 
-        own = Restorer(watched, restorer.shape, restorer.size_divisor, restorer.sampling, restorer.device)
-        undoing = Undoing(own, model.restoration_label(self.label, 1), "average", self.samples, None, self.seed, progress)
+        label = model.restoration_label(self.label, 1)
+        undoing = Undoing(replace(restorer, denoiser=watched), label, "average", self.samples, None, self.seed, progress)
         found = self._denoise(model, undoing, y) if self.task == "denoise" else undoing.undo(y, task)
-        both = None if clean is None or y.shape != clean.shape else psnr(y, clean)
-        after = None if clean is None else psnr(found.x, clean)
-        return Restoration(y, found, both, after, time.perf_counter() - begun)
+        seconds = time.perf_counter() - begun
+        if clean is None:
+            return Restoration(y, found, None, seconds)
+        before = psnr(y, clean) if y.shape == clean.shape else None
+        return Restoration(y, found, {"before": before, "after": psnr(found.x, clean)}, seconds)
 
     def _denoise(self, model: Model, undoing: Undoing, y: Tensor) -> Found:
         """By one call of the network, which has the least error; samples are for the doubt."""
@@ -158,12 +158,9 @@ class Asked:
         return tasks.Denoise(noise)
 
     def _mask(self, values: np.ndarray) -> Tensor:
-        if self.known is None:
+        if self.mask is None:
             raise UserError("nothing is painted: paint what is missing, or choose a mask")
-        if self.known.shape != values.shape[:2]:
-            sizes = ["x".join(map(str, shape[:2])) for shape in (self.known.shape, values.shape)]
-            raise UserError(f"the mask has {sizes[0]} pixels and the image {sizes[1]}: make them equal")
-        return self.known
+        return self.mask.fitted((values.shape[0], values.shape[1]))
 
 
 def _tables(path: Path | None) -> tasks.Dejpeg:
@@ -181,12 +178,45 @@ def _called(path: Path, name: str) -> Iterator[None]:
         raise UserError(str(e).replace(f"'{path}'", name)) from e
 
 
-class Watched(Denoiser):
-    """A denoiser whose last estimate can be looked at."""
+@dataclass(frozen=True)
+class Painted:
+    """A mask: `known` (H, W) is 0 where pixels are missing. By `brush` it was painted over the image as it is shown."""
 
-    def __init__(self, denoiser: Denoiser) -> None:
+    known: Tensor
+    brush: bool
+
+    @classmethod
+    def read(cls, uploads: Uploads, fields: Fields) -> "Painted":
+        """One that was sent before, or a PNG as base64. Raises UserError for one that can't be meant."""
+        upload, png = fields.text("upload", None), fields.text("png", None, longest=2**20)
+        for side in ("width", "height"):  # the PNG says them itself
+            fields.whole(side, 1, 2**16, None)
+        fields.end()
+        if (upload is None) == (png is None):
+            raise Refusal(400, "a mask is an `upload` or a `png`: give one of them")
+        try:
+            path = uploads.path(upload or uploads.add(base64.b64decode(png, validate=True))[0])
+        except binascii.Error as e:
+            raise Refusal(400, "the mask is no base64: reload the page") from e
+        with _called(path, "given"):
+            return cls(read_mask(path).known, upload is None)
+
+    def fitted(self, size: tuple[int, int]) -> Tensor:
+        """To an image of this (height, width). Raises UserError for a file of another size."""
+        if self.brush:
+            return functional.interpolate(self.known[None, None], size, mode="nearest")[0, 0]
+        if self.known.shape != size:
+            h, w = self.known.shape
+            raise UserError(f"the mask has {h}x{w} pixels and the image {size[0]}x{size[1]}: make them equal")
+        return self.known
+
+
+class Watched(Denoiser):
+    """A denoiser whose last estimate of an image of this `size` (height, width) can be looked at."""
+
+    def __init__(self, denoiser: Denoiser, size: tuple[int, int]) -> None:
         super().__init__()
-        self.denoiser, self.schedule = denoiser, denoiser.schedule
+        self.denoiser, self.schedule, self._size = denoiser, denoiser.schedule, size
         self._last: Tensor | None = None
 
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None, **cond: Tensor) -> Tensor:
@@ -194,20 +224,21 @@ class Watched(Denoiser):
         self._last = x_hat.detach()[:1]
         return x_hat
 
-    @property
-    def estimate(self) -> np.ndarray:
-        """uint8 (1, H, W, C), or none."""
-        return np.empty((0, 1, 1, 1), np.uint8) if self._last is None else to_uint8(self._last)
+    def estimate(self) -> list[Json]:
+        """The image, or nothing where an image is so large that only its tiles are estimated."""
+        h, w = self._size
+        if self._last is None or self._last.shape[2] < h or self._last.shape[3] < w:
+            return []
+        return pixels.all_to_json(to_uint8(self._last[..., :h, :w]))
 
 
 @dataclass(frozen=True)
 class Restoration:
-    """What was restored: y (1, C, h, w), what was found, and PSNR before and after where the clean image is known."""
+    """What was restored: y (1, C, h, w), what was found, and the PSNR `before` and `after` where the clean image is known."""
 
     y: Tensor
     found: Found
-    before: float | None
-    after: float | None
+    psnr: Json | None
     seconds: float
 
     @property
@@ -220,7 +251,7 @@ class Restoration:
         return {"before": pixels.to_json(to_uint8(before)[0]), "after": pixels.to_json(to_uint8(x)[0]), "said": self.found.said,
                 "doubt": None if self.found.std is None else pixels.to_json(overlay(self.found.std)),
                 "sigma": None if sigma is None else sigma * HALF_RANGE, "seconds": self.seconds,
-                "psnr": None if self.after is None else {"before": self.before, "after": self.after}}  # fmt: skip
+                "psnr": self.psnr}  # fmt: skip
 
 
 def overlay(std: Tensor) -> np.ndarray:
@@ -236,9 +267,9 @@ async def restore(request: Request) -> Response:
     task = fields.choice("task", tasks.TASKS)
     options = read_options(task, fields.object("options", Fields({}, "options.")))
     mask = fields.text_or_object("mask", "upload", None)
-    known = None if mask is None else await run_in_threadpool(_read_mask, api.uploads, mask)
+    painted = None if mask is None else await run_in_threadpool(Painted.read, api.uploads, mask)
     asked = Asked(fields.text("run"), Picked.read(fields.object("image")), task, options,
-                  fields.number("sigma", MIN_SIGMA, HIGHEST_SIGMA, None), known, fields.whole("samples", 1, MOST_SAMPLES, 8),
+                  fields.number("sigma", MIN_SIGMA, HIGHEST_SIGMA, None), painted, fields.whole("samples", 1, MOST_SAMPLES, 8),
                   fields.whole("seed", 0, SEEDS, 0), fields.text("label", None), fields.flag("degrade"))  # fmt: skip
     fields.end()
     api.runs.folder(asked.run)
@@ -252,23 +283,6 @@ async def restore(request: Request) -> Response:
         return asked.restore(job, model, values, path)
 
     return JSONResponse({"job": api.jobs.add(work).id})
-
-
-def _read_mask(uploads: Uploads, fields: Fields) -> Tensor:
-    """A mask that was sent before, or is painted in a PNG as base64. Raises UserError for one that can't be meant."""
-    upload, png = fields.text("upload", None), fields.text("png", None, longest=2**20)
-    for side in ("width", "height"):  # the PNG says them itself
-        fields.whole(side, 1, 2**16, None)
-    fields.end()
-    if (upload is None) == (png is None):
-        raise Refusal(400, "a mask is an `upload` or a `png`: give one of them")
-    try:
-        number = upload or uploads.add(base64.b64decode(png, validate=True))[0]
-    except binascii.Error as e:
-        raise Refusal(400, "the mask is no base64: reload the page") from e
-    path = uploads.path(number)
-    with _called(path, "given"):
-        return read_mask(path).known
 
 
 def describe_tasks() -> list[Json]:

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 from starlette.requests import Request
@@ -96,4 +97,5 @@ def _index(request: Request, found: Samples) -> int:
 
 
 def _download(content: bytes, name: str, kind: str) -> Response:
-    return Response(content, media_type=kind, headers={"content-disposition": f'attachment; filename="{name}"'})
+    disposition = f"attachment; filename*=UTF-8''{quote(name)}"  # RFC 6266
+    return Response(content, media_type=kind, headers={"content-disposition": disposition})

@@ -109,7 +109,7 @@ class Guard:
 
     def _answer(self, scope: Scope) -> Response | None:
         """What is answered in place of the app: a refusal, or the cookie for a token in the address."""
-        query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=100) if scope["query_string"] else {}
+        query = parse_qs(scope["query_string"].decode("latin-1")) if scope["query_string"] else {}
         refused = self.access.refusal(scope["method"], Headers(scope=scope), query, scope["scheme"])
         if refused is not None:
             return JSONResponse({"error": refused[1]}, refused[0])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from unnoise.data.sources import find_source
 from unnoise.presets import PRESETS
 from unnoise.runs.lock import writing_process
 from unnoise.runs.places import run_name
@@ -123,6 +124,7 @@ def _api(request: Request) -> "Api":
 async def begin(request: Request) -> Response:
     fields, trainings = await read_fields(request), _api(request).trainings
     data = data_of(_api(request), fields.text_or_object("data", "path"))
+    find_source(data)  # refuses what is not there
     size, minutes = fields.whole("size", *SIDES, None), fields.number("minutes", *MINUTES, None)
     preset, by_folder = fields.choice("preset", PRESETS, None), fields.flag("labels")
     name = _free_name(trainings, fields.text("name", None), run_name(data))

@@ -43,7 +43,7 @@ export const runPath = (name) => `/api/runs/${encodeURIComponent(name)}`;
 
 /**
  * Follows a stream of events while the page is visible: a browser allows six streams, over all its tabs.
- * @param {Object<string, function(any)>} handlers by event; `lost(closed)` and `found()` say how the connection is.
+ * @param {Object<string, function(any)>} handlers by event; `lost()` where the connection is.
  * @returns {function()} that ends it
  */
 export function follow(path, handlers) {
@@ -60,12 +60,11 @@ export function follow(path, handlers) {
   };
 }
 
-function open(path, { lost, found, ...handlers }) {
+function open(path, { lost, ...handlers }) {
   const source = new EventSource(path);
   for (const [name, handler] of Object.entries(handlers)) {
     source.addEventListener(name, (event) => event.data !== undefined && handler(JSON.parse(event.data)));
   }
-  source.addEventListener("open", () => found?.());
   source.addEventListener("error", (event) => event.data === undefined && lost?.());
   return source;
 }

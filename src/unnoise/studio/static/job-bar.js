@@ -4,8 +4,8 @@ import { runJob } from "./api.js";
 import { JobBar } from "./components/job-bar.js";
 import { words } from "./words.js";
 
-/** A bar with `run(path, body, frame)`. */
-export function jobBar() {
+/** A bar with `run(path, body, frame)`; `step(n, total)` says how far it is. */
+export function jobBar(step = words.job.step) {
   const job = (path, body, { signal, ...handlers }) => runJob(path, body, handlers, signal);
-  return new JobBar({ words: words.job, job, quiet: true });
+  return new JobBar({ words: { ...words.job, step }, job, quiet: true });
 }

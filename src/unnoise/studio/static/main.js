@@ -26,6 +26,7 @@ async function show(name, panel, run) {
   document.title = `${titles[name]} · ${words.title}`;
   const module = await MODULES[name]();
   built[name] ??= module.build(panel) ?? {};
+  connect(); // the server loads torch from here on, which is slower than all of this page
   if (tabs.current === name) built[name].show?.();
 }
 
@@ -57,5 +58,4 @@ function serverNotice() {
 const brand = h("a", { class: "brand", href: "#learn" }, h("img", { src: "/static/icon.svg", alt: "", width: 24, height: 24 }), words.title);
 document.body.prepend(h("header", {}, brand, tabs.bar, serverState()), serverNotice(), h("main", {}, ...tabs.panels));
 runs.watch(settle);
-connect();
 tabs.start();

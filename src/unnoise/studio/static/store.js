@@ -1,6 +1,8 @@
 /** What the tabs share: the runs, the server's status, and which run is chosen. */
 
-import { follow, renewToken } from "./api.js";
+import { follow, get, renewToken } from "./api.js";
+
+const ASKED_EVERY = 1500; // milliseconds
 
 /** A value that tells its listeners when it is set. */
 class Observable {
@@ -39,18 +41,29 @@ export const chosenRun = () => runs.value?.find(({ name }) => name === chosen.va
 /** Whether a run's weights can be used. */
 export const usable = (run) => run.state !== "damaged" && run.step > 0;
 
-/** Begins to follow the server. */
+let following = false;
+
+/** Begins to follow the server, once. The status has no stream: a browser allows six, over all its windows. */
 export function connect() {
-  const say = (connected) => status.value.connected !== connected && status.set({ ...status.value, connected });
-  follow("/api/status/events", {
-    status: (found) => status.set({ ...found, connected: true, words: { ...NO_WORDS, ...found.words } }),
-    lost: () => say(false),
-    found: () => {
-      if (!status.value.connected) renewToken();
-      say(true);
-    },
-  });
+  if (following) return;
+  following = true;
   follow("/api/runs/events", { runs: listed });
+  ask();
+}
+
+async function ask() {
+  try {
+    const found = await get("/api/status");
+    if (!status.value.connected) await renewToken();
+    say({ ...found, connected: true, words: { ...NO_WORDS, ...found.words } });
+  } catch {
+    say({ ...status.value, connected: false });
+  }
+  setTimeout(() => (document.hidden ? document.addEventListener("visibilitychange", ask, { once: true }) : ask()), ASKED_EVERY);
+}
+
+function say(found) {
+  if (JSON.stringify(found) !== JSON.stringify(status.value)) status.set(found);
 }
 
 /** Chooses a run whose weights can be used, if there is one and the chosen one's can't be. */

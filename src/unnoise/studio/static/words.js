@@ -195,7 +195,7 @@ export const words = {
     title: "Sample new images",
     lead: "Each begins as noise and clears step by step. The same seed gives the same images.",
     sampler: "Sampler",
-    own: (title) => `The run’s own (${title})`,
+    own: (title) => `${title}, the run’s own`,
     steps: "Steps",
     seed: "Seed",
     newSeed: "New seed",

@@ -24,6 +24,7 @@ export class CurvePlot extends HTMLElement {
     this.figure.addEventListener("pointermove", (event) => this.#over(event));
     this.figure.addEventListener("pointerleave", () => this.#over(null));
     this.resize = new ResizeObserver(() => this.#draw());
+    this.frame = 0;
   }
 
   connectedCallback() {
@@ -38,12 +39,18 @@ export class CurvePlot extends HTMLElement {
     this.range = range;
     const shown = ([x, y]) => Number.isFinite(x) && Number.isFinite(y) && (!this.log || y > 0);
     this.#series = series.map(({ name, points }) => ({ name, points: points.filter(shown) }));
-    this.#draw();
+    this.#soon();
   }
 
   set marker(x) {
     this.#marker = x;
-    this.#draw();
+    this.#soon();
+  }
+
+  /** Draws once, however much is shown before the next frame of the screen. */
+  #soon() {
+    cancelAnimationFrame(this.frame);
+    this.frame = requestAnimationFrame(() => this.#draw());
   }
 
   #draw() {

@@ -23,9 +23,12 @@ export function select(pairs, value, attributes = {}) {
   return found;
 }
 
-/** Other choices; keeps what is chosen where it still is one. */
+/** Other choices, where they are others; keeps what is chosen where it still is one. */
 export function setOptions(element, pairs, value = element.value) {
-  element.replaceChildren(...pairs.map(([key, title]) => h("option", { value: key }, title)));
+  const known = [...element.options].map((option) => [option.value, option.text]);
+  if (JSON.stringify(known) !== JSON.stringify(pairs)) {
+    element.replaceChildren(...pairs.map(([key, title]) => h("option", { value: key }, title)));
+  }
   if (pairs.some(([key]) => String(key) === String(value))) element.value = value;
 }
 

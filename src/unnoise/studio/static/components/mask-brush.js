@@ -111,8 +111,10 @@ export class MaskBrush extends HTMLElement {
     event.preventDefault();
     this.layer.focus();
     this.layer.setPointerCapture(event.pointerId);
+    this.#cursor = this.#at(event);
     this.#start();
-    this.#stroke(this.#at(event));
+    this.#stroke(this.#cursor);
+    this.#ring(this.#cursor);
     this.layer.addEventListener("lostpointercapture", () => this.#changed(), { once: true });
   }
 

@@ -5,7 +5,6 @@ import { CurvePlot } from "../components/curve-plot.js";
 import { formula, h } from "../components/dom.js";
 import { freshSeed, notice } from "../components/fields.js";
 import { PixelCanvas } from "../components/pixels.js";
-import { short } from "../components/scales.js";
 import { TimeSlider } from "../components/time-slider.js";
 import { chosen, chosenRun, usable } from "../store.js";
 import { words } from "../words.js";
@@ -55,7 +54,7 @@ class View {
     this.canvases = { x: canvas(said.clean), x_t: canvas(said.noisy), estimate: canvas(said.estimate), difference: canvas(said.difference) };
     this.times = []; // of the slider's places, spaced evenly in log(sigma / alpha)
     this.slider = new TimeSlider({ label: said.time, max: PLACES - 1, step: 1, value: PLACES / 2, text: () => said.said(this.time), ends: said.ends });
-    this.plot = new CurvePlot({ label: said.schedule, x: said.axis, height: 190, text: (k) => short(this.times[k] ?? 0) });
+    this.plot = new CurvePlot({ label: said.schedule, x: said.axis, height: 190, text: (k) => String(Number((this.times[k] ?? 0).toPrecision(2))) });
     this.values = h("p", { class: "values" });
     this.notice = notice();
     const left = h("div", {}, h("div", { class: "quartet" }, ...Object.values(this.canvases)), this.slider);
