@@ -8,14 +8,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
 import uvicorn
 
+from tests.studio.pages import PATIENCE, Open, Server
 from unnoise.runs.trainer import Trainer
 from unnoise.studio.app import create_app
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser as Chromium
+    from playwright.sync_api import Page
 
 TOKEN = "Secret-of-the-tests"
 
@@ -122,3 +127,37 @@ def until(test: Any, seconds: float = 20.0) -> Any:
         assert time.monotonic() < end, "this took too long"
         time.sleep(0.05)
     return found
+
+
+@pytest.fixture(scope="session")
+def server(digits_run: Trainer, small_run: Trainer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Over two runs: one that has learned digits, and one that has hardly begun."""
+    runs = tmp_path_factory.mktemp("runs")
+    shutil.copytree(small_run.folder.path, runs / "small")
+    shutil.copytree(digits_run.folder.path, runs / "digits")
+    found = Server(runs)
+    yield found
+    found.kill()
+
+
+@pytest.fixture
+def visit(server: Server, chromium: "Chromium") -> Iterator[Open]:
+    """Opens the page at a tab; at the end there must have been no message but `excused` ones, and no request to elsewhere."""
+    contexts, messages, requests = [], list[str](), list[str]()
+
+    def found(where: str, run: str = "digits", excused: str = "", **options: Any) -> "Page":
+        contexts.append(chromium.new_context(**{"viewport": {"width": 1200, "height": 800}, **options}))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(PATIENCE)
+        page.on("console", lambda message: messages.append(message.text) if not excused or excused not in message.text else None)
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(f"{server.address}/#{where}/{run}")
+        page.wait_for_selector("h1:visible")
+        return page
+
+    yield found
+    for context in contexts:
+        context.close()
+    assert not messages
+    assert all(url.startswith((server.address, "data:", "blob:")) for url in requests)

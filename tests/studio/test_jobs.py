@@ -15,7 +15,6 @@ from torch import nn
 from tests.studio.conftest import TOKEN, Browser, Served, until
 from unnoise.studio import jobs as jobs_module
 from unnoise.studio.errors import Refusal
-from unnoise.studio.events import Signal
 from unnoise.studio.jobs import MOST, Job, Jobs
 from unnoise.utils.errors import UserError
 
@@ -40,7 +39,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.fixture
 def queue(loop: asyncio.AbstractEventLoop) -> Iterator[Jobs]:
-    found = Jobs(Signal(loop))
+    found = Jobs(loop)
     yield found
     found.close()
 

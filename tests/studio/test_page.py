@@ -1,16 +1,8 @@
-"""The studio's page in Chromium, each tab used as a person would."""
+"""The studio's page in Chromium: every tab can be read by anyone, and runs are trained and watched as a person would."""
 
 import json
-import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 import psutil
@@ -18,107 +10,12 @@ import pytest
 from PIL import Image
 
 from tests.chromium import check_page, in_chromium
+from tests.studio.pages import PATIENCE, Open, Server, wait_for
 from unnoise.runs.lock import writing_process
-from unnoise.runs.trainer import Trainer
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
 
 pytestmark = in_chromium
 
 TABS = ("Learn", "Train", "Watch", "Sample", "Restore", "Report")
-PATIENCE = 120_000  # milliseconds for whatever a slow machine computes
-
-
-class Server:
-    """The studio as its command starts it, on a folder of runs."""
-
-    def __init__(self, runs: Path) -> None:
-        self.runs = runs
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.address = f"http://127.0.0.1:{self.port}"
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "unnoise", "studio", str(self.runs), "--port", str(self.port), "--no-browser"]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + PATIENCE / 1000
-        while self._torch() != "ready":
-            assert self.process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
-
-    def get(self, path: str) -> Any:
-        with urllib.request.urlopen(self.address + path) as answer:
-            return json.load(answer)
-
-    def _torch(self) -> str:
-        try:
-            return str(self.get("/api/status")["torch"])
-        except OSError:
-            return "not there"
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-@pytest.fixture(scope="module")
-def server(digits_run: Trainer, small_run: Trainer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Over two runs: one that has learned digits, and one that has hardly begun."""
-    runs = tmp_path_factory.mktemp("runs")
-    shutil.copytree(small_run.folder.path, runs / "small")
-    shutil.copytree(digits_run.folder.path, runs / "digits")
-    found = Server(runs)
-    yield found
-    found.kill()
-
-
-Open = Callable[..., "Page"]
-
-
-@pytest.fixture
-def visit(server: Server, chromium: "Browser") -> Iterator[Open]:
-    """Opens the page at a tab; at the end there must have been no message but `excused` ones, and no request to elsewhere."""
-    contexts, messages, requests = [], list[str](), list[str]()
-
-    def found(where: str, run: str = "digits", excused: str = "", **options: Any) -> "Page":
-        contexts.append(chromium.new_context(**{"viewport": {"width": 1200, "height": 800}, **options}))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on("console", lambda message: messages.append(message.text) if not excused or excused not in message.text else None)
-        page.on("pageerror", lambda error: messages.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(f"{server.address}/#{where}/{run}")
-        page.wait_for_selector("h1:visible")
-        return page
-
-    yield found
-    for context in contexts:
-        context.close()
-    assert not messages
-    assert all(url.startswith((server.address, "data:", "blob:")) for url in requests)
-
-
-def pixels(canvas: "Locator") -> list[int]:
-    """What a canvas shows, as bytes of RGBA."""
-    script = """canvas => {
-        const copy = document.createElement('canvas');
-        [copy.width, copy.height] = [canvas.width, canvas.height];
-        const context = copy.getContext('2d', { willReadFrequently: true });
-        context.drawImage(canvas, 0, 0);
-        return [...context.getImageData(0, 0, copy.width, copy.height).data];
-    }"""
-    return list(canvas.evaluate(script))
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    """What the condition gives, as soon as that is true."""
-    deadline = time.monotonic() + PATIENCE / 1000
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return found
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -141,50 +38,6 @@ def test_tabs_by_keyboard(visit: Open) -> None:
         page.keyboard.press("ArrowRight")
         assert page.get_by_role("tab", name=name, exact=True).get_attribute("aria-selected") == "true"
         page.get_by_role("tabpanel", name=name).wait_for()
-
-
-def test_learn_by_dragging(visit: Open) -> None:
-    """Other pixels while the slider is dragged; at t = 0 the noisy image is the image, and its estimate too."""
-    page = visit("learn")
-    image, noisy, estimate = (page.locator(".quartet canvas").nth(k) for k in range(3))
-    slider = page.get_by_role("slider", name="Time t")
-    wait_for(lambda: len(set(pixels(noisy))) > 2)
-    before, box = pixels(noisy), slider.bounding_box()
-    assert box is not None
-    page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + box["height"] / 2)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + box["height"] / 2, steps=5)
-    wait_for(lambda: pixels(noisy) != before)
-    page.mouse.up()
-    slider.focus()
-    page.keyboard.press("Home")
-    wait_for(lambda: np.abs(np.subtract(pixels(image), pixels(noisy))).max() <= 8)  # sigma / alpha is 0.01 there
-    assert np.abs(np.subtract(pixels(image), pixels(estimate))).mean() < 8
-    assert slider.get_attribute("aria-valuetext") == "t = 0.001"
-    page.get_by_role("button", name="Another image").click()
-    clean = pixels(image)
-    wait_for(lambda: pixels(image) != clean or None)
-
-
-def test_learn_by_comparing_and_training(visit: Open) -> None:
-    """Two settings give other images from the same noise; the small network's loss falls, and its trajectories move."""
-    page = visit("learn")
-    page.get_by_role("button", name="Sample both").click()
-    page.get_by_text("Done.").first.wait_for()
-    left, right = (page.get_by_role("group", name=side, exact=True).first.locator("canvas").first for side in ("Left", "Right"))
-    assert pixels(left) != pixels(right)
-    page.get_by_role("spinbutton", name="Seconds").fill("3")
-    page.get_by_role("button", name="Train", exact=True).click()
-    path = page.get_by_role("slider", name="Along the trajectories")
-    path.wait_for()
-    line = page.locator(".toy curve-plot path").get_attribute("d")
-    heights = [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", line or "")]
-    assert np.mean(heights[-3:]) > np.mean(heights[:3])  # down the page
-    cloud = page.locator("point-cloud canvas")
-    trained = pixels(cloud)
-    path.focus()
-    page.keyboard.press("Home")
-    assert pixels(cloud) != trained
 
 
 def test_training_outlives_the_server(visit: Open, server: Server) -> None:
@@ -221,6 +74,8 @@ def test_watch_it_learn(visit: Open) -> None:
     page.keyboard.press("Home")
     assert image.get_attribute("src") != last and image.get_attribute("alt") == "Samples at step 0"
     assert wait_for(lambda: image.evaluate("i => i.complete && i.naturalWidth > 0"))
+    page.get_by_role("button", name="Resume").click()
+    assert "how many minutes more" in page.get_by_role("alert").filter(has_text="end").inner_text()
 
 
 def test_two_hours_in_a_moment(visit: Open, server: Server) -> None:
@@ -249,104 +104,19 @@ def test_two_hours_in_a_moment(visit: Open, server: Server) -> None:
     assert watch(range(600, 7200)) < 1.1 * first
 
 
-def test_sample(visit: Open) -> None:
-    """Images clear, can be downloaded, and one of them has a trajectory, neighbours, variations and a morph to another."""
-    page = visit("sample")
-    page.get_by_role("spinbutton", name="Images").fill("4")
-    page.get_by_label("Class").select_option("7")
-    page.get_by_role("spinbutton", name="Seed").fill("3")
-    start = page.get_by_role("button", name="Sample", exact=True)
-    start.click()
-    first = page.get_by_role("button", name="Image 1", exact=True)
-    page.locator("image-grid.ready").wait_for()
-    assert page.locator("image-grid button:visible").count() == 4
-    for name, beginning in (("PNG", b"\x89PNG"), ("npz", b"PK"), ("GIF", b"GIF8")):
-        with page.expect_download() as download:
-            page.get_by_role("link", name=name, exact=True).click()
-        assert download.value.path().read_bytes().startswith(beginning)
-    sampled = pixels(first.locator("canvas"))
-    first.focus()
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("Enter")
-    page.get_by_role("heading", name="Image 2").wait_for()
-    page.locator(".neighbours canvas").first.wait_for()
-    slider = page.get_by_role("slider", name="From noise")
-    large = page.locator(".large canvas")
-    final = pixels(large)
-    slider.focus()
-    page.keyboard.press("Home")
-    assert pixels(large) != final
-    page.get_by_role("button", name="Morph to another").click()
-    page.get_by_role("button", name="Image 4", exact=True).click()
-    page.get_by_text("From image 2 to image 4").wait_for()
-    page.get_by_role("button", name="Image 1", exact=True).click()
-    page.get_by_role("button", name="Variations").click()
-    page.get_by_text("Variations of image 1").wait_for()
-    start.click()
-    page.get_by_text("Choose an image").wait_for()
-    assert pixels(first.locator("canvas")) == sampled  # the same seed
-
-
-def test_restore_noise(visit: Open) -> None:
-    """A clean image gets noise first; the PSNR rises, the border between before and after moves, the doubt can be shown."""
-    page = visit("restore")
-    page.get_by_role("button", name="Or an image of the run").click()
-    page.get_by_label("The image is clean").check()
-    page.get_by_label("Noise (sigma, of 255)").fill("50")
-    page.get_by_role("button", name="Restore", exact=True).click()
-    figures = page.locator(".figures")
-    page.get_by_text("PSNR").wait_for()
-    before, after = map(float, re.findall(r"([\d.]+) dB", figures.inner_text()))
-    assert after > before + 1
-    border = page.get_by_role("slider", name="Border")
-    border.focus()
-    page.keyboard.press("End")
-    assert border.get_attribute("aria-valuetext") == "100 % before"
-    page.get_by_label("Show where it is in doubt").check()
-    assert page.locator("before-after .overlay").is_visible()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Download").click()
-    assert Image.open(download.value.path()).size == (8, 8)
-
-
-def test_paint_and_inpaint(visit: Open, tmp_path: Path) -> None:
-    """A mask is painted by mouse and by keyboard, undone, taken from a file; what was not painted stays."""
-    page = visit("restore", has_touch=True)
-    page.get_by_role("button", name="Or an image of the run").click()
-    page.get_by_role("radio", name="Missing parts").check()
-    layer = page.get_by_role("application", name="Paint what is missing")
-    layer.wait_for()
-    page.get_by_role("button", name="Restore", exact=True).click()
-    page.get_by_text("Paint over what is missing first").wait_for()
-    page.get_by_role("slider", name="Brush").fill("0")
-    box = layer.bounding_box()
-    assert box is not None
-    at = lambda x, y: (box["x"] + (x + 0.5) * box["width"] / 8, box["y"] + (y + 0.5) * box["height"] / 8)  # noqa: E731
-    painted = lambda: [k for k, alpha in enumerate(pixels(layer)[3::4]) if alpha]  # noqa: E731
-    page.mouse.move(*at(1, 2))
-    page.mouse.down()
-    page.mouse.move(*at(4, 2), steps=2)
-    page.mouse.up()
-    assert painted() == [17, 18, 19, 20]
-    page.touchscreen.tap(*at(6, 6))
-    assert painted() == [17, 18, 19, 20, 54]
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("Space")
-    assert painted() == [17, 18, 19, 20, 53, 54]
-    page.get_by_role("button", name="Undo").click()
-    layer.press("Control+z")
-    assert painted() == [17, 18, 19, 20]
-    mask = np.zeros((8, 8), dtype=np.uint8)
-    mask[3:5, 3:5] = 255
-    Image.fromarray(mask).save(tmp_path / "mask.png")
-    page.locator(".mask input[type=file]").set_input_files(tmp_path / "mask.png")
-    wait_for(lambda: painted() == [27, 28, 35, 36])
-    shown = np.reshape(pixels(page.locator("mask-brush canvas").first), (8, 8, 4))
-    page.get_by_role("button", name="Restore", exact=True).click()
-    page.get_by_role("heading", name="Before and after").wait_for()
-    after = np.reshape(pixels(page.locator("before-after .after")), (8, 8, 4))
-    known = mask == 0
-    assert np.abs(after.astype(int) - shown)[known].max() <= 3
+def test_a_hidden_page_is_silent(visit: Open, server: Server) -> None:
+    """It keeps no connection, since a browser has six for all its windows; seen again, it goes on."""
+    page = visit("watch")
+    page.locator("article curve-plot path").first.wait_for()
+    process = psutil.Process(server.process.pid)
+    connected = lambda: any(c.status == psutil.CONN_ESTABLISHED for c in process.net_connections())  # noqa: E731
+    assert connected()
+    hide = "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+    hide += " document.dispatchEvent(new Event('visibilitychange')); }"
+    page.evaluate(hide, True)
+    wait_for(lambda: not connected())
+    page.evaluate(hide, False)
+    wait_for(connected)
 
 
 def test_reports(visit: Open) -> None:
@@ -354,6 +124,22 @@ def test_reports(visit: Open) -> None:
     page.frame_locator("iframe").get_by_role("heading", name="digits").first.wait_for()
     page.get_by_label("Compared with").select_option("small")
     page.frame_locator("iframe[title='digits and small, compared']").get_by_text("small").first.wait_for()
+
+
+def test_a_folder_is_chosen(visit: Open, tmp_path: Path) -> None:
+    """Its images are counted and shown, its classes offered, and what is no image left out with the reason."""
+    for k in range(6):
+        place = tmp_path / "mine" / "ab"[k % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((20, 30, 3), 40 * k, dtype=np.uint8)).save(place / f"{k}.png")
+    (tmp_path / "mine" / "notes.txt").write_text("hello")
+    page = visit("train", excused="415 (Unsupported Media Type)")
+    page.locator("file-drop:visible input[type=file]").set_input_files(tmp_path / "mine")
+    page.get_by_role("heading", name="6 images found").wait_for()
+    assert "“mine/notes.txt”: this is no image" in page.get_by_role("alert").filter(has_text="left out").inner_text()
+    page.get_by_text("2 classes: a, b").wait_for()
+    assert page.get_by_label("Learn the classes").is_visible()
+    assert page.locator(".sheet canvas").evaluate("c => c.width > 60")
 
 
 def test_mistakes_are_sentences(visit: Open, tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def test_reports_and_comparisons(browser: Browser, runs: Path) -> None:
 def test_the_studio_ends_with_open_streams(studio: Served, tmp_path: Path) -> None:
     serving = serve(tmp_path)
     browser = next(serving).browser()
-    next(browser.events("/api/status/events"))
+    next(browser.events("/api/runs/events"))
     begun = time.monotonic()
     next(serving, None)
     assert time.monotonic() - begun < 5

@@ -1,5 +1,6 @@
 """What the studio answers once torch is loaded: the addresses below /api, and what their handlers share."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -8,22 +9,21 @@ from starlette.routing import Route, Router
 from unnoise.diffusion.samplers import SAMPLERS
 from unnoise.diffusion.schedules import SCHEDULES
 from unnoise.studio import inspect, learn, report, restore, results, sample, toy, train, uploads, watch
-from unnoise.studio.events import Signal
 from unnoise.studio.jobs import Jobs
 from unnoise.studio.models import Models
 from unnoise.utils.runtime import choose_device
 
 
 class Api:
-    """`is_local`: the browser is on this machine. `changed` wakes those who wait for the studio's status."""
+    """`is_local`: the browser is on this machine. `loop` is the one that answers requests."""
 
-    def __init__(self, runs: Path, is_local: bool, changed: Signal) -> None:
+    def __init__(self, runs: Path, is_local: bool, loop: asyncio.AbstractEventLoop) -> None:
         self.is_local, self.device = is_local, choose_device()
         self.trainings = train.Trainings(runs)
         self.runs = watch.Runs(runs, self.trainings)
         self.models, self.uploads = Models(self.runs), uploads.Uploads(runs)
         self.uploads.forget(self.runs.data())
-        self.jobs, self.interactive = Jobs(changed), learn.Interactive()
+        self.jobs, self.interactive = Jobs(loop), learn.Interactive()
         self.router = Router([Route(path, handler, methods=[method]) for method, path, handler in ROUTES], redirect_slashes=False)
         self._words = {"samplers": list(SAMPLERS), "schedules": list(SCHEDULES), "tasks": restore.describe_tasks(),
                        "shapes": list(toy.SHAPES)}  # fmt: skip

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
@@ -45,7 +45,6 @@ class Studio:
 
     def begin(self) -> None:
         """In the running loop."""
-        self.changed = events.Signal(asyncio.get_running_loop())
         self._task = asyncio.create_task(self._load())
 
     async def end(self) -> None:
@@ -59,11 +58,10 @@ class Studio:
         await events.wait(self._shown, PATIENCE)
         try:
             module = await asyncio.to_thread(importlib.import_module, "unnoise.studio.api")
-            self.api = module.Api(self.runs, self.access.is_local, self.changed)
+            self.api = module.Api(self.runs, self.access.is_local, asyncio.get_running_loop())
         except Exception as e:  # an installation may be broken in any way, and the page says so
             self.error = f"torch can't be loaded ({type(e).__name__}: {e}): install it again, then start the studio again"
         self._loaded.set()
-        self.changed.notify()
 
     def status(self) -> dict[str, Any]:
         self._shown.set()
@@ -93,7 +91,6 @@ def create_app(runs: Path, token: str, host: str = "127.0.0.1") -> Starlette:
     routes = [
         Route("/", index),
         Route("/api/status", status),
-        Route("/api/status/events", status_events),
         Mount("/static", StaticFiles(directory=STATIC)),
         Mount("/api", studio.answer),
     ]
@@ -113,20 +110,6 @@ async def index(request: Request) -> Response:
 
 async def status(request: Request) -> Response:
     return JSONResponse(request.app.state.studio.status())
-
-
-async def status_events(request: Request) -> StreamingResponse:
-    return events.stream(_statuses(request.app.state.studio))
-
-
-async def _statuses(studio: Studio) -> AsyncIterator[bytes]:
-    sent: dict[str, Any] = {}
-    with studio.changed.listen() as changed:
-        while True:
-            found = studio.status()
-            yield events.encode("status", found) if found != sent else events.COMMENT
-            sent = found
-            await events.wait(changed, events.QUIET)
 
 
 def _answer_http(request: Request, e: Exception) -> Response:

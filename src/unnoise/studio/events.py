@@ -16,15 +16,15 @@ class Signal:
     """Wakes all coroutines that wait for a change, from any thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop, self._waiting = loop, set[asyncio.Event]()
+        self._loop, self._waiting = loop, set[asyncio.Event]()
 
     def __len__(self) -> int:
         """How many listen."""
         return len(self._waiting)
 
     def notify(self) -> None:
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self._wake)
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
         for event in self._waiting:

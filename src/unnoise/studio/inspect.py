@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -22,7 +23,7 @@ from unnoise.presets import DEFAULT_SIDE, fit_size
 from unnoise.runs.places import run_name
 from unnoise.studio import pixels
 from unnoise.studio.errors import Refusal
-from unnoise.studio.requests import Fields, read_fields
+from unnoise.studio.requests import Fields, api_of, read_fields
 from unnoise.utils.errors import UserError
 from unnoise.utils.rng import stream
 
@@ -56,9 +57,7 @@ def data_of(api: "Api", fields: Fields) -> str:
 
 
 async def inspect(request: Request) -> Response:
-    from starlette.concurrency import run_in_threadpool
-
-    api: Api = request.app.state.studio.api
+    api = api_of(request)
     data = data_of(api, await read_fields(request))
     return JSONResponse(await run_in_threadpool(describe, data))
 

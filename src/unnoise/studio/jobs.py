@@ -4,6 +4,7 @@ A job that nobody watches any more is cancelled: between two layers of a network
 the network takes.
 """
 
+import asyncio
 import queue
 import secrets
 import threading
@@ -118,12 +119,12 @@ class Job:
 class Jobs:
     """The queue, the thread that works through it, and the results of the last jobs."""
 
-    def __init__(self, status: Signal) -> None:
-        self._status, self._jobs, self._lock = status, dict[str, Job](), threading.Lock()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self._jobs, self._lock = loop, dict[str, Job](), threading.Lock()
         self._queue = queue.SimpleQueue[Job | None]()
         self._running: Job | None = None
         self._hook = register_module_forward_pre_hook(self._check_running)
-        self._thread = threading.Thread(target=self._loop, name="studio jobs", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="studio jobs", daemon=True)
         self._thread.start()
 
     def add(self, work: Work) -> Job:
@@ -131,7 +132,7 @@ class Jobs:
         with self._lock:
             if sum(not job.is_over and not job.is_unwanted for job in self._jobs.values()) >= MOST:
                 raise Refusal(429, f"{MOST} jobs wait already: try again when some of them are done")
-            job = Job(work, Signal(self._status.loop))
+            job = Job(work, Signal(self._loop))
             self._jobs[job.id] = job
             self._queue.put(job)
         self._renumber()
@@ -166,7 +167,7 @@ class Jobs:
         if job is not None and threading.current_thread() is self._thread:
             job.check()
 
-    def _loop(self) -> None:
+    def _work(self) -> None:
         while (job := self._queue.get()) is not None:
             if job.is_over:  # it was cancelled while it waited
                 continue
@@ -201,10 +202,9 @@ class Jobs:
                 del self._jobs[oldest.id]
 
     def _renumber(self) -> None:
-        """Tell those who wait how many are before them, and the page how many wait."""
+        """Tell those who wait how many are before them."""
         waiting = [job for job in list(self._jobs.values()) if job.state == "queued"]
         for place, job in enumerate(waiting):
             if job.position != place + self.busy:
                 job.position = place + self.busy
                 job.changed.notify()
-        self._status.notify()

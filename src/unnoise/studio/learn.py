@@ -20,12 +20,12 @@ from unnoise.studio import pixels
 from unnoise.studio.errors import Refusal
 from unnoise.studio.images import Picked
 from unnoise.studio.jobs import Job
-from unnoise.studio.requests import read_fields
+from unnoise.studio.requests import api_of, read_fields
 from unnoise.studio.sample import MOST, SEEDS, How
 from unnoise.utils import rng
 
 if TYPE_CHECKING:
-    from unnoise.studio.api import Api
+    pass
 
 TIMES = 200  # of a schedule that are sent, evenly spaced in log(sigma / alpha)
 LOWEST, HIGHEST = 0.01, 1e3  # ratios sigma / alpha: an image without visible noise; noise alone
@@ -33,13 +33,8 @@ WAITING = 4  # denoisings that may wait for the one that is going on
 Json = dict[str, Any]
 
 
-def _api(request: Request) -> "Api":
-    api: Api = request.app.state.studio.api
-    return api
-
-
 def schedule(request: Request) -> Response:
-    info = _api(request).runs.open(request.path_params["run"]).read_info()
+    info = api_of(request).runs.open(request.path_params["run"]).read_info()
     t = times(info.recipe.schedule)
     scales = {"alpha": info.recipe.schedule.alpha(t), "sigma": info.recipe.schedule.sigma(t)}
     return JSONResponse({"t": t.tolist(), **{name: value.tolist() for name, value in scales.items()}})
@@ -56,7 +51,7 @@ def times(schedule: Schedule) -> torch.Tensor:
 
 def show_image(request: Request) -> Response:
     """A training image, as the network sees it."""
-    images, index = _api(request).models.images(request.path_params["run"]), request.path_params["index"]
+    images, index = api_of(request).models.images(request.path_params["run"]), request.path_params["index"]
     image, label = images.read(index)
     return JSONResponse({"image": pixels.to_json(image), "index": index % len(images), "count": len(images), "label": label})
 
@@ -83,7 +78,7 @@ class Interactive:
 
 
 async def denoise(request: Request) -> Response:
-    fields, api = await read_fields(request), _api(request)
+    fields, api = await read_fields(request), api_of(request)
     run, t, seed = fields.text("run"), fields.number("t", 0, 1), fields.whole("seed", 0, SEEDS, 0)
     label, image = fields.text("label", None), Picked.read(fields.object("image"))
     fields.end()
@@ -124,7 +119,7 @@ class Compared:
 
 
 async def compare(request: Request) -> Response:
-    fields, api = await read_fields(request), _api(request)
+    fields, api = await read_fields(request), api_of(request)
     run, seed, count = fields.text("run"), fields.whole("seed", 0, SEEDS, 0), fields.whole("count", 1, MOST // 2, 4)
     ways = []
     for name in ("a", "b"):

@@ -9,23 +9,18 @@ from unnoise.reports.card import card
 from unnoise.reports.compare import compare, comparison_page
 from unnoise.reports.render import policy, to_html
 from unnoise.studio.errors import Refusal
+from unnoise.studio.requests import api_of
 
 if TYPE_CHECKING:
     from unnoise.reports.blocks import Page
-    from unnoise.studio.api import Api
-
-
-def _api(request: Request) -> "Api":
-    api: Api = request.app.state.studio.api
-    return api
 
 
 def report(request: Request) -> Response:
-    return _answer(card(_api(request).runs.open(request.path_params["run"])))
+    return _answer(card(api_of(request).runs.open(request.path_params["run"])))
 
 
 def comparison(request: Request) -> Response:
-    runs, names = _api(request).runs, request.query_params.getlist("run")
+    runs, names = api_of(request).runs, request.query_params.getlist("run")
     if not 2 <= len(names) <= 8:
         raise Refusal(400, f"2 to 8 runs are compared, not {len(names)}: choose two")
     found = compare(*(runs.open(name).path for name in names))

@@ -1,7 +1,7 @@
 """Reading requests: bodies of a bounded size, JSON objects field by field, nothing unknown in them."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 
@@ -9,9 +9,18 @@ from unnoise.studio.errors import Refusal
 from unnoise.utils import atomic
 from unnoise.utils.errors import nearest
 
+if TYPE_CHECKING:
+    from unnoise.studio.api import Api
+
 MAX_JSON = 2**20  # bytes
 DRAIN = 2**25  # bytes of a body too large that are read and dropped, so that its sender gets to read the answer
 MISSING: Any = object()
+
+
+def api_of(request: Request) -> "Api":
+    """What the handlers share."""
+    api: Api = request.app.state.studio.api
+    return api
 
 
 async def read_body(request: Request, limit: int, what: str) -> bytes:

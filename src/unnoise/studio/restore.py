@@ -29,14 +29,14 @@ from unnoise.studio import pixels
 from unnoise.studio.errors import Refusal
 from unnoise.studio.images import Picked, as_channels
 from unnoise.studio.jobs import Job
-from unnoise.studio.requests import Fields, read_fields
+from unnoise.studio.requests import Fields, api_of, read_fields
 from unnoise.studio.sample import SEEDS
 from unnoise.studio.uploads import Uploads
 from unnoise.utils.errors import UserError
 from unnoise.utils.rng import BatchRng
 
 if TYPE_CHECKING:
-    from unnoise.studio.api import Api
+    pass
 
 MOST_SAMPLES, HIGHEST_SIGMA = 16, 1000.0
 MIN_SIGMA = 0.13  # of 255: less is no noise
@@ -262,7 +262,7 @@ def overlay(std: Tensor) -> np.ndarray:
 
 
 async def restore(request: Request) -> Response:
-    api: Api = request.app.state.studio.api
+    api = api_of(request)
     fields = await read_fields(request)
     task = fields.choice("task", tasks.TASKS)
     options = read_options(task, fields.object("options", Fields({}, "options.")))

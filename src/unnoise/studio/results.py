@@ -14,27 +14,23 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from unnoise import figures
 from unnoise.studio import events, pixels
 from unnoise.studio.errors import Refusal
+from unnoise.studio.requests import api_of
 from unnoise.studio.sample import Samples, samples_of
 from unnoise.utils.png import png_text
 
 if TYPE_CHECKING:
-    from unnoise.studio.api import Api
+    pass
 
 NEIGHBOURS = 6
 Nearest = list[tuple[float, np.ndarray]]
 
 
-def _api(request: Request) -> "Api":
-    api: Api = request.app.state.studio.api
-    return api
-
-
 def job_events(request: Request) -> StreamingResponse:
-    return events.stream(_api(request).jobs.find(request.path_params["job"]).watch())
+    return events.stream(api_of(request).jobs.find(request.path_params["job"]).watch())
 
 
 def cancel(request: Request) -> Response:
-    _api(request).jobs.find(request.path_params["job"]).cancel()
+    api_of(request).jobs.find(request.path_params["job"]).cancel()
     return JSONResponse({})
 
 
@@ -66,7 +62,7 @@ def trajectory(request: Request) -> Response:
 
 def nearest(request: Request) -> Response:
     """The training images nearest to a sample. Raises Refusal where they are not on this machine any more."""
-    found, images = _samples(request), _api(request).models.images(_samples(request).run)
+    found, images = _samples(request), api_of(request).models.images(_samples(request).run)
     near = nearest_images(found.images[_index(request, found)], images.split.train.chunks(), NEIGHBOURS)
     return JSONResponse({"neighbours": [{"image": pixels.to_json(image), "distance": d} for d, image in near]})
 
@@ -86,7 +82,7 @@ def nearest_images(image: np.ndarray, chunks: Iterable[np.ndarray], count: int) 
 
 
 def _samples(request: Request) -> Samples:
-    return samples_of(_api(request).jobs, request.path_params["job"])
+    return samples_of(api_of(request).jobs, request.path_params["job"])
 
 
 def _index(request: Request, found: Samples) -> int:

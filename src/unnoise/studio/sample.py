@@ -20,10 +20,10 @@ from unnoise.model import Model
 from unnoise.studio import pixels
 from unnoise.studio.errors import Refusal
 from unnoise.studio.jobs import Job, Jobs
-from unnoise.studio.requests import Fields, read_fields
+from unnoise.studio.requests import Fields, api_of, read_fields
 
 if TYPE_CHECKING:
-    from unnoise.studio.api import Api
+    pass
 
 MOST, MOST_STEPS, SEEDS = 64, 1000, 2**53
 MORPH_STEPS = 50  # of inversion, each five calls, by which images come back nearly as they were
@@ -164,7 +164,7 @@ def _images(fields: Fields, jobs: Jobs, *names: str) -> np.ndarray:
 
 
 async def sample(request: Request) -> Response:
-    api: Api = request.app.state.studio.api
+    api = api_of(request)
     asked = Asked.read(await read_fields(request), api.jobs)
     api.runs.folder(asked.run)
     return JSONResponse({"job": api.jobs.add(lambda job: asked.sample(job, api.models.load(asked.run))).id})

@@ -21,11 +21,11 @@ from unnoise.diffusion.sampling import SamplingConfig, trajectory
 from unnoise.diffusion.schedules import Flow
 from unnoise.diffusion.timesteps import UniformSteps
 from unnoise.studio.jobs import Job
-from unnoise.studio.requests import read_fields
+from unnoise.studio.requests import api_of, read_fields
 from unnoise.utils.rng import BatchRng
 
 if TYPE_CHECKING:
-    from unnoise.studio.api import Api
+    pass
 
 SHOWN, TRACED = 300, 60  # points of a frame, and of trajectories
 BATCH, WIDTH, STEPS, SECONDS = 512, 96, 20, 20
@@ -155,5 +155,5 @@ async def train_toy(request: Request) -> Response:
     toy = Toy(fields.choice("shape", SHAPES, "spiral"), fields.whole("seed", 0, 2**31, 0))
     seconds = fields.number("seconds", 0.1, SECONDS, 10)
     fields.end()
-    api: Api = request.app.state.studio.api
+    api = api_of(request)
     return JSONResponse({"job": api.jobs.add(lambda job: toy.train(job, seconds)).id})

@@ -22,12 +22,12 @@ from unnoise.runs.lock import writing_process
 from unnoise.runs.places import run_name
 from unnoise.studio.errors import Refusal
 from unnoise.studio.inspect import data_of
-from unnoise.studio.requests import read_fields
+from unnoise.studio.requests import api_of, read_fields
 from unnoise.studio.uploads import PLACE
 from unnoise.studio.watch import NAME
 
 if TYPE_CHECKING:
-    from unnoise.studio.api import Api
+    pass
 
 MOST = 4  # trainings at once
 SIDES, MINUTES = (8, 512), (0.05, 60 * 24 * 30)
@@ -116,14 +116,9 @@ class Trainings:
         return found
 
 
-def _api(request: Request) -> "Api":
-    api: Api = request.app.state.studio.api
-    return api
-
-
 async def begin(request: Request) -> Response:
-    fields, trainings = await read_fields(request), _api(request).trainings
-    data = data_of(_api(request), fields.text_or_object("data", "path"))
+    fields, trainings = await read_fields(request), api_of(request).trainings
+    data = data_of(api_of(request), fields.text_or_object("data", "path"))
     find_source(data)  # refuses what is not there
     size, minutes = fields.whole("size", *SIDES, None), fields.number("minutes", *MINUTES, None)
     preset, by_folder = fields.choice("preset", PRESETS, None), fields.flag("labels")
@@ -150,7 +145,7 @@ def _free_name(trainings: Trainings, asked: str | None, usual: str) -> str:
 
 async def stop(request: Request) -> Response:
     (await read_fields(request)).end()
-    _api(request).trainings.stop(_named(request))
+    api_of(request).trainings.stop(_named(request))
     return JSONResponse({})
 
 
@@ -158,15 +153,15 @@ async def resume(request: Request) -> Response:
     fields, name = await read_fields(request), _named(request)
     minutes = fields.number("minutes", *MINUTES, None)
     fields.end()
-    path = _api(request).runs.open(name).path
+    path = api_of(request).runs.open(name).path
     if writing_process(path) is not None:
         raise Refusal(409, f"'{name}' is being trained: stop it first")
-    _api(request).trainings.begin(name, "--resume", str(path), *(["--minutes", f"{minutes:g}"] if minutes else []))
+    api_of(request).trainings.begin(name, "--resume", str(path), *(["--minutes", f"{minutes:g}"] if minutes else []))
     return JSONResponse({"name": name})
 
 
 def forget(request: Request) -> Response:
-    _api(request).trainings.forget(_named(request))
+    api_of(request).trainings.forget(_named(request))
     return JSONResponse({})
 
 

@@ -22,11 +22,11 @@ from unnoise.data.decode import Fit, decode, read_header
 from unnoise.data.kinds import HEAD, kind_of
 from unnoise.studio import pixels
 from unnoise.studio.errors import Refusal
-from unnoise.studio.requests import read_body, read_fields
+from unnoise.studio.requests import api_of, read_body, read_fields
 from unnoise.utils import atomic
 
 if TYPE_CHECKING:
-    from unnoise.studio.api import Api
+    pass
 
 PLACE = ".studio"  # in the folder of runs
 MAX_BYTES, MAX_PIXELS = 5 * 2**20, 16 * 10**6
@@ -138,25 +138,20 @@ def check_name(name: str) -> tuple[str, ...]:
     return parts
 
 
-def _api(request: Request) -> "Api":
-    api: Api = request.app.state.studio.api
-    return api
-
-
 async def add_image(request: Request) -> Response:
     content = await read_body(request, MAX_BYTES, "this image")
-    number, shown = await asyncio.to_thread(_api(request).uploads.add, content)
+    number, shown = await asyncio.to_thread(api_of(request).uploads.add, content)
     h, w = read_header(io.BytesIO(content), Fit())[:2]
     return JSONResponse({"id": number, "width": w, "height": h, "image": pixels.to_json(shown)})
 
 
 async def add_folder(request: Request) -> Response:
     (await read_fields(request)).end()
-    return JSONResponse({"id": _api(request).uploads.new_folder()})
+    return JSONResponse({"id": api_of(request).uploads.new_folder()})
 
 
 async def add_file(request: Request) -> Response:
-    uploads, name = _api(request).uploads, unquote(request.headers.get("x-filename", ""), errors="replace")
+    uploads, name = api_of(request).uploads, unquote(request.headers.get("x-filename", ""), errors="replace")
     content = await read_body(request, MAX_BYTES, f"'{name[:80]}'")
     await asyncio.to_thread(uploads.add_file, request.path_params["folder"], name, content)
     return JSONResponse({})

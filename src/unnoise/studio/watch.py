@@ -18,11 +18,11 @@ from unnoise.run_folder import RunFolder
 from unnoise.runs.lock import writing_process
 from unnoise.studio import events
 from unnoise.studio.errors import Refusal
+from unnoise.studio.requests import api_of
 from unnoise.studio.tail import Tail, Thinned
 from unnoise.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from unnoise.studio.api import Api
     from unnoise.studio.train import Trainings
 
 EVERY = 1.0  # seconds between two looks
@@ -162,17 +162,12 @@ class Seen:
                         "evaluation": self.folder.evaluation.is_file()}  # fmt: skip
 
 
-def _api(request: Request) -> "Api":
-    api: Api = request.app.state.studio.api
-    return api
-
-
 async def list_runs(request: Request) -> Response:
-    return JSONResponse(await asyncio.to_thread(_api(request).runs.look))
+    return JSONResponse(await asyncio.to_thread(api_of(request).runs.look))
 
 
 async def runs_events(request: Request) -> StreamingResponse:
-    return events.stream(_lists(_api(request).runs))
+    return events.stream(_lists(api_of(request).runs))
 
 
 async def _lists(runs: Runs) -> AsyncIterator[bytes]:
@@ -185,12 +180,12 @@ async def _lists(runs: Runs) -> AsyncIterator[bytes]:
 
 
 async def show_run(request: Request) -> Response:
-    path = _api(request).runs.folder(request.path_params["run"])
+    path = api_of(request).runs.folder(request.path_params["run"])
     return JSONResponse(await asyncio.to_thread(Seen(path).details))
 
 
 async def show_grid(request: Request) -> Response:
-    folder = _api(request).runs.open(request.path_params["run"])
+    folder = api_of(request).runs.open(request.path_params["run"])
     path = folder.grids().get(request.path_params["step"])
     if path is None:
         raise Refusal(404, f"'{folder.path.name}' has no samples of this step: reload the page")
@@ -198,7 +193,7 @@ async def show_grid(request: Request) -> Response:
 
 
 async def run_events(request: Request) -> StreamingResponse:
-    return events.stream(_changes(_api(request).runs.folder(request.path_params["run"])))
+    return events.stream(_changes(api_of(request).runs.folder(request.path_params["run"])))
 
 
 async def _changes(path: Path) -> AsyncIterator[bytes]:

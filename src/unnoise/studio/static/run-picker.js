@@ -2,7 +2,7 @@
 
 import { h } from "./components/dom.js";
 import { field, select, setOptions } from "./components/fields.js";
-import { chosen, runs, usable } from "./store.js";
+import { chosen, chosenRun, runs, usable } from "./store.js";
 import { words } from "./words.js";
 
 /** The choice of the run that the tabs work on. */
@@ -15,6 +15,23 @@ export function runPicker() {
   runs.watch(update);
   chosen.watch(update);
   return field(words.run, element);
+}
+
+/** The choice of a class, where the chosen run has any: `element`, and `value`, null for none in particular. */
+export function classPicker() {
+  const input = select([], "");
+  const element = field(words.label, input);
+  chosen.watch(() => {
+    const classes = chosenRun()?.classes ?? [];
+    element.hidden = classes.length === 0;
+    setOptions(input, [["", words.anyLabel], ...classes.map((name) => [name, name])]);
+  });
+  return {
+    element,
+    get value() {
+      return input.value || null;
+    },
+  };
 }
 
 /** What stands where runs will be listed, until the server has read them. */

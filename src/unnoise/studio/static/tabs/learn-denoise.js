@@ -6,6 +6,7 @@ import { formula, h } from "../components/dom.js";
 import { freshSeed, notice } from "../components/fields.js";
 import { PixelCanvas } from "../components/pixels.js";
 import { TimeSlider } from "../components/time-slider.js";
+import { classPicker } from "../run-picker.js";
 import { chosen, chosenRun, usable } from "../store.js";
 import { words } from "../words.js";
 import { section } from "./layout.js";
@@ -16,15 +17,17 @@ const PLACES = 200; // of the slider
 export function denoising() {
   const asked = { image: { data: 0 }, seed: 0 };
   const view = new View();
+  const label = classPicker();
   const update = latestOnly(async () => {
     const run = chosenRun();
-    if (run && usable(run) && view.times.length) view.show(await post("/api/learn/denoise", { run: run.name, t: view.time, ...asked }));
+    if (run && usable(run) && view.times.length) view.show(await post("/api/learn/denoise", { run: run.name, t: view.time, label: label.value, ...asked }));
   }, view.notice.say);
   const change = (changes) => {
     Object.assign(asked, changes);
     update();
   };
 
+  label.element.addEventListener("change", update);
   view.slider.addEventListener("input", () => {
     view.plot.marker = view.slider.value;
     update();
@@ -41,6 +44,7 @@ export function denoising() {
   const buttons = h(
     "div",
     { class: "buttons" },
+    label.element,
     h("button", { type: "button", onclick: () => change({ image: { data: (asked.image.data ?? -1) + 1 } }) }, said.another),
     h("button", { type: "button", onclick: () => change({ seed: freshSeed() }) }, said.noise),
     ownImage((id) => change({ image: { upload: id } }), view.notice.say),

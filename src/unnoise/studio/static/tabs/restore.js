@@ -6,7 +6,7 @@ import { notice } from "../components/fields.js";
 import { FileDrop } from "../components/file-drop.js";
 import { imageData } from "../components/pixels.js";
 import { jobBar } from "../job-bar.js";
-import { runPicker, withRun } from "../run-picker.js";
+import { classPicker, runPicker, withRun } from "../run-picker.js";
 import { chosen } from "../store.js";
 import { words } from "../words.js";
 import { heading } from "./layout.js";
@@ -21,6 +21,7 @@ export function build(panel) {
   const job = jobBar();
   const result = new Result();
   const form = taskForm({ start });
+  const label = classPicker();
 
   const use = (found, image) => {
     source = found;
@@ -33,7 +34,7 @@ export function build(panel) {
   async function start(body) {
     if (!source) return problem.say(said.imageFirst);
     problem.say(null);
-    const asked = { run: chosen.value, image: source, ...body };
+    const asked = { run: chosen.value, image: source, label: label.value, ...body };
     const found = await job.run("/api/restore", asked, (frame) => result.frame(frame.images[0]));
     if (found) result.show(found);
     return undefined;
@@ -46,7 +47,7 @@ export function build(panel) {
     form.image(null);
   });
   const go = h("div", { class: "go" }, h("button", { class: "primary", type: "submit", form: form.element.id }, said.start), job);
-  const inputs = h("div", { class: "controls" }, runPicker(), ...images(use, problem.say), problem.element, form.element);
+  const inputs = h("div", { class: "controls" }, runPicker(), ...images(use, problem.say), problem.element, label.element, form.element);
   const results = h("div", { class: "restoring" }, form.brush, go, result.element);
   panel.append(heading(said.title, said.lead), ...withRun(h("div", { class: "work" }, inputs, results)));
   return { hide: () => job.cancel() };

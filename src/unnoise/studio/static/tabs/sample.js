@@ -5,7 +5,7 @@ import { h } from "../components/dom.js";
 import { field, freshSeed, number, select, setOptions, valueOf } from "../components/fields.js";
 import { ImageGrid } from "../components/image-grid.js";
 import { jobBar } from "../job-bar.js";
-import { runPicker, withRun } from "../run-picker.js";
+import { classPicker, runPicker, withRun } from "../run-picker.js";
 import { chosen, chosenRun, status } from "../store.js";
 import { words } from "../words.js";
 import { heading } from "./layout.js";
@@ -69,10 +69,10 @@ function settings(start) {
     seed: number(freshSeed(), { min: 0, step: 1, required: true }),
     sampler: select([], ""),
     steps: number(20, { min: 1, max: 1000, step: 1 }),
-    label: select([], ""),
     guidance: number(null, { min: 0, max: 20, step: 0.5, placeholder: "0" }),
   };
-  const [labelField, guidanceField] = [field(said.label, fields.label), field(said.guidance, fields.guidance)];
+  const label = classPicker();
+  const guidance = field(said.guidance, fields.guidance);
   const seedButton = h("button", { type: "button", onclick: () => (fields.seed.value = freshSeed()) }, said.newSeed);
   const element = h(
     "form",
@@ -81,10 +81,12 @@ function settings(start) {
     h("div", { class: "pair" }, field(said.count, fields.count), field(said.steps, fields.steps)),
     h("div", { class: "pair seed" }, field(said.seed, fields.seed), seedButton),
     field(said.sampler, fields.sampler),
-    h("div", { class: "pair" }, labelField, guidanceField),
+    h("div", { class: "pair" }, label.element, guidance),
     h("button", { class: "primary", type: "submit" }, said.start),
   );
   let own = "";
+  let changed = false; // by hand
+  element.addEventListener("input", () => (changed = true));
   const samplers = () => {
     const title = words.samplers[own] ?? own;
     const pairs = status.value.words.samplers.map((name) => [name, words.samplers[name] ?? name]);
@@ -92,15 +94,15 @@ function settings(start) {
   };
   status.watch(samplers);
   chosen.watch(async (name) => {
-    const classes = chosenRun()?.classes ?? [];
-    labelField.hidden = guidanceField.hidden = classes.length === 0;
-    setOptions(fields.label, [["", said.anyLabel], ...classes.map((each) => [each, each])], "");
+    changed = false;
+    guidance.hidden = !chosenRun()?.classes.length;
     const run = name ? await get(runPath(name)).catch(() => null) : null;
     if (!run?.sampling || name !== chosen.value) return;
     own = run.sampling.sampler;
+    samplers();
+    if (changed) return;
     fields.steps.value = run.sampling.steps;
     fields.guidance.value = run.sampling.guidance ?? "";
-    samplers();
   });
   const body = () => ({
     run: chosen.value,
@@ -108,7 +110,7 @@ function settings(start) {
     seed: valueOf(fields.seed),
     ...(fields.sampler.value && { sampler: fields.sampler.value }),
     ...(fields.steps.value && { steps: valueOf(fields.steps) }),
-    ...(fields.label.value && { label: fields.label.value }),
+    label: label.value,
     ...(fields.guidance.value && { guidance: valueOf(fields.guidance) }),
   });
   return { element, body };

@@ -28,7 +28,7 @@ export function build(panel) {
     }
     progress.textContent = "";
   };
-  const leftOut = (n, first) => problem.say(said.leftOut(n, first));
+  const leftOut = (...what) => problem.say(said.leftOut(...what));
   const copying = (n, total) => (progress.textContent = said.uploading(n, total));
   panel.append(heading(said.title, said.lead), source(inspect, { progress: copying, leftOut }), progress, problem.element, form.element, running());
 }
@@ -63,10 +63,10 @@ async function sendFolder(found, { progress, leftOut }) {
   const refused = [];
   for (const [k, { file, path }] of files.entries()) {
     progress(k + 1, files.length);
-    await upload(`/api/folders/${id}/files`, file, path).catch((error) => refused.push(error.message));
+    await upload(`/api/folders/${id}/files`, file, path).catch((error) => refused.push([path, error.message]));
   }
-  if (refused.length && refused.length === files.length) throw new Error(refused[0]);
-  if (refused.length) leftOut(refused.length, refused[0]);
+  if (refused.length && refused.length === files.length) throw new Error(refused[0][1]);
+  if (refused.length) leftOut(refused.length, ...refused[0]);
   return { folder: id };
 }
 

@@ -1,10 +1,10 @@
 /** One run: what it is, its curves, and its samples at every stage. */
 
-import { follow, get, post, remove, runPath } from "../api.js";
+import { follow, get, runPath } from "../api.js";
 import { CurvePlot } from "../components/curve-plot.js";
 import { h } from "../components/dom.js";
-import { field, notice, number, valueOf } from "../components/fields.js";
 import { words } from "../words.js";
+import { Actions } from "./watch-actions.js";
 import { Stages } from "./watch-stages.js";
 
 const said = words.watch;
@@ -113,31 +113,4 @@ function binned(points) {
   const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
   const bins = Array.from({ length: Math.ceil(points.length / size) || 0 }, (_, k) => points.slice(k * size, (k + 1) * size));
   return bins.map((bin) => [mean(bin.map(([x]) => x)), mean(bin.map(([, y]) => y))]);
-}
-
-/** The buttons of a run. */
-class Actions {
-  constructor(name) {
-    const act = (what, body) => async () => {
-      this.notice.say(null);
-      await post(`${runPath(name)}/${what}`, body()).catch(this.notice.say);
-    };
-    const minutes = number(null, { min: 0.1, step: "any" });
-    this.notice = notice();
-    this.stop = h("button", { type: "button", onclick: act("stop", () => ({})) }, said.stop);
-    const resume = h("button", { type: "button", onclick: act("resume", () => ({ minutes: valueOf(minutes) })) }, said.resume);
-    this.remove = h("button", { type: "button", onclick: () => remove(runPath(name)).catch(this.notice.say) }, said.remove);
-    this.resume = h("span", { class: "inline" }, resume, field(said.minutes, minutes));
-    const to = (tab) => `#${tab}/${encodeURIComponent(name)}`;
-    this.links = [h("a", { class: "button", href: to("sample") }, said.toSample), h("a", { class: "button", href: to("report") }, said.toReport)];
-    this.element = h("div", {}, h("div", { class: "buttons" }, this.stop, this.remove, this.resume, ...this.links), this.notice.element);
-  }
-
-  show(run) {
-    this.stop.hidden = run.state !== "training";
-    this.remove.hidden = run.state !== "failed";
-    this.resume.hidden = run.state !== "stopped" && run.state !== "finished";
-    for (const link of this.links) link.hidden = run.step === 0 || run.state === "damaged";
-    if (run.error) this.notice.say(run.error);
-  }
 }
