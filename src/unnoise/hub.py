@@ -63,6 +63,8 @@ def fetch(name: Path | str) -> Path:
     Raises UserError where there is none, where it can't be reached, and for files that are larger than any run's, that are
     damaged, or hold numbers that are not finite.
     """
+    from filelock import FileLock
+
     from unnoise.data.cache import cache_folder  # imports torch, which a name that is not of the hub does not need
 
     repo, revision = repository(name)
@@ -79,9 +81,11 @@ def fetch(name: Path | str) -> Path:
             f"'{large[0]}' of 'hf:{repo}' has {sizes[large[0]]} bytes, more than the {LIMITS[large[0]]} that are read"
         )
     place = cache_folder() / "hub" / repo.replace("/", "--") / re.sub(r"\W", "", str(info.sha))
-    if not (place / "recipe.json").is_file():
-        shutil.rmtree(place, ignore_errors=True)
-        atomic.write_folder(place, lambda to: _fetch(client, repo, str(info.sha), list(sizes), to))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(place.with_suffix(".lock")):  # of several processes one fetches it
+        if not (place / "recipe.json").is_file():
+            shutil.rmtree(place, ignore_errors=True)
+            atomic.write_folder(place, lambda to: _fetch(client, repo, str(info.sha), list(sizes), to))
     return place
 
 

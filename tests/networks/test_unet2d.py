@@ -28,7 +28,7 @@ def test_it_is_unet2dmodel(config: UNet2DConfig) -> None:
 
 
 @pytest.mark.parametrize(("fields", "words"), [
-    ({"widths": (20, 32)}, r"multiples of network.groups \(32\)"), ({"attention_levels": (2,)}, "levels from 0 to 1"),
+    ({"widths": (20, 32)}, r"multiples of network.groups \(16\)"), ({"attention_levels": (2,)}, "levels from 0 to 1"),
     ({"head_size": 24}, "must divide the widths that have attention"), ({"padding": 2}, "padding 0 or 1"),
 ])  # fmt: skip
 def test_what_is_no_such_network(fields: dict[str, object], words: str) -> None:

@@ -150,12 +150,17 @@ def _search_sorted(falling: Any, values: Any, **_: Any) -> Any:
 def graph_error(denoiser: NetworkDenoiser, model: Model, path: Path, dynamic: bool) -> float:
     """The largest difference of onnxruntime's estimates from torch's, where they exceed 1 in proportion to them.
 
-    At the noise levels that sampling steps through, for batches of one and, where the batch is `dynamic`, of three.
+    At the noise levels that sampling steps through, for batches of one and, where the batch is `dynamic`, of three. Raises UserError
+    for a graph that onnxruntime can't read.
     """
     import onnxruntime
 
-    session, worst = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]), 0.0
-    levels = _levels(model)
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as e:  # of its own kinds
+        raise UserError(f"onnxruntime {onnxruntime.__version__} can't read opset {OPSET} of this network "
+                        f"({str(e).splitlines()[0]}): pip install -U onnxruntime") from e  # fmt: skip
+    levels, worst = _levels(model), 0.0
     for count in (1, 3) if dynamic else (1,):
         x, _, _, *label = _inputs(model, count)
         for alpha, sigma in levels[:: max(1, len(levels) // 4)]:

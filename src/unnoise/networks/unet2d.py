@@ -29,7 +29,7 @@ class UNet2DConfig(NetworkConfig):
     blocks: int = 2
     attention_levels: tuple[int, ...] = (1,)
     head_size: int = 8
-    groups: int = 32
+    groups: int = 16
     eps: float = 1e-5
     dropout: float = 0.0
     padding: int = 1
