@@ -16,7 +16,7 @@ import pytest
 from tests.cli.conftest import call
 from tests.export.conftest import MakeRun
 from unnoise.export import runtime, webpage
-from unnoise.export.webpage import COMPONENTS, PAGE, export_webpage, page_facts
+from unnoise.export.webpage import PAGE, STUDIO, export_webpage, page_facts
 from unnoise.model import Model
 from unnoise.runs.trainer import Trainer
 from unnoise.utils.errors import UserError
@@ -98,7 +98,7 @@ def test_nothing_from_elsewhere(path: Path) -> None:
     for name in re.findall(r'(?:from|import\() ?"([^"]+)"', text):
         place = (path.parent / name).resolve()
         inside = place.relative_to(PAGE.resolve())
-        assert place.is_file() or (COMPONENTS / inside).is_file() or inside.name in runtime.FILES
+        assert place.is_file() or (STUDIO / inside).is_file() or inside.name in runtime.FILES
     assert len(text.splitlines()) < 250
 
 
@@ -151,5 +151,5 @@ def test_the_folder(
     assert start[0] == moments.residual_std and np.array_equal(start[1:65], moments.mean.flatten())
     assert np.array_equal(start[65:], moments.basis.flatten())
     assert "MIT License" in (out / "runtime" / "LICENSE").read_text()
-    assert {p.name for p in (out / "components").iterdir()} == {p.name for p in (COMPONENTS / "components").iterdir()}
+    assert {p.name for p in (out / "components").iterdir()} == {p.name for p in (STUDIO / "components").iterdir()}
     assert call(*words) == 2 and "is there already" in capsys.readouterr().err

@@ -150,8 +150,8 @@ def _search_sorted(falling: Any, values: Any, **_: Any) -> Any:
 def graph_error(denoiser: NetworkDenoiser, model: Model, path: Path, dynamic: bool) -> float:
     """The largest difference of onnxruntime's estimates from torch's, where they exceed 1 in proportion to them.
 
-    At the noise levels that sampling steps through, for batches of one and, where the batch is `dynamic`, of three. Raises UserError
-    for a graph that onnxruntime can't read.
+    At the noise levels that sampling steps through, for batches of one and, where it is `dynamic`, of three. Raises UserError for
+    a graph that onnxruntime can't read.
     """
     import onnxruntime
 

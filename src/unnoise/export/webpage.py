@@ -31,7 +31,7 @@ from unnoise.model import Model
 from unnoise.utils.errors import UserError, nearest
 
 PAGE = Path(__file__).with_name("page")
-COMPONENTS = Path(unnoise.__file__).parent / "studio" / "static"
+STUDIO = Path(unnoise.__file__).parent / "studio" / "static"
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50)  # that the page offers, beside the recipe's own
 STRENGTHS = tuple(k / 20 for k in range(1, 20))
 MORPH_STEPS = 20
@@ -51,24 +51,23 @@ def export_webpage(
     require_onnx()
     model = Model.load(run, "cpu")
     _check(model)
-    files = runtime_files(runtime, say)
+    facts, files = page_facts(model) | {"name": _name(run)}, runtime_files(runtime, say)
     said = []
 
     def fill(folder: Path) -> None:
         shutil.copytree(PAGE, folder, dirs_exist_ok=True)
-        shutil.copytree(COMPONENTS / "components", folder / "components")
-        shutil.copyfile(COMPONENTS / "icon.svg", folder / "icon.svg")
+        shutil.copytree(STUDIO / "components", folder / "components")
+        shutil.copyfile(STUDIO / "icon.svg", folder / "icon.svg")
         for name, content in files.items():
             (folder / "runtime" / name).write_bytes(content)
         graph, denoiser = folder / "denoiser.onnx", bare_denoiser(model)
         dynamic, error = write_graph(denoiser, model, graph)
         if store_weights(graph, weights):
             error = graph_error(denoiser, model, graph, dynamic)
-        facts = {"name": _name(run), "dynamic_batch": dynamic, **page_facts(model)}
         if facts["start"]["from"] == "data":
             _write_moments(model, folder / "start.bin")
         heavy = [p for p in ("runtime/ort.wasm", "denoiser.onnx", "start.bin") if (folder / p).is_file()]
-        facts["sizes"] = {name: (folder / name).stat().st_size for name in heavy}
+        facts.update(dynamic_batch=dynamic, sizes={name: (folder / name).stat().st_size for name in heavy})
         (folder / "model.json").write_text(json.dumps(facts, separators=(",", ":")), encoding="utf-8")
         said.append(f"{_size(folder)}; the network agrees with torch to {error:.1e}")
 
