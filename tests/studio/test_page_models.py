@@ -39,6 +39,7 @@ def test_learn_by_dragging(visit: Open) -> None:
 def test_learn_by_comparing_and_training(visit: Open) -> None:
     """Two settings give other images from the same noise; the small network's loss falls, and its trajectories move."""
     page = visit("learn")
+    page.get_by_role("spinbutton", name="Steps").nth(1).fill("8")
     page.get_by_role("button", name="Sample both").click()
     page.get_by_text("Done.").first.wait_for()
     left, right = (page.get_by_role("group", name=side, exact=True).first.locator("canvas").first for side in ("Left", "Right"))
