@@ -63,7 +63,7 @@ def test_a_pipeline_with_its_source(small_run: Trainer, tmp_path: Path) -> None:
 @pytest.mark.parametrize("network", ["unet", "simple-unet", "unet2d"])
 def test_every_part_is_bundled(schedule: str, network: str, make: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """The source of each network and schedule is a module by itself, with the same estimates."""
-    simple = {"network": network, "network__blocks": None, "network__embedding": None}
+    simple: dict[str, object] = {"network": network, "network__blocks": None, "network__embedding": None}
     own: dict[str, dict[str, object]] = {"unet2d": UNET2D, "simple-unet": simple}
     run = make("a", classes=2 if network == "unet2d" else 0, schedule=schedule, target="velocity", sampling__steps=4,
                **own.get(network, {}))  # fmt: skip

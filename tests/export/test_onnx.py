@@ -85,7 +85,7 @@ def test_samplers_that_the_example_lacks_are_told(small_run: Trainer, exported: 
     sampling = model.sampling("heun")
     changed = Model(model.denoiser, replace(model.info, recipe=replace(model.info.recipe, sampling=sampling)))
     assert "by dpm++2m, not Heun" in onnx._write_sampling(changed, tmp_path, True)
-    assert json.loads((tmp_path / "sampling.json").read_text())["sampler"] == "dpm++2m"
+    assert json.loads((tmp_path / "sampler.json").read_text())["sampler"] == "dpm++2m"
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -108,6 +108,7 @@ def test_scales_are_all_that_a_denoiser_needs(schedule: str, target: str) -> Non
         torch.testing.assert_close(scaled, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_network_that_counts_steps(make: MakeRun) -> None:
     run = make("a", schedule="linear", target="velocity", network="simple-unet", **(OTHER | {"network__widths": [4, 8]}))
     export_onnx(run, run.parent / "out")
@@ -130,6 +131,7 @@ class OneByOne(nn.Module):
         return torch.cat([self.layer(x[k : k + 1]) for k in range(len(x))])
 
 
+@pytest.mark.slow
 def test_a_batch_that_can_not_be_dynamic_is_one(make: MakeRun) -> None:
     run = make("a", network=OneByOne, **OTHER)
     assert "one image a call" in export_onnx(run, run.parent / "out")

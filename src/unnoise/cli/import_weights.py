@@ -33,9 +33,11 @@ def import_(
     from unnoise.export.lucidrains import import_lucidrains, is_checkpoint
     from unnoise.export.notebook import import_notebook
     from unnoise.export.weights import read_torch
+    from unnoise.run_folder import RunFolder
 
     if root is not None and data is None:
         raise UserError("--root says where a data set is: add --data with its name, e.g. --data fgvc-aircraft")
+    RunFolder(run).refuse_existing()
     if file.is_dir():
         if given := [name for name, value in (("--size", size), ("--data", data), *(changes or {}).items()) if value is not None]:
             raise UserError(f"a folder of diffusers says all of its recipe, so it can't take {given[0]}: leave it out")

@@ -14,8 +14,9 @@ from unnoise.utils.names import PARTS
 Changes = dict[str, Any]
 OWN = {"training.steps": "--steps", "training.minutes": "--minutes", "training.epochs": "--training.epochs",
        "training.batch": "--batch", "training.seed": "--seed", "training.stop_when_copying": "--stop-when-copying",
-       "data.size": "--size", "data.range": "--range", "data.bands": "--bands", "data.source.root": "--root",
-       "data.source.download": "--download", "data.source.subfolders": "--labels folder"}  # fmt: skip
+       "training.tracker": "--tracker", "data.size": "--size", "data.range": "--range", "data.bands": "--bands",
+       "data.source.root": "--root", "data.source.download": "--download",
+       "data.source.subfolders": "--labels folder"}  # fmt: skip
 CALLED = {
     "lr": "learning_rate",
     "batch_size": "batch",

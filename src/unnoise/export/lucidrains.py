@@ -25,6 +25,7 @@ from unnoise.run_folder import RunFolder
 from unnoise.training.config import TrainingConfig
 from unnoise.utils.errors import UserError
 
+INNER = "unet"  # of the wrapped network
 MIN_SNR = 5.0  # where the library clips the signal-to-noise ratio, if it was asked to
 
 
@@ -75,7 +76,7 @@ def import_lucidrains(path: Path, run: Path, changes: dict[str, Any]) -> RunInfo
     if any(side % divisor for side in recipe.data.size):
         raise UserError(f"this network needs height and width in multiples of {divisor}: give its own data.size")
     info = RunInfo(replace(recipe, data=replace(recipe.data, labels=False)), (channels, *recipe.data.size))
-    make_run(folder, info, {f"network.unet.{name}": value for name, value in weights.items()})
+    make_run(folder, info, {f"network.{INNER}.{name}": value for name, value in weights.items()})
     return info
 
 

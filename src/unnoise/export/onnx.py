@@ -1,7 +1,7 @@
 """A run's denoiser as ONNX, with a program that samples from it by NumPy and onnxruntime alone.
 
     denoiser.onnx   x (N, C, H, W), alpha (N,), sigma (N,) and, with classes, label (N,) -> the estimate x_hat (N, C, H, W)
-    sampling.json   the scales to step through, the sampler, the classes
+    sampler.json   the scales to step through, the sampler, the classes
     start.npz       mean and covariance of the training images, where sampling starts from them
     sample.py       python sample.py -n 16 --seed 0: the images of `unnoise sample`
 
@@ -203,7 +203,7 @@ def _write_sampling(model: Model, folder: Path, dynamic: bool) -> str:
         "alpha": [*(a for a, _ in levels), float(schedule.alpha(last))],
         "sigma": [*(s for _, s in levels), float(schedule.sigma(last))],
     }  # fmt: skip
-    (folder / "sampling.json").write_text(json.dumps(facts, indent=1))
+    (folder / "sampler.json").write_text(json.dumps(facts, indent=1))
     return "; ".join(notes)
 
 

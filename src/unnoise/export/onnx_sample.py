@@ -21,7 +21,7 @@ def stream(seed: int, purpose: str, k: int) -> np.random.Generator:
 
 def sample(count: int, seed: int = 0, label: str | None = None) -> np.ndarray:
     """Images (count, C, H, W) on [-1, 1]; `label` is one of the classes, None draws them."""
-    facts, session = json.loads((HERE / "sampling.json").read_text()), onnxruntime.InferenceSession(HERE / "denoiser.onnx")
+    facts, session = json.loads((HERE / "sampler.json").read_text()), onnxruntime.InferenceSession(HERE / "denoiser.onnx")
     alpha, sigma, shape, classes = np.array(facts["alpha"]), np.array(facts["sigma"]), facts["shape"], facts["classes"]
     with np.errstate(divide="ignore"):
         lam = np.log(alpha) - np.log(sigma)
@@ -59,7 +59,8 @@ def sample(count: int, seed: int = 0, label: str | None = None) -> np.ndarray:
             x = sigma[k + 1] / sigma[k] * decay * x - alpha[k + 1] * np.expm1((1 + sde) * h) * best
             fresh, before = sigma[k + 1] * np.sqrt(1 - decay**2), x_hat if alpha[k] else None
         x = x if last or not fresh else x + fresh * normal(*shape)
-    return x.clip(-1, 1)
+    images: np.ndarray = x.clip(-1, 1)
+    return images
 
 
 if __name__ == "__main__":
