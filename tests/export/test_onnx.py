@@ -50,6 +50,12 @@ def test_the_example_samples_the_commands_images(exported: Path, small_run: Trai
     assert len(np.unique(expected)) > 20
 
 
+def test_the_graph_knows_nothing_of_this_machine(exported: Path) -> None:
+    """No path of a source file, as the exporter notes them."""
+    content = (exported / "denoiser.onnx").read_bytes()
+    assert b".py" not in content and str(Path.cwd()).encode() not in content
+
+
 METHODS: list[dict[str, Any]] = [
     {"sampler": "dpm++2m"}, {"sampler": "ddim"}, {"sampler": "ddim", "eta": 0.5}, {"sampler": "ddpm"}, {"sampler": "euler"},
     {"sampler": "euler-ancestral"},

@@ -37,7 +37,7 @@ export const words = {
   job: {
     progress: "Progress",
     started: "Started.",
-    done: "Done.",
+    done: () => "Done.",
     cancelled: "Cancelled.",
     cancel: "Cancel",
     queued: (n) => `${count(n, "job")} before this one`,

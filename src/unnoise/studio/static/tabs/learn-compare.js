@@ -3,7 +3,7 @@
 import { h } from "../components/dom.js";
 import { field, freshSeed, number, select, setOptions, valueOf } from "../components/fields.js";
 import { ImageGrid } from "../components/image-grid.js";
-import { JobBar } from "../job-bar.js";
+import { jobBar } from "../job-bar.js";
 import { chosen, chosenRun, status } from "../store.js";
 import { words } from "../words.js";
 import { section } from "./layout.js";
@@ -14,7 +14,7 @@ const COUNT = 8;
 export function comparison() {
   const sides = { a: side("a", "ddim", 4), b: side("b", "ddim", 20) };
   const seed = number(freshSeed(), { min: 0, step: 1 });
-  const job = new JobBar();
+  const job = jobBar();
   const show = (images) => Object.keys(sides).forEach((key) => images[key] && sides[key].grid.show(images[key]));
   const start = async () => {
     const body = { run: chosen.value, seed: valueOf(seed), count: COUNT, a: sides.a.settings(), b: sides.b.settings() };

@@ -5,7 +5,7 @@ import { h } from "../components/dom.js";
 import { field, number, segments, valueOf } from "../components/fields.js";
 import { PointCloud } from "../components/point-cloud.js";
 import { TimeSlider } from "../components/time-slider.js";
-import { JobBar } from "../job-bar.js";
+import { jobBar } from "../job-bar.js";
 import { words } from "../words.js";
 import { section } from "./layout.js";
 
@@ -17,7 +17,7 @@ export function toy() {
   const plot = new CurvePlot({ label: said.lossLabel, x: said.step, log: true, height: 170 });
   const path = new TimeSlider({ label: said.path, value: 1, step: 0.01, text: said.percent, ends: said.ends });
   const seconds = number(10, { min: 1, max: 20, step: 1 });
-  const job = new JobBar({ text: (step, total) => said.percent(step / total) });
+  const job = jobBar((step, total) => said.percent(step / total));
   path.hidden = true;
   path.addEventListener("input", () => cloud.show({ at: path.value }));
 

@@ -5,7 +5,7 @@ import { h } from "../components/dom.js";
 import { notice } from "../components/fields.js";
 import { FileDrop } from "../components/file-drop.js";
 import { imageData } from "../components/pixels.js";
-import { JobBar } from "../job-bar.js";
+import { jobBar } from "../job-bar.js";
 import { classPicker, runPicker, withRun } from "../run-picker.js";
 import { chosen } from "../store.js";
 import { words } from "../words.js";
@@ -18,7 +18,7 @@ const said = words.restore;
 export function build(panel) {
   let source = null; // {upload: id} or {data: index}
   const problem = notice();
-  const job = new JobBar();
+  const job = jobBar();
   const result = new Result();
   const form = taskForm({ start });
   const label = classPicker();

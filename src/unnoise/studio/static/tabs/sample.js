@@ -4,7 +4,7 @@ import { get, runPath } from "../api.js";
 import { h } from "../components/dom.js";
 import { field, freshSeed, number, select, setOptions, valueOf } from "../components/fields.js";
 import { ImageGrid } from "../components/image-grid.js";
-import { JobBar } from "../job-bar.js";
+import { jobBar } from "../job-bar.js";
 import { classPicker, runPicker, withRun } from "../run-picker.js";
 import { chosen, chosenRun, status } from "../store.js";
 import { words } from "../words.js";
@@ -14,7 +14,7 @@ import { SampleDetail } from "./sample-detail.js";
 const said = words.sample;
 
 export function build(panel) {
-  const job = new JobBar();
+  const job = jobBar();
   const grid = new ImageGrid({ label: said.images, name: said.image });
   const caption = h("p", { class: "quiet", role: "status" }, said.empty);
   const downloads = h("div", { class: "buttons", hidden: true });

@@ -1,0 +1,126 @@
+/** Every English word of the page. */
+
+const count = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
+
+export const words = {
+  tabs: { label: "What the model can do", sample: "Sample", morph: "Morph", inpaint: "Inpaint", denoise: "Denoise" },
+  loading: (part) => `Loading ${Math.round(100 * part)} %`,
+  ready: "Ready",
+  failed: (why) => `The model can’t be loaded: ${why || "the browser gave no reason"}. Open the folder through a web server, e.g. “python -m http.server”, in a browser of the last three years.`,
+  about: ({ name, parameters, images, shape: [channels, height, width] }) =>
+    `${name} is a diffusion model with ${count(parameters, "parameter")}, trained from scratch on ` +
+    `${images ? count(images, channels === 1 ? "grey image" : "colour image") : "images"} of ${width}×${height} pixels. ` +
+    "It runs in this browser: no image leaves your machine.",
+  made: ({ version }) => `Trained and exported with unnoise ${version}. The network runs in onnxruntime-web (MIT licence, in the folder “runtime”).`,
+
+  job: {
+    progress: "Progress",
+    cancel: "Cancel",
+    step: (step, steps) => `Step ${step} of ${steps}`,
+    done: ({ seconds }) => `Done in ${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s.`,
+    cancelled: "Cancelled.",
+    started: "Started.",
+  },
+
+  settings: {
+    seed: "Seed",
+    newSeed: "New seed",
+    count: "Images",
+    label: "Class",
+    any: "Any",
+    all: "Each in turn",
+    guidance: "Guidance",
+    guidanceText: (scale) => (scale === 1 ? "none" : String(scale)),
+    guidanceEnds: ["varied", "typical"],
+    steps: "Steps",
+    stepsText: (steps, calls) => (steps === calls ? String(steps) : `${steps}, ${count(calls, "call")} of the network`),
+    stepsEnds: ["quick", "thorough"],
+    percent: (part) => `${Math.round(100 * part)} %`,
+  },
+
+  sample: {
+    title: "Sample new images",
+    lead: "Each begins as noise and clears step by step. The same seed gives the same images.",
+    start: "Sample",
+    images: "Sampled images",
+    image: (k, label) => (label ? `Image ${k + 1}, ${label}` : `Image ${k + 1}`),
+    choose: "Choose an image to see how it came about, and what can be made of it.",
+    empty: "The images will appear here.",
+    detail: "How it came about",
+    noisy: "Noisy image x_t",
+    estimate: "Estimate x̂",
+    time: "From noise",
+    timeText: (step, steps) => `step ${step} of ${steps}`,
+    ends: ["noise", "image"],
+    close: "Close",
+    strength: "How far from this one",
+    strengthEnds: ["alike", "unlike"],
+    vary: "Variations",
+    varied: (k) => `Variations of image ${k + 1}`,
+    morph: "Morph from it",
+    inpaint: "Inpaint it",
+    denoise: "Denoise it",
+    save: "Save PNG",
+    file: (name, k) => `${name}-${k + 1}.png`,
+  },
+
+  morph: {
+    title: "From one image to another",
+    lead: "Two noises, and those between them on the sphere: each leads to an image of its own.",
+    from: "From seed",
+    to: "to seed",
+    fromIndex: "image",
+    start: "Morph",
+    other: "New seeds",
+    frame: "Between the two",
+    ends: ["first", "second"],
+    frames: "The images on the way",
+    image: (k) => `Image ${k + 1} on the way`,
+    empty: "The images on the way will appear here.",
+    play: "Play",
+    pause: "Pause",
+  },
+
+  picture: {
+    drop: "Drop an image here",
+    button: "Choose an image…",
+    hint: ([, height, width]) => `It is cut and scaled to ${width}×${height} pixels, here in the browser.`,
+    sample: "Take a new sample",
+    unreadable: "This browser can’t read that file as an image: try a PNG or JPEG.",
+    none: "Choose an image first.",
+  },
+
+  inpaint: {
+    title: "Fill in what is missing",
+    lead: "Paint over a part of an image; the model fills it with what it believes could be there, several times.",
+    brush: {
+      label: "Paint what is missing",
+      size: "Brush",
+      pixels: (n) => `${n} px`,
+      erase: "Erase",
+      undo: "Undo",
+      clear: "Clear",
+      keys: "By keyboard: arrows move, Space paints, Ctrl Z undoes.",
+    },
+    start: "Fill in",
+    nothing: "Paint over what is missing first.",
+    results: "Filled in",
+    image: (k) => `Filled in, ${k + 1}`,
+    empty: "The results will appear here.",
+  },
+
+  denoise: {
+    title: "Remove noise",
+    lead: "One call of the network estimates the image behind the noise. Move the slider, and see how much it can tell.",
+    sigma: "Noise (sigma, of 255)",
+    sigmaText: (sigma) => sigma.toFixed(sigma < 10 ? 1 : 0),
+    ends: ["little", "much"],
+    add: "Add this much noise to the image first",
+    slider: "Border between before and after",
+    border: (percent) => `${percent} % before`,
+    before: "noisy",
+    after: "denoised",
+    psnr: (before, after) => `PSNR ${before.toFixed(1)} dB → ${after.toFixed(1)} dB`,
+    empty: "The denoised image will appear here.",
+  },
+};
