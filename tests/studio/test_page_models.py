@@ -31,8 +31,8 @@ def test_learn_by_dragging(visit: Open) -> None:
     wait_for(lambda: np.abs(np.subtract(pixels(image), pixels(noisy))).max() <= 8)  # sigma / alpha is 0.01 there
     assert np.abs(np.subtract(pixels(image), pixels(estimate))).mean() < 8
     assert slider.get_attribute("aria-valuetext") == "t = 0.001"
-    page.get_by_role("button", name="Another image").click()
     clean = pixels(image)
+    page.get_by_role("button", name="Another image").click()
     wait_for(lambda: pixels(image) != clean or None)
 
 
