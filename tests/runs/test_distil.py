@@ -161,7 +161,7 @@ def test_times_are_found_where_samples_are_best(small_run: Trainer, pixels: np.n
     x, schedule = from_uint8(pixels), Karras(15.0)
     recipe = replace(small_run.info.recipe, sampling=SamplingConfig(un.Consistency(), un.GivenSteps(), 2, start="data"))
     info = replace(small_run.info, recipe=replace(recipe, schedule=schedule))
-    for ratio in (2.0, 0.5):
+    for ratio in (2.0, 0.7):
         model = Model(RightAt(schedule, x, ratio), info, moments=Moments.measure(x))
         found = choose_times(model, ImageDataset(pixels), 60, 0)
         assert found is not None and found[0][0] == ratio and found[1] == 2

@@ -20,7 +20,7 @@ from unnoise.utils.rng import BatchRng
 
 Times = tuple[tuple[float, ...], int]  # noise levels between calls, and how many calls to make
 MAX_CALLS = 4
-FIRST = (3.0, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25)  # noise levels tried before the second call
+FIRST = (3.0, 2.0, 1.4, 1.0, 0.7)  # noise levels tried before the second call; few images favour lower ones, which change little
 FURTHER = (0.7, 0.5, 0.35, 0.25)  # those before each further call, as fractions of the one before
 MIN_HELD_OUT = 20  # by which they are chosen; of fewer the training images serve
 MAX_IMAGES = 1000  # that samples are held against
