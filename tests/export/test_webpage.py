@@ -18,6 +18,7 @@ from tests.export.conftest import MakeRun
 from unnoise.export import runtime, webpage
 from unnoise.export.webpage import PAGE, STUDIO, export_webpage, page_facts
 from unnoise.model import Model
+from unnoise.recipe import override
 from unnoise.runs.trainer import Trainer
 from unnoise.utils.errors import UserError
 
@@ -114,6 +115,21 @@ def test_what_the_page_is_told(make: MakeRun, small_run: Trainer) -> None:
     assert never["guidance"] is None and never["start"]["from"] == "noise"
     few = page_facts(Model.load(make("few", schedule="linear", schedule__timesteps=10, sampling__steps=7), "cpu"))
     assert [*few["sample"]] == [1, 2, 3, 4, 5, 6, 7, 8, 10] and few["guidance"] is None and few["classes"] == ()
+
+
+def test_a_student_answers_in_few_calls(make: MakeRun) -> None:
+    """As many as its times are for; it is not guided, and between two images it goes by way of its own estimates."""
+    student = {
+        "training.objective": "consistency",
+        "sampling.sampler": "consistency",
+        "sampling.times": "given",
+        "sampling.steps": 2,
+    }
+    model = Model.load(make("student", classes=3, training__label_dropout=0.1), "cpu")
+    model = replace(model, info=replace(model.info, recipe=override(model.info.recipe, student)))
+    facts = page_facts(model)
+    assert list(facts["sample"]) == [1, 2, 3, 4] and facts["steps"] == 2 and facts["guidance"] is None
+    assert sum("call" in line for line in facts["ddim"]["lines"]) == 4
 
 
 def test_what_no_page_can_show(make: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

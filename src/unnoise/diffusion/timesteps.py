@@ -84,6 +84,11 @@ def stratified_uniform(u: float, batch: int) -> Tensor:
 class SamplingTimes(ABC):
     """The times that a sampler steps through."""
 
+    @property
+    def max_steps(self) -> int | None:
+        """The most steps that these times can have, None where any number."""
+        return None
+
     def __call__(self, schedule: Schedule, steps: int) -> Tensor:
         """`steps + 1` strictly decreasing float64 times: the first is 1 (the last training time), the last is 0."""
         if steps < 1:
@@ -210,9 +215,13 @@ class GivenSteps(SamplingTimes):
         if not all(0 < ratio < math.inf for ratio in self.ratios) or len(set(self.ratios)) < len(self.ratios):
             raise UserError(f"given times need ratios above 0, each once, not {list(self.ratios)}")
 
+    @property
+    def max_steps(self) -> int:
+        return len(self.ratios) + 1
+
     def levels(self, schedule: Schedule, steps: int) -> Tensor:
-        if steps > len(self.ratios) + 1:
-            raise UserError(f"these sampling.times are for at most {len(self.ratios) + 1} steps, not {steps}: "
+        if steps > self.max_steps:
+            raise UserError(f"these sampling.times are for at most {self.max_steps} steps, not {steps}: "
                             "choose fewer, or sampling.times log-snr")  # fmt: skip
         falling = torch.tensor(sorted(self.ratios[: steps - 1], reverse=True), dtype=torch.float64)
         return torch.cat([torch.ones(1, dtype=torch.float64), schedule.time_at(falling)])

@@ -21,6 +21,7 @@ from unnoise.diffusion.guidance import ClassGuidance, NoGuidance
 from unnoise.diffusion.inversion import start_time
 from unnoise.diffusion.samplers import DDIM
 from unnoise.diffusion.sampling import SamplingConfig
+from unnoise.diffusion.timesteps import LogSnrSteps
 from unnoise.export.onnx import graph_error, require_onnx, write_graph
 from unnoise.export.place import bare_denoiser, write_folder
 from unnoise.export.runtime import Say, runtime_files
@@ -95,8 +96,10 @@ def page_facts(model: Model) -> dict[str, Any]:
     info, recipe = model.info, model.info.recipe
     one, config = torch.ones((), dtype=torch.float64), recipe.sampling
     schedule, few = recipe.schedule, min(config.steps, MOST_STEPS)
-    steps = [n for n in STEPS if n <= (schedule.steps or n)]
+    steps = [n for n in STEPS if n <= min(schedule.steps or n, config.times.max_steps or n)]
     ddim = replace(config, sampler=DDIM(), steps=min(MORPH_STEPS, steps[-1]))
+    if model.is_student:
+        ddim = replace(ddim, times=LogSnrSteps())  # in as few steps: its estimate is the same all along a trajectory
     return {
         "version": unnoise.__version__, "shape": info.shape, "classes": info.classes, "images": info.images,
         "parameters": sum(p.numel() for p in model.network.parameters()),
@@ -122,7 +125,7 @@ def _variation(model: Model, config: SamplingConfig, strength: float) -> Table:
 
 def _guidance(model: Model) -> dict[str, float] | None:
     """Guidance by class, of scale 1 where the recipe has none; None where the run can't have it."""
-    if not model.info.classes or not model.info.recipe.training.label_dropout:
+    if not model.info.classes or not model.info.recipe.training.label_dropout or model.is_student:
         return None
     own = model.info.recipe.sampling.guidance
     found = own if isinstance(own, ClassGuidance) else ClassGuidance(scale=1.0)
