@@ -237,3 +237,11 @@ def test_a_run_on_a_disk_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(FileLock, "acquire", refuse)
     with pytest.raises(UserError, match=r"can't write to '.*r' \(Read-only file system\): make it writable, or copy it"):
         resume(tmp_path / "r", quiet)
+
+
+def test_borrowed_weights_before_the_first_checkpoint(tmp_path: Path) -> None:
+    """They are another run's: going on would begin with random ones."""
+    trained(tmp_path / "a", small(training__steps=1))
+    begin(tmp_path / "b", small(training__steps=2), quiet, from_run=tmp_path / "a")
+    with pytest.raises(UserError, match=r"b' ended before its first checkpoint, and has not the weights of 'a'"):
+        resume(tmp_path / "b", quiet)

@@ -77,6 +77,11 @@ def _load(trainer: Trainer) -> None:
     state, info = trainer.state, trainer.info
     saved = checkpoint.load_newest(trainer.folder.checkpoints, state.models, state.optimizers, trainer.say)
     if saved is None:
+        if info.from_run and not trainer.is_student:
+            raise UserError(
+                f"'{trainer.folder.path}' ended before its first checkpoint, and has not the weights of '{info.from_run}' that "
+                "it began with: begin another, 'unnoise train IMAGES --from-run RUN'"
+            )
         for model in state.models.values() if trainer.is_student else ():
             checkpoint.load_model(trainer.folder.teacher.model, model)
         return
