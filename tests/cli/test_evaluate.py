@@ -55,6 +55,7 @@ def test_what_is_found(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert un.evaluate(un.load(run), n=110, features="pixels", seed=1).to_json()["measures"] != shown["measures"]
 
 
+@pytest.mark.slow
 def test_nothing_is_made_twice(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = un.evaluate(run, n=40)
     assert first.features == "classifier"

@@ -40,6 +40,7 @@ np.savez(out, **found)
 """
 
 
+@pytest.mark.slow
 def test_a_pipeline_with_its_source(small_run: Trainer, tmp_path: Path) -> None:
     """In a Python without this program: the images of the same seed, with labels, guidance and another sampler."""
     told = export_diffusers(small_run.folder.path, tmp_path / "a")
