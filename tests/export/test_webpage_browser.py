@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from tests.chromium import check_page, in_chromium
+from tests.studio.pages import wait_for
 from unnoise.data.pixels import from_uint8, to_uint8
 from unnoise.diffusion.guidance import ClassGuidance
 from unnoise.diffusion.inversion import interpolate
@@ -97,9 +98,10 @@ def shown(canvases: "Locator") -> np.ndarray:
     return np.array(canvases.evaluate_all(script), dtype=int).reshape(-1, 8, 8, 4)[..., 0]
 
 
-def check(found: np.ndarray, expected: np.ndarray) -> None:
-    """Equal to 2 of 255, and no images that would be equal anyhow."""
-    assert found.shape == expected.shape[:3] and np.abs(found - expected[..., 0].astype(int)).max() <= 2
+def check(canvases: "Locator", expected: np.ndarray) -> None:
+    """That they come to show these to 2 of 255, and no images that would be equal anyhow."""
+    truth = expected[..., 0].astype(int)
+    wait_for(lambda: (found := shown(canvases)).shape == truth.shape and np.abs(found - truth).max() <= 2)
     assert expected.std() > 20
 
 
@@ -136,7 +138,7 @@ def test_samples_and_their_trajectories(visit: Open, model: Model) -> None:
     page.get_by_role("spinbutton", name="Images").fill("5")
     start(page, "sample", "Sample", 12)
     images = model.sample(5, seed=12)
-    check(shown(grid), images)
+    check(grid, images)
 
     page.get_by_role("button", name=re.compile("Image 2")).click()
     slider = page.get_by_role("slider", name="From noise")
@@ -145,11 +147,11 @@ def test_samples_and_their_trajectories(visit: Open, model: Model) -> None:
     slider.press("ArrowLeft")
     slider.press("ArrowLeft")
     twins = page.locator(".twins canvas")
-    check(shown(twins), np.stack([in_range(records[1].x)[1], to_uint8(records[1].x_hat)[1]]))
+    check(twins, np.stack([in_range(records[1].x)[1], to_uint8(records[1].x_hat)[1]]))
 
     page.get_by_role("button", name="Variations").click()
     page.get_by_text("Variations of image 2").wait_for()
-    check(shown(grid), to_uint8(model.image_to_image(from_uint8(images[1:2]), 0.5, range(5), 12)))
+    check(grid, to_uint8(model.image_to_image(from_uint8(images[1:2]), 0.5, range(5), 12)))
 
     page.get_by_label("Class").first.select_option("7")
     guidance = page.get_by_role("slider", name="Guidance")
@@ -158,7 +160,7 @@ def test_samples_and_their_trajectories(visit: Open, model: Model) -> None:
     assert guidance.get_attribute("aria-valuetext") == "2"
     start(page, "sample", "Sample", 3)
     sampling = replace(model.info.recipe.sampling, guidance=ClassGuidance(2.0))
-    check(shown(grid), model.sample(5, seed=3, label="7", sampling=sampling))
+    check(grid, model.sample(5, seed=3, label="7", sampling=sampling))
 
 
 def test_morph(visit: Open, model: Model) -> None:
@@ -173,7 +175,7 @@ def test_morph(visit: Open, model: Model) -> None:
     panel.locator("job-bar .row").wait_for(state="hidden")
     noises = interpolate([model.noise_of(0, 4), model.noise_of(0, 5)], 15)
     expected = to_uint8(model.sample_from_noise(noises, replace(model.info.recipe.sampling, steps=MORPH_STEPS)))
-    check(shown(panel.locator("image-grid canvas")), expected)
+    check(panel.locator("image-grid canvas"), expected)
     slider = panel.get_by_role("slider")
     slider.press("End")
     assert np.array_equal(shown(panel.locator(".large canvas"))[0], shown(panel.locator("image-grid canvas"))[14])
@@ -202,7 +204,7 @@ def test_inpaint(visit: Open, model: Model, own_image: tuple[Path, np.ndarray]) 
     known = torch.ones(8, 8)  # the brush is a disc of 3 pixels, in the middle
     known[4, 3:6] = known[3:6, 4] = 0
     restored = model.restore(from_uint8(own_image[1]), Mask(known), method=DDNM(), samples=6, seed=9)
-    check(shown(panel.locator("image-grid canvas")), to_uint8(restored.samples[:, 0]))
+    check(panel.locator("image-grid canvas"), to_uint8(restored.samples[:, 0]))
 
 
 def test_denoise(visit: Open, model: Model, own_image: tuple[Path, np.ndarray]) -> None:
@@ -217,7 +219,7 @@ def test_denoise(visit: Open, model: Model, own_image: tuple[Path, np.ndarray]) 
     sigma = 2 * (255 / 2) ** (float(slider.input_value()) / 100)
     after = panel.locator("canvas.after")
     expected = to_uint8(model.restorer().denoise(from_uint8(own_image[1]), sigma / 127.5))
-    check(shown(after), expected)
+    check(after, expected)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

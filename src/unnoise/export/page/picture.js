@@ -13,6 +13,7 @@ const said = words.picture;
 export class Picture {
   value = null;
   #watchers = [];
+  #asked = 0; // how often an image was asked for: of these the last one counts, whichever is ready first
 
   constructor(facts) {
     this.facts = facts;
@@ -24,14 +25,21 @@ export class Picture {
   }
 
   set(image) {
+    this.#asked += 1;
     this.value = image;
     for (const tell of this.#watchers) tell(image);
   }
 
-  async sample() {
+  async #take(making) {
+    const mine = (this.#asked += 1);
+    const image = await making;
+    if (mine === this.#asked) this.set(image);
+  }
+
+  sample() {
     const { steps, guidance } = this.facts;
-    const found = await run("sample", { seed: freshSeed(), count: 1, label: null, guidance: guidance?.scale ?? 1, steps });
-    this.set(found.images[0]);
+    const making = run("sample", { seed: freshSeed(), count: 1, label: null, guidance: guidance?.scale ?? 1, steps });
+    return this.#take(making.then(({ images }) => images[0]));
   }
 
   /** A place to drop an image, and a button for a sample. */
@@ -41,7 +49,7 @@ export class Picture {
     drop.addEventListener("files", async ({ detail: [{ file }] }) => {
       problem.say(null);
       try {
-        this.set(await fitted(file, this.facts.shape));
+        await this.#take(fitted(file, this.facts.shape));
       } catch {
         problem.say(said.unreadable);
       }
