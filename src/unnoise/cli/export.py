@@ -31,6 +31,6 @@ def export(
     options = {name: value for name, value in (("weights", weights), ("runtime", runtime)) if value is not None}
     if options and format != "webpage":
         raise UserError(f"--{next(iter(options))} is an option of a web page, not of {format}: leave it out")
-    told = FORMATS[format](run, out, overwrite, **options, **({"say": say} if format == "webpage" else {}))
-    say(f"{out}: {run} for {format}; {told}")
+    said = FORMATS[format](run, out, overwrite, **options, **({"say": say} if format == "webpage" else {}))
+    say(f"{out}: {run} for {format}; {said}")
     return 0

@@ -20,7 +20,7 @@ def stream(seed: int, purpose: str, k: int) -> np.random.Generator:
 
 
 def sample(count: int, seed: int = 0, label: str | None = None) -> np.ndarray:
-    """Images (count, C, H, W) on [-1, 1]; `label` is one of the classes, None draws them."""
+    """Images (count, C, H, W) on [-1, 1]; `label` is one of the classes, None chooses them at random."""
     facts, session = json.loads((HERE / "sampler.json").read_text()), onnxruntime.InferenceSession(HERE / "denoiser.onnx")
     alpha, sigma, shape, classes = np.array(facts["alpha"]), np.array(facts["sigma"]), facts["shape"], facts["classes"]
     with np.errstate(divide="ignore"):

@@ -13,6 +13,7 @@ from unnoise.data.pixels import HALF_RANGE, to_uint8
 from unnoise.model import Model
 from unnoise.reports.card import Example, card
 from unnoise.reports.render import check_name, write
+from unnoise.restoration.undo import psnr
 from unnoise.run_folder import RunFolder
 from unnoise.runs.evaluate import Advance, evaluate
 from unnoise.runs.resume import find_local_images
@@ -105,12 +106,8 @@ def _example(model: Model, held_out: ImageDataset) -> Example:
     brightest = float(std.max()) or 1.0
     columns = (x, y.clamp(-1, 1), mean, 2 * std / brightest - 1)
     rows = np.stack([to_uint8(column) for column in columns], 1).reshape(-1, *x.shape[2:], x.shape[1])
-    before, after = (_psnr(x, z) for z in (y.clamp(-1, 1), mean))
+    before, after = (psnr(z, x) for z in (y, mean))
     caption = (f"Each row, from the left: an image that was held out; with noise of sigma {SIGMA} of 255; the mean of {SAMPLES} "
                f"restorations by {STEPS} steps each; their standard deviation, the doubt (black is none, white "
                f"{brightest * HALF_RANGE:.0f} of 255). PSNR {before:.1f} dB before, {after:.1f} dB after.")  # fmt: skip
     return Example(caption, figures.grid(rows, len(columns), min_side=96))
-
-
-def _psnr(x: torch.Tensor, z: torch.Tensor) -> float:
-    return float(10 * torch.log10(4 / (x - z).square().mean()))

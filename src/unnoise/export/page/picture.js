@@ -9,7 +9,7 @@ import { words } from "./words.js";
 
 const said = words.picture;
 
-/** `value` is the image or null; `watch(tell)` is told of it now and whenever it changes. */
+/** `value` is the image or null; `watch(tell)` calls `tell` with it now and whenever it changes. */
 export class Picture {
   value = null;
   #watchers = [];
