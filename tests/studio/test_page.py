@@ -36,8 +36,11 @@ def test_tabs_by_keyboard(visit: Open) -> None:
     page.get_by_role("tab", name="Learn").focus()
     for name in (*TABS[1:], TABS[0]):
         page.keyboard.press("ArrowRight")
-        assert page.get_by_role("tab", name=name, exact=True).get_attribute("aria-selected") == "true"
+        page.get_by_role("tab", name=name, exact=True, selected=True).wait_for()
         page.get_by_role("tabpanel", name=name).wait_for()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")  # before the first has been answered
+    page.get_by_role("tabpanel", name=TABS[2]).wait_for()
 
 
 def test_training_outlives_the_server(visit: Open, server: Server) -> None:
@@ -72,7 +75,7 @@ def test_watch_it_learn(visit: Open) -> None:
     last = image.get_attribute("src")
     slider.focus()
     page.keyboard.press("Home")
-    assert image.get_attribute("src") != last and image.get_attribute("alt") == "Samples at step 0"
+    wait_for(lambda: image.get_attribute("src") != last and image.get_attribute("alt") == "Samples at step 0")
     assert wait_for(lambda: image.evaluate("i => i.complete && i.naturalWidth > 0"))
     page.get_by_role("button", name="Resume").click()
     assert "how many minutes more" in page.get_by_role("alert").filter(has_text="end").inner_text()
@@ -110,7 +113,7 @@ def test_a_hidden_page_is_silent(visit: Open, server: Server) -> None:
     page.locator("article curve-plot path").first.wait_for()
     process = psutil.Process(server.process.pid)
     connected = lambda: any(c.status == psutil.CONN_ESTABLISHED for c in process.net_connections())  # noqa: E731
-    assert connected()
+    wait_for(connected)
     hide = "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
     hide += " document.dispatchEvent(new Event('visibilitychange')); }"
     page.evaluate(hide, True)
@@ -138,8 +141,8 @@ def test_a_folder_is_chosen(visit: Open, tmp_path: Path) -> None:
     page.get_by_role("heading", name="6 images found").wait_for()
     assert "“mine/notes.txt”: this is no image" in page.get_by_role("alert").filter(has_text="left out").inner_text()
     page.get_by_text("2 classes: a, b").wait_for()
-    assert page.get_by_label("Learn the classes").is_visible()
-    assert page.locator(".sheet canvas").evaluate("c => c.width > 60")
+    page.get_by_label("Learn the classes").wait_for()
+    wait_for(lambda: page.locator(".sheet canvas").evaluate("c => c.width > 60"))
 
 
 def test_mistakes_are_sentences(visit: Open, tmp_path: Path) -> None:

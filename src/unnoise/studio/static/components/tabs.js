@@ -43,7 +43,7 @@ export class Tabs {
     if (!step) return;
     event.preventDefault();
     const count = this.names.length;
-    const next = this.links[(this.names.indexOf(this.current) + step + count) % count];
+    const next = this.links[(this.links.indexOf(event.target) + step + count) % count];
     next.focus();
     location.hash = next.hash;
   }
