@@ -7,6 +7,7 @@ import pytest
 
 from tests.conftest import quiet
 from unnoise.data.arrays import InMemory
+from unnoise.diffusion.guidance import ClassGuidance, NoGuidance
 from unnoise.networks.unet import AutoUNet, UNetConfig
 from unnoise.presets import PRESETS, fit_size, recipe_for
 from unnoise.recipe import Recipe, override
@@ -38,12 +39,25 @@ def test_all_is_plain_numbers_in_the_run(tmp_path: Path) -> None:
 def test_what_is_asked_for_stays(tmp_path: Path) -> None:
     steps = {"training__steps": 1, "training__minutes": None}
     recipe, _ = settled(tmp_path / "a", **steps, network__widths=[16], training__learning_rate=5e-4, training__batch=7)
-    assert recipe.network == UNetConfig((16,), 1, 1)
+    assert recipe.network == UNetConfig((16,), 1, 1, attention_tokens=0)
     assert (recipe.training.learning_rate, recipe.training.batch) == (5e-4, 7)
     recipe, said = settled(tmp_path / "b", **steps, network="simple-unet", network__widths=[4, 8], training__optimizer="adam",
                            training__batch=8, target__sigma_data=0.3)  # fmt: skip
     assert recipe.training.learning_rate == 1e-3 and any("was never measured" in line for line in said)
     assert recipe.target.sigma_data == 0.3  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("without", "why"), [
+    ({"data.labels": False}, "the images have no labels"),
+    ({"training.label_dropout": 0.0}, "training.label_dropout is 0"),
+])  # fmt: skip
+def test_class_guidance_needs_what_it_is_made_of(tmp_path: Path, without: dict[str, object], why: str) -> None:
+    """A preset that is guided by class is not, where that can't be."""
+    said: list[str] = []
+    asked = override(PRESETS["digits"], FAST | {"training.steps": 1, "training.minutes": None, "sampling.guidance": "class"})
+    assert begin(tmp_path / "a", asked, quiet).info.recipe.sampling.guidance == ClassGuidance()
+    recipe = begin(tmp_path / "b", override(asked, without), said.append).info.recipe
+    assert recipe.sampling.guidance == NoGuidance() and any(f"sampling without guidance: {why}" in line for line in said)
 
 
 def test_too_little_time_is_said(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from unnoise.networks.unet import UNetConfig
+from unnoise.networks.unet import Layer, UNetConfig
 from unnoise.training.optimizers import (
     NAMES,
     Muon,
@@ -35,7 +35,7 @@ def test_products_of_polynomials_are_the_iterations_themselves(noise: float) -> 
     g = torch.randn(3, 24, 1) @ torch.randn(3, 1, 200) + noise * torch.randn(3, 24, 200)
     x = g / torch.linalg.matrix_norm(g, keepdim=True)
     exact = _newton_schulz(x.double())
-    assert float((_newton_schulz_by_products(x) - exact).norm() / exact.norm()) < 1e-4
+    assert float((_newton_schulz_by_products(x) - exact).norm() / exact.norm()) < 2e-3  # in bfloat16 it would be 0.1
 
 
 @pytest.mark.parametrize("shape", [(16, 48), (48, 16), (32, 32)])
@@ -59,6 +59,14 @@ def test_first_and_last_convolution_are_not_hidden() -> None:
     convolutions = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 1, 3))
     hidden, others = split_parameters(convolutions)
     assert [p.shape for p in hidden] == [convolutions[1].weight.shape] and len(others) == 5
+
+
+def test_layers_that_embed_time_and_labels_are_not_hidden() -> None:
+    network = UNetConfig(widths=(16,), blocks=1, embedding=16, attention_tokens=64).build(1, (8, 8), 3)
+    hidden, others = ({id(p) for p in part} for part in split_parameters(network))
+    embeds = [p for name, p in network.named_parameters() if name.startswith(("time.", "label.", "augment."))]
+    assert len(embeds) == 6 and {id(p) for p in embeds} <= others
+    assert {id(m.block.modulate.weight) for m in network.modules() if isinstance(m, Layer)} <= hidden
 
 
 @pytest.mark.parametrize("name", NAMES)

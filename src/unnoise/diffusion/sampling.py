@@ -68,6 +68,11 @@ class SamplingConfig:
         if self.start not in STARTS:
             raise UserError(f"unknown start '{self.start}': {nearest(self.start, STARTS)}")
 
+    @property
+    def calls(self) -> int:
+        """Of the network, by samplers that make one a step; a guided step needs two."""
+        return self.steps * (1 if isinstance(self.guidance, NoGuidance) else 2)
+
     def override(self, sampler: Sampler | None = None, steps: int | None = None) -> "SamplingConfig":
         """The same with another sampler or number of steps, where one is given."""
         return replace(self, sampler=sampler or self.sampler, steps=self.steps if steps is None else steps)

@@ -74,6 +74,10 @@ class Dropout(nn.Module):
         return x * mask * (256 / (256 - self.threshold))
 
 
+class EmbeddingLinear(nn.Linear):
+    """A layer that makes the embedding of time and labels, which Muon leaves to AdamW: as good there, and cheaper."""
+
+
 class FourierTime(nn.Module):
     """cos and sin of c_noise at `size` / 2 frequencies, log-spaced from `low` to `high`. (B,) -> (B, size)."""
 

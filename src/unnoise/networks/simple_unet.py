@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unnoise.networks.base import NetworkConfig, Unit
+from unnoise.networks.layers import EmbeddingLinear
 from unnoise.utils.errors import UserError
 
 
@@ -58,7 +59,7 @@ class SimpleUnet(nn.Module):
 
     def __init__(self, channels: int, widths: tuple[int, ...], time_size: int) -> None:
         super().__init__()
-        self.time_mlp = nn.Sequential(SinusoidalTime(time_size), nn.Linear(time_size, time_size), nn.ReLU())
+        self.time_mlp = nn.Sequential(SinusoidalTime(time_size), EmbeddingLinear(time_size, time_size), nn.ReLU())
         self.conv0 = nn.Conv2d(channels, widths[0], 3, padding=1)
         pairs = list(itertools.pairwise(widths))
         self.downs = nn.ModuleList([Block(i, o, time_size, up=False) for i, o in pairs])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unnoise.networks.base import NetworkConfig, Unit
-from unnoise.networks.layers import ACTIVATIONS, NORMS, Attention, Block, FourierTime, Style, zero_init
+from unnoise.networks.layers import ACTIVATIONS, NORMS, Attention, Block, EmbeddingLinear, FourierTime, Style, zero_init
 from unnoise.utils.errors import UserError
 
 
@@ -38,9 +38,9 @@ class UNet(nn.Module):
         tokens = [(size[0] // config.patch >> level) * (size[1] // config.patch >> level) for level in range(len(widths))]
         attend = [n <= config.attention_tokens for n in tokens]
 
-        self.time = nn.Sequential(FourierTime(e, 0.1, 100), nn.Linear(e, e), nn.SiLU(), nn.Linear(e, e))
+        self.time = nn.Sequential(FourierTime(e, 0.1, 100), EmbeddingLinear(e, e), nn.SiLU(), EmbeddingLinear(e, e))
         self.label = nn.Embedding(classes + 1, e) if classes else None  # the last row is no label
-        self.augment = zero_init(nn.Linear(7, e, bias=False))  # of the augmentation labels; all 0 is none
+        self.augment = zero_init(EmbeddingLinear(7, e, bias=False))  # of the augmentation labels; all 0 is none
         folded = channels * config.patch**2
         self.conv_in = nn.Conv2d(folded, widths[0], 3, padding=1)
 
@@ -144,6 +144,7 @@ class AutoUNet(UNetConfig):
     widths: tuple[int, ...] = ()
     blocks: int = 1
     patch: int = 0
+    attention_tokens: int = 0  # in equal time, with it images of up to 64x64 were learned less well
 
     def __post_init__(self) -> None:
         if self.patch:

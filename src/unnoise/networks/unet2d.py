@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unnoise.networks.base import NetworkConfig, Unit
-from unnoise.networks.layers import Dropout, attend
+from unnoise.networks.layers import Dropout, EmbeddingLinear, attend
 from unnoise.utils.errors import UserError
 
 
@@ -163,7 +163,7 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, size: int, out: int) -> None:
         super().__init__()
-        self.linear_1, self.linear_2 = nn.Linear(size, out), nn.Linear(out, out)
+        self.linear_1, self.linear_2 = EmbeddingLinear(size, out), EmbeddingLinear(out, out)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.linear_2(functional.silu(self.linear_1(x)))

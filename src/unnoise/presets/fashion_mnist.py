@@ -8,10 +8,11 @@ Expected: the training loss ends near 0.19 and most garments in samples/ can be 
 from unnoise.data.sources import DataConfig
 from unnoise.data.torchvision_sets import FashionMnist
 from unnoise.diffusion.denoiser import EDM
+from unnoise.diffusion.guidance import ClassGuidance
 from unnoise.diffusion.samplers import DPMpp2MSDE
 from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.diffusion.schedules import Karras
-from unnoise.diffusion.timesteps import LogNormalTimes, LogSnrSteps
+from unnoise.diffusion.timesteps import KarrasSteps, LogNormalTimes
 from unnoise.networks.unet import AutoUNet
 from unnoise.recipe import Recipe
 from unnoise.training.config import TrainingConfig
@@ -24,5 +25,5 @@ recipe = Recipe(
     training=TrainingConfig(
         minutes=5.0, batch=0, optimizer="muon", learning_rate=0.0, times=LogNormalTimes(mean=-0.4), sample_every=60.0
     ),
-    sampling=SamplingConfig(DPMpp2MSDE(), LogSnrSteps(), steps=15, start="data"),
+    sampling=SamplingConfig(DPMpp2MSDE(), KarrasSteps(), steps=10, start="data", guidance=ClassGuidance(1.25)),
 )

@@ -68,7 +68,7 @@ def _with_end(folder: RunFolder, info: RunInfo, steps: int | None, minutes: floa
     config = with_whole_previews(replace(info.recipe.training, steps=steps, minutes=minutes, epochs=None))
     records = atomic.read_records(folder.metrics)
     if minutes is not None and records:
-        config = fit_previews(config, info.recipe.sampling.steps, records[-1]["images_per_second"], 60 * minutes, say)
+        config = fit_previews(config, info.recipe.sampling.calls, records[-1]["images_per_second"], 60 * minutes, say)
     return replace(info, recipe=replace(info.recipe, training=config))
 
 

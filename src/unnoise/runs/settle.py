@@ -12,6 +12,7 @@ from unnoise.data.dataset import ImageDataset
 from unnoise.data.stats import mean_and_std
 from unnoise.diffusion.denoiser import EDM
 from unnoise.diffusion.gaussian import Moments
+from unnoise.diffusion.guidance import NoGuidance
 from unnoise.evaluation.held_out import LEVELS
 from unnoise.networks.unet import FINEST, AutoUNet, UNetConfig
 from unnoise.recipe import Recipe
@@ -80,7 +81,7 @@ def settle(recipe: Recipe, images: ImageDataset, runtime: Runtime, say: Say, sta
         seconds = min(60 * minutes if minutes else math.inf, seen / speed)
         seconds = seconds if math.isfinite(seconds) else OPEN_SECONDS
         seen = seconds * speed
-        recipe = replace(recipe, training=fit_previews(config, recipe.sampling.steps, speed, seconds, say))
+        recipe = replace(recipe, training=fit_previews(config, recipe.sampling.calls, speed, seconds, say))
     recipe = choose_augmentation(recipe, seen / _count(images, count), say)
     config = recipe.training
     compiled = compiling_is_tried(config, runtime.device) and compiling_pays(
@@ -97,6 +98,14 @@ def fit_to_images(recipe: Recipe, images: ImageDataset, say: Say) -> Recipe:
     if recipe.sampling.start == "data" and len(images) < MIN_IMAGES:
         say(f"sampling starts from noise alone: mean and covariance of fewer than {MIN_IMAGES} images nearly are these images")
         recipe = replace(recipe, sampling=replace(recipe.sampling, start="noise"))
+    if recipe.sampling.guidance.needs_labels and not (images.classes and recipe.training.label_dropout):
+        why = (
+            "training.label_dropout is 0, so that the network never sees images without a label"
+            if images.classes
+            else "the images have no labels"
+        )
+        say(f"sampling without guidance: {why}")
+        recipe = replace(recipe, sampling=replace(recipe.sampling, guidance=NoGuidance()))
     return recipe
 
 
@@ -178,10 +187,10 @@ def with_whole_previews(config: TrainingConfig) -> TrainingConfig:
                    held_out_count=max(config.held_out_count, TrainingConfig.held_out_count))  # fmt: skip
 
 
-def fit_previews(config: TrainingConfig, steps: int, speed: float, seconds: float, say: Say) -> TrainingConfig:
+def fit_previews(config: TrainingConfig, calls: int, speed: float, seconds: float, say: Say) -> TrainingConfig:
     """Grids and held-out losses of a size that leaves the time to training; a forward pass is a third of a training step."""
     passes = 3 * speed * PREVIEW * seconds
-    count = min(config.sample_count, max(MIN_SAMPLES, int(passes / steps)))
+    count = min(config.sample_count, max(MIN_SAMPLES, int(passes / calls)))
     held_out = min(config.held_out_count, max(MIN_SAMPLES, int(passes / LEVELS)))
     if (count, held_out) != (config.sample_count, config.held_out_count):
         say(f"previews: {count} samples, the held-out loss on {held_out} images, which is what the time allows")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from unnoise.diffusion.denoiser import Denoiser
+from unnoise.training.optimizers import Muon
 
 
 class Replicated(Denoiser):
@@ -89,14 +90,16 @@ def load_optimizer_state(model: nn.Module, optimizers: Sequence[torch.optim.Opti
     """Restore what `full_optimizer_state` gave, which every process has.
 
     DCP's own loader would invent state for parameters that never had a gradient, so that a resumed run differs from an unbroken
-    one. Fused optimizers walk the memory itself, so a moment must have the strides of its parameter.
+    one. Fused optimizers walk the memory itself, so a moment must have the strides of its parameter. What another optimizer
+    left of a parameter, in a run of an earlier version, is forgotten.
     """
     parameters = dict(model.named_parameters())
     values = {id(parameters[name]): {k: _laid_out_as(parameters[name], v) for k, v in own.items()} for name, own in state.items()}
     for optimizer in optimizers:
         own = optimizer.state_dict()
         listed = [p for group in optimizer.param_groups for p in group["params"]]
-        own["state"] = {k: values[id(p)] for k, p in enumerate(listed) if id(p) in values}
+        known = {k: values[id(p)] for k, p in enumerate(listed) if id(p) in values}
+        own["state"] = {k: v for k, v in known.items() if ("momentum" in v) == isinstance(optimizer, Muon)}
         optimizer.load_state_dict(own)
 
 
