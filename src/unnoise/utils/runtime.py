@@ -59,7 +59,7 @@ def difference_from_cpu(device: str) -> float:
             torch.manual_seed(0)
             x, conv = torch.randn(2, 16, 16, 16), partial(nn.Conv2d, 16, 16, 3, padding=1)
             network = nn.Sequential(conv(), nn.GroupNorm(4, 16), nn.SiLU(), conv(stride=2), nn.Upsample(scale_factor=2.0), conv())
-        network = network.to(device, memory_format=torch.channels_last)
+        network = network.to(device).to(memory_format=torch.channels_last)
         scale = torch.tensor(0.7, dtype=torch.float64)  # on the CPU, as a sampler's are
         out = scale * network(x.to(device))
         gradients = torch.autograd.grad(out.square().mean(), list(network.parameters()))
