@@ -4,7 +4,7 @@
 # A diffusion model learns from images alone. The notebook takes FGVC-Aircraft: its `trainval` split (6,667 images) and
 # its `test` split (3,333) put together, each squashed to 64x64, mirrored half of the time, and scaled:
 #
-# $$ \text{byte } 0..255 \;\to\; [0, 1] \;\to\; x = 2 \cdot \text{value} - 1 \in [-1, 1]. $$
+#     byte in 0..255  ->  value = byte / 255 in [0, 1]  ->  x = 2 value - 1 in [-1, 1]
 #
 # Without `FGVC_ROOT` set to the folder that holds `fgvc-aircraft-2013b`, these chapters use scikit-learn's 8x8 digits,
 # which need no download.

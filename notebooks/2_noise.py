@@ -4,7 +4,7 @@
 # T = 300 times a little noise is added to an image, with variances beta rising linearly from 0.0001 to 0.02. With
 # alpha = 1 - beta and its running product alpha_bar, all steps up to t are one:
 #
-# $$ q(x_t \mid x_0) = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \varepsilon, \qquad \varepsilon \sim N(0, I). $$
+#     x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps,     eps ~ N(0, I)
 #
 # Here the two roots are `alpha(t)` and `sigma(t)` of a schedule, and t runs from 0 (the image) to 1: the notebook's
 # index k = 0 .. 299 is t = (k + 1) / 300, because its k = 0 is already one step of noise.

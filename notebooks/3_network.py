@@ -5,7 +5,7 @@
 # those also takes the output of the down block opposite (a skip connection). The network is conditioned on the step t by
 # the features
 #
-# $$ \sin(t\, \omega_k), \cos(t\, \omega_k), \qquad \omega_k = 10000^{-k / 15}, \quad k = 0 .. 15. $$
+#     sin(t omega_k), cos(t omega_k),     omega_k = 10000^(-k / 15),     k = 0 .. 15
 
 # %%
 import torch

@@ -4,7 +4,7 @@
 # For each image a step t is drawn uniformly and noise epsilon is added; the network predicts the noise, and the loss is the mean
 # absolute error:
 #
-# $$ L = \mathbb{E}_{x, t, \varepsilon}\, \lvert \varepsilon - \varepsilon_\theta(x_t, t) \rvert. $$
+#     L = E |eps - eps_theta(x_t, t)|,     the mean over x, t and eps
 
 # %%
 import torch

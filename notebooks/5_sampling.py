@@ -3,8 +3,8 @@
 #
 # From noise back to an image, step by step. With the estimate of epsilon, each step samples from the posterior of DDPM:
 #
-# $$ x_{t-1} = \frac{1}{\sqrt{\alpha_t}} \Big( x_t - \frac{\beta_t}{\sqrt{1 - \bar\alpha_t}}\, \hat\varepsilon \Big)
-#    + \sqrt{\beta_t \frac{1 - \bar\alpha_{t-1}}{1 - \bar\alpha_t}}\; z. $$
+#     x_(t-1) = 1 / sqrt(alpha_t) (x_t - beta_t / sqrt(1 - alpha_bar_t) eps_hat)
+#               + sqrt(beta_t (1 - alpha_bar_(t-1)) / (1 - alpha_bar_t)) z,     z ~ N(0, I)
 #
 # In terms of the estimate of the clean image, and between any two times t > s, the same reads:
 

@@ -4,9 +4,10 @@
 # "How it can be useful for denoising images" is the notebook's first sentence, and the notebook never does it. It is one call. A
 # noisy image y = x + sigma n, scaled by alpha, is a noised image of the diffusion,
 #
-# $$ \alpha\, y = \alpha x + (\alpha \sigma)\, n, \qquad \text{at the time where } \sigma_t / \alpha_t = \sigma, $$
+#     alpha y = alpha x + (alpha sigma) n
 #
-# and the denoiser's estimate there is the mean of all images that y can come from: the estimate of least squared error.
+# at the time t where sigma(t) / alpha(t) = sigma, and the denoiser's estimate there is the mean of all images that y can come
+# from: the estimate of least squared error.
 
 # %%
 import numpy as np

@@ -1,11 +1,17 @@
-"""Without a GPU at hand: everything on the `meta` device, where a tensor made elsewhere or a hidden wait fails."""
+"""Without a GPU at hand: everything on the `meta` device, where a tensor made elsewhere or a hidden wait fails.
 
+All of it twice: as on any GPU, and as on Apple's, where a float64 tensor fails too.
+"""
+
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from unnoise.diffusion.denoiser import Denoiser
 from unnoise.diffusion.guidance import GUIDANCES
@@ -24,11 +30,31 @@ from unnoise.restoration.tiling import TiledDenoiser
 from unnoise.training.batches import Batch
 from unnoise.training.config import TrainingConfig
 from unnoise.training.loop import compute_gradients
+from unnoise.utils import precision
 from unnoise.utils.rng import BatchRng
 from unnoise.utils.runtime import Runtime
 
 META = torch.device("meta")
 WIDTHS: dict[str, Any] = {"network.widths": [16, 32]}
+
+
+class NoFloat64(TorchDispatchMode):
+    """Inside it the meta device has none, as Apple's GPU."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        assert not any(isinstance(x, Tensor) and x.device == META and x.dtype == torch.float64 for x in tree_leaves(found)), func
+        return found
+
+
+@pytest.fixture(params=["any GPU", "Apple's GPU"], autouse=True)
+def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    if request.param == "any GPU":
+        yield request.param
+        return
+    monkeypatch.setattr(precision, "WITHOUT_FLOAT64", {"meta"})
+    with NoFloat64():
+        yield request.param
 
 
 class Tiny(nn.Module):
@@ -128,3 +154,13 @@ def test_every_guidance(kind: str) -> None:
 def test_training_times(name: str) -> None:
     """From uniform numbers on a device to times on it."""
     assert TRAINING_TIMES[name]()(torch.empty(4, device=META), Linear(10)).device == META
+
+
+def test_float64_is_noticed(gpu: str) -> None:
+    """That it fails where Apple's GPU is meant, and there alone."""
+    if gpu == "any GPU":
+        assert precision.exact(images()).dtype == torch.float64
+        return
+    assert precision.exact(images()).dtype == torch.float32
+    with pytest.raises(AssertionError, match="_to_copy"):
+        images().double()

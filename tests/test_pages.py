@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_docs import CHAPTERS, DOCS, ROOT, SOURCES
+from tests.test_docs import CHAPTERS, DOCS, PAGES, ROOT, SOURCES
 
 
 def test_every_page_is_on_the_site() -> None:
@@ -26,6 +26,12 @@ def test_every_page_is_on_the_site() -> None:
 
     walk(tomllib.loads(text)["project"]["nav"])
     assert sorted(found) == sorted(p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_formulas_can_be_read_anywhere(page: Path) -> None:
+    """No TeX, which forges render and the site, which loads nothing from elsewhere, would show as it is."""
+    assert not re.search(r"\$\$|\\(frac|sqrt|alpha|sigma|mathbb|text)\b", page.read_text(encoding="utf-8"))
 
 
 def test_the_architecture_names_every_file() -> None:

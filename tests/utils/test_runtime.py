@@ -1,15 +1,20 @@
 """One process by itself, and the environment that launchers set."""
 
+import math
 import os
+import re
 import socket
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from unnoise.utils import runtime
 from unnoise.utils.errors import UserError
-from unnoise.utils.runtime import SINGLE, Runtime, available_cores, choose_device
+from unnoise.utils.runtime import SINGLE, Runtime, available_cores, choose_device, choose_device_and_why, difference_from_cpu
 
 
 def test_cores_are_those_allowed() -> None:
@@ -34,6 +39,42 @@ def test_a_single_process_asks_nobody() -> None:
 
 def _fail() -> None:
     raise UserError("mend me")
+
+
+@pytest.mark.parametrize(("kind", "difference", "device", "reason"), [
+    (None, 0.0, "cpu", "no GPU"),
+    ("cuda", 0.0, "cuda", "GPU that PyTorch finds"),
+    ("xpu", 0.0, "cpu", "never tried on xpu"),
+    ("mps", 1e-6, "mps", "what the CPU does, to 1e-06"),
+    ("mps", 0.1, "cpu", "differs from the CPU by 1e-01"),
+    ("mps", math.nan, "cpu", "differs from the CPU by nan"),
+    ("mps", None, "cpu", "fails in a short check: .*mps"),  # the real check, which fails where there is none
+])  # fmt: skip
+def test_apples_gpu_is_chosen_where_it_computes_the_same(
+    kind: str | None, difference: float | None, device: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = None if kind is None else torch.device(kind)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: found)
+    if difference is not None:
+        monkeypatch.setattr(runtime, "difference_from_cpu", lambda device: difference)
+    elif torch.backends.mps.is_available():
+        pytest.skip("there is one")
+    chosen, why = choose_device_and_why.__wrapped__()
+    assert chosen == device and re.search(reason, why)
+
+
+def test_a_difference_from_the_cpu_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one of gradients alone, which are small; training's random numbers stay what they are."""
+    state = torch.random.get_rng_state()
+    assert difference_from_cpu("cpu") == 0 and torch.equal(torch.random.get_rng_state(), state)
+    real, calls = torch.autograd.grad, []
+
+    def wrong(*args: Any) -> list[Tensor]:
+        calls.append(args)
+        return [g * (1.01 if len(calls) == 1 else 1) for g in real(*args)]
+
+    monkeypatch.setattr(torch.autograd, "grad", wrong)
+    assert difference_from_cpu("cpu") == pytest.approx(0.01, rel=1e-3)
 
 
 CODE = """

@@ -5,7 +5,7 @@ A schedule maps a time t in [0, 1] (0 is the image, 1 the most noise) to the two
     x_t = alpha(t) x + sigma(t) eps,    eps ~ N(0, I).
 
 The ratio sigma / alpha rises strictly with t from 0; `time_at` is its inverse. All scales are computed in float64 and
-returned in the dtype of t.
+returned in the dtype of t; on a device without float64 (Apple's GPU), where training computes them, in float32.
 """
 
 import functools
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from unnoise.utils.errors import UserError
+from unnoise.utils.precision import exact
 
 
 def per_image(scale: Tensor, x: Tensor) -> Tensor:
@@ -70,9 +71,9 @@ class Schedule(ABC):
     def time_at(self, ratio: Tensor) -> Tensor:
         """The time at which sigma / alpha is `ratio` (>= 0), any shape; ratios beyond the schedule's end give 1.
 
-        By bisection to 2^-52, in float64; a schedule with a closed form overrides it.
+        By bisection to 2^-52 in float64; a schedule with a closed form overrides it.
         """
-        target = ratio.double()
+        target = exact(ratio)
         low, high = torch.zeros_like(target), torch.ones_like(target)
         for _ in range(52):
             middle = (low + high) / 2
@@ -113,7 +114,8 @@ class Stepwise(Schedule):
         return len(self.table) - 1
 
     def _alpha(self, t: Tensor) -> Tensor:
-        table, position = self.table.to(t.device), t.double() * (len(self.table) - 1)
+        position = exact(t) * (len(self.table) - 1)
+        table = self.table.to(position)
         # An integer step that went through float32 is still that step, so its value comes from the table itself.
         whole = position.round()
         position = torch.where(((position - whole).abs() < 1e-4) & (whole > 0), whole, position)
@@ -128,8 +130,8 @@ class Stepwise(Schedule):
         return torch.sqrt((1 - alpha) * (1 + alpha)).to(t.dtype)
 
     def time_at(self, ratio: Tensor) -> Tensor:
-        falling = self.table.to(ratio.device)
-        alpha = (1 + ratio.double().square()).rsqrt().contiguous()  # since ratio^2 = (1 - alpha^2) / alpha^2
+        alpha = (1 + exact(ratio).square()).rsqrt().contiguous()  # since ratio^2 = (1 - alpha^2) / alpha^2
+        falling = self.table.to(alpha)
         k = (torch.searchsorted(-falling, -alpha) - 1).clamp(0, len(falling) - 2)
         t = (k + (falling[k] - alpha) / (falling[k] - falling[k + 1])) / (len(falling) - 1)
         return t.clamp(0, 1).to(ratio.dtype)
@@ -204,23 +206,23 @@ class Cosine(Schedule):
 
     def alpha(self, t: Tensor) -> Tensor:
         start, end = self._angles
-        return (torch.cos(torch.lerp(*_pair(start, end, t), t.double())) / math.cos(start)).to(t.dtype)
+        return (torch.cos(_between(start, end, t)) / math.cos(start)).to(t.dtype)
 
     def sigma(self, t: Tensor) -> Tensor:
         start, end = self._angles
-        angle = torch.lerp(*_pair(start, end, t), t.double())
+        angle = _between(start, end, t)
         # 1 - cos^2(a)/cos^2(b) = sin(a - b) sin(a + b) / cos^2(b): exact near t = 0, where 1 - alpha^2 would cancel.
         return (torch.sqrt(torch.sin(angle - start) * torch.sin(angle + start)) / math.cos(start)).to(t.dtype)
 
     def time_at(self, ratio: Tensor) -> Tensor:
         start, end = self._angles
-        angle = torch.acos(math.cos(start) / torch.sqrt(1 + ratio.double().square()))
+        angle = torch.acos(math.cos(start) / torch.sqrt(1 + exact(ratio).square()))
         return ((angle - start) / (end - start)).clamp(0, 1).to(ratio.dtype)
 
 
-def _pair(start: float, end: float, like: Tensor) -> tuple[Tensor, Tensor]:
-    full = torch.zeros_like(like, dtype=torch.float64)
-    return full + start, full + end
+def _between(start: float, end: float, t: Tensor) -> Tensor:
+    t = exact(t)
+    return torch.lerp(torch.full_like(t, start), torch.full_like(t, end), t)
 
 
 @dataclass(frozen=True)

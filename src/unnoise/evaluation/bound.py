@@ -15,7 +15,6 @@ perfect denoiser lies above the value by the probability flow, but for s_0.
 
 import math
 from dataclasses import dataclass
-from itertools import chain
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from unnoise.data.pixels import HALF_RANGE
 from unnoise.diffusion.denoiser import Denoiser
 from unnoise.diffusion.gaussian import Moments
 from unnoise.diffusion.schedules import per_image
-from unnoise.evaluation.likelihood import Prior, dequantise, last_level
+from unnoise.evaluation.likelihood import Prior, dequantise, last_level, weight
 from unnoise.utils.errors import UserError
 from unnoise.utils.rng import BatchRng, stream
 
@@ -65,9 +64,9 @@ def density_bound(denoiser: Denoiser, x: Tensor, seed: int = 0, *, moments: Mome
     """
     if levels < 2:
         raise UserError(f"a bound needs at least 2 `levels`, not {levels}")
-    x, d, last = x.double(), x[0].numel(), last_level(denoiser)
+    x, d, last, like = x.cpu().double(), x[0].numel(), last_level(denoiser), weight(denoiser)
     first, width = math.log(smallest), math.log(last / smallest) / levels
-    rng, dtype = BatchRng(seed, range(len(x)), "bound"), next(chain(denoiser.parameters(), denoiser.buffers())).dtype
+    rng = BatchRng(seed, range(len(x)), "bound")
     offset = (torch.arange(len(x), dtype=torch.float64) / len(x) + stream(seed, "bound levels").random()) % 1
     errors = []
     for k in range(levels):
@@ -75,13 +74,13 @@ def density_bound(denoiser: Denoiser, x: Tensor, seed: int = 0, *, moments: Mome
         t = denoiser.schedule.time_at(s)
         eps = rng.normal_like(x)
         x_t = per_image(denoiser.schedule.alpha(t), x) * (x + per_image(s, x) * eps)
-        x_hat = denoiser(x_t.to(dtype), t.to(x.device, dtype), label).double()
+        x_hat = denoiser(x_t.to(like), t.to(like), label).cpu().double()
         error = (x_hat - x).flatten(1).square().sum(1) / s.to(x).square()
         # A control variate of mean 0: where there is little noise, what is left of it is nearly all of the error.
         errors.append(error + (d - eps.flatten(1).square().sum(1)) / (1 + (s.to(x) / CONTROL).square()).square())
     parts = width * torch.stack(errors)  # (levels, B)
     beyond = parts.flip(0).cumsum(0).flip(0)  # from each level on
-    start = int((beyond.mean(1).cpu() + d * width * torch.arange(levels)).argmin())
+    start = int((beyond.mean(1) + d * width * torch.arange(levels)).argmin())
     s_0 = math.exp(first + start * width)
     reconstruction = torch.full_like(beyond[0], d / 2 * math.log(2 * math.pi * math.e * s_0**2))
     return Bound(Prior(x, last, moments).divergence(x), beyond[start], reconstruction, s_0)

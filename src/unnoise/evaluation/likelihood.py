@@ -44,13 +44,19 @@ def bits_per_dimension(denoiser: Denoiser, pixels: Tensor, seed: int = 0, *, mom
 def dequantise(pixels: Tensor, seed: int) -> Tensor:
     """uint8 (B, C, H, W) with uniform noise in [0, 1) added, on [-1, 1], float64."""
     # Normal numbers through their own distribution function are uniform in (0, 1).
-    normal = BatchRng(seed, range(len(pixels)), "dequantise").normal_like(pixels.double())
-    return (pixels.double() + 0.5 * torch.erf(normal / math.sqrt(2))) / HALF_RANGE - 1
+    pixels = pixels.cpu().double()
+    normal = BatchRng(seed, range(len(pixels)), "dequantise").normal_like(pixels)
+    return (pixels + 0.5 * torch.erf(normal / math.sqrt(2))) / HALF_RANGE - 1
 
 
 def last_level(denoiser: Denoiser) -> float:
     """sigma / alpha where the schedule ends, 1000 at most."""
     return float(denoiser.schedule.ratio(torch.tensor(1.0, dtype=torch.float64)).clamp(max=1000.0))
+
+
+def weight(denoiser: Denoiser) -> Tensor:
+    """One of the denoiser's tensors, whose device and dtype its input has; all else is computed on the CPU, in float64."""
+    return next(chain(denoiser.parameters(), denoiser.buffers()))
 
 
 def log_density(denoiser: Denoiser, x: Tensor, seed: int = 0, *, moments: Moments | None = None, steps: int = 100,
@@ -64,8 +70,8 @@ def log_density(denoiser: Denoiser, x: Tensor, seed: int = 0, *, moments: Moment
         raise UserError(f"a likelihood needs at least 2 `steps`, not {steps}")
     last = last_level(denoiser)
     levels = torch.linspace(math.log(smallest), math.log(last), steps + 1, dtype=torch.float64)
-    probes = None if exact else [BatchRng(seed, range(len(x)), "signs").normal_like(x.double()).sign()]
-    y, total = x.double(), torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    probes = None if exact else [BatchRng(seed, range(len(x)), "signs").normal_like(x.cpu().double()).sign()]
+    y, total = x.cpu().double(), torch.zeros(len(x), dtype=torch.float64)
     h = levels[1] - levels[0]
     for u in levels[:-1]:
         slopes, divergences = [torch.zeros_like(y)], []
@@ -86,11 +92,11 @@ def _flow(denoiser: Denoiser, y: Tensor, s: Tensor, label: Tensor | None,
           probes: Sequence[Tensor] | None) -> tuple[Tensor, Tensor]:  # fmt: skip
     """dy / dlog s = y - x_hat and its divergence (B,), by probes (B, C, H, W) of random signs, or exact without."""
     t = denoiser.schedule.time_at(s)
-    alpha, dtype = denoiser.schedule.alpha(t).to(y), next(chain(denoiser.parameters(), denoiser.buffers())).dtype
+    alpha, like = denoiser.schedule.alpha(t), weight(denoiser)
     with torch.enable_grad():
         y = y.detach().requires_grad_()
-        x_hat = denoiser((alpha * y).to(dtype), t.to(y.device, dtype), label)
-        value = y - x_hat.double()
+        x_hat = denoiser((alpha * y).to(like), t.to(like), label)
+        value = y - x_hat.cpu().double()
         directions = _axes(y) if probes is None else probes
         parts = [(torch.autograd.grad(value, y, v, retain_graph=True)[0] * v).flatten(1).sum(1) for v in directions]
     return value.detach(), torch.stack(parts).sum(0)

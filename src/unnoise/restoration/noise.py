@@ -29,7 +29,7 @@ def estimate_sigma(y: Tensor) -> float:
 
     if min(y.shape[1:]) < 8:
         raise UserError(f"an image of {y.shape[1]}x{y.shape[2]} is too small to estimate its noise: say how much there is")
-    finest = torch.from_numpy(pywt.dwtn(y.double().cpu().numpy(), "db2", axes=(1, 2))["dd"])  # (C, about H/2, W/2)
+    finest = torch.from_numpy(pywt.dwtn(y.cpu().double().numpy(), "db2", axes=(1, 2))["dd"])  # (C, about H/2, W/2)
 
     def robust(coefficients: Tensor) -> float:
         return float(coefficients[coefficients != 0].abs().nan_to_num().median()) / 0.6745 if coefficients.any() else 0.0

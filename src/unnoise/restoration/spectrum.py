@@ -70,7 +70,7 @@ def stripes(y: Tensor) -> tuple[float, ...]:
     none = (0.0,) * y.shape[1]
     if width < 8 or y.shape[2] < 8:
         return none
-    lowest = y[0].double().cpu() @ cosines(width)[:4].T  # (C, H, 4)
+    lowest = y[0].cpu().double() @ cosines(width)[:4].T  # (C, H, 4)
     finest = torch.from_numpy(pywt.dwt(lowest.numpy(), "db2", axis=1)[1])
     robust = finest.abs().median(1, keepdim=True).values / 0.6745
     if float(robust[..., 0].square().mean()) < STRIPES * float(robust[..., 1:].square().mean()):

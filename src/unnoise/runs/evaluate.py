@@ -142,9 +142,9 @@ class Job:
         bounds = []
         for images in (self.held_out, self.train):
             chosen = _at_most(images, count, self.generation.seed)
-            x = torch.from_numpy(chosen.pixels).permute(0, 3, 1, 2).to(self.model.info.device)
+            x = torch.from_numpy(chosen.pixels).permute(0, 3, 1, 2)
             known = chosen.labels is not None and chosen.classes == self.model.info.classes
-            label = torch.from_numpy(chosen.labels).to(x.device) if known else None
+            label = torch.from_numpy(chosen.labels).to(self.model.info.device) if known else None
             bounds.append(variational_bound(self.model.mean_model.denoiser, x, self.generation.seed, moments=self.model.moments,
                                             levels=LEVELS, label=label))  # fmt: skip
         held_out, total = bounds[0], bounds[0].total

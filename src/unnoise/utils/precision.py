@@ -6,7 +6,14 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+WITHOUT_FLOAT64 = {"mps"}  # kinds of devices: Apple's GPU
+
+
+def exact(x: Tensor) -> Tensor:
+    """x in float64, or in float32 on a device that has nothing better: where what follows would lose digits."""
+    return x.float() if x.device.type in WITHOUT_FLOAT64 else x.double()
 
 
 def autocast(device: torch.device | str, bf16: bool) -> AbstractContextManager[Any]:

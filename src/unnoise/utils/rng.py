@@ -52,5 +52,5 @@ class BatchRng:
 
     def poisson(self, mean: Tensor) -> Tensor:
         """Counts with these means (B, ...)."""
-        found = [s.poisson(m.double().cpu().numpy()) for s, m in zip(self._streams, mean, strict=True)]
+        found = [s.poisson(m.cpu().double().numpy()) for s, m in zip(self._streams, mean, strict=True)]
         return torch.from_numpy(np.stack(found)).to(mean)

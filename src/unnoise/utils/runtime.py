@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from unnoise.utils.errors import UserError
 from unnoise.utils.messages import pack, unpack
@@ -21,13 +22,51 @@ from unnoise.utils.precision import autocast
 
 T = TypeVar("T")
 TIMEOUT = timedelta(hours=12)  # one machine may decode images for long while the others have them already
+MAX_DIFFERENCE = 1e-3  # of Apple's GPU from the CPU, relative
 CONNECTION_LOST = ("closed by peer", "reset by peer", "gloo", "nccl")  # parts of the messages of a lost connection
 
 
 def choose_device() -> str:
-    """cuda where there is one, else cpu. Not mps, which has no float64 for schedules; others were never tried."""
+    """cuda where there is one; mps, Apple's GPU, where it computes what the CPU does; else cpu."""
+    return choose_device_and_why()[0]
+
+
+@lru_cache(maxsize=1)
+def choose_device_and_why() -> tuple[str, str]:
+    """The device, and the reason in a few words."""
     found = torch.accelerator.current_accelerator(check_available=True)
-    return "cuda" if found is not None and found.type == "cuda" else "cpu"
+    kind = "cpu" if found is None else found.type
+    if kind == "cpu":
+        return kind, "PyTorch finds no GPU"
+    if kind == "cuda":
+        return kind, "a GPU that PyTorch finds"
+    if kind != "mps":
+        return "cpu", f"this program was never tried on {kind}"
+    try:
+        difference = difference_from_cpu(kind)
+    except Exception as e:  # whatever goes wrong there, the CPU will do
+        return "cpu", f"Apple's GPU fails in a short check: {str(e).splitlines()[0]}"
+    if difference <= MAX_DIFFERENCE:
+        return kind, f"Apple's GPU, which computes what the CPU does, to {difference:.0e}"
+    return "cpu", f"Apple's GPU differs from the CPU by {difference:.0e} in a short check"
+
+
+def difference_from_cpu(device: str) -> float:
+    """The largest difference of a small network's output and gradients there from the CPU's, each relative to its largest."""
+
+    def compute(device: str) -> list[Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            x, conv = torch.randn(2, 16, 16, 16), partial(nn.Conv2d, 16, 16, 3, padding=1)
+            network = nn.Sequential(conv(), nn.GroupNorm(4, 16), nn.SiLU(), conv(stride=2), nn.Upsample(scale_factor=2.0), conv())
+        network = network.to(device).to(memory_format=torch.channels_last)
+        scale = torch.tensor(0.7, dtype=torch.float64)  # on the CPU, as a sampler's are
+        out = scale * network(x.to(device))
+        gradients = torch.autograd.grad(out.square().mean(), list(network.parameters()))
+        return [value.detach().cpu() for value in (out, *gradients)]
+
+    pairs = zip(compute(device), compute("cpu"), strict=True)
+    return float(torch.stack([(found - expected).abs().max() / expected.abs().max() for found, expected in pairs]).max())
 
 
 def available_cores() -> int:
@@ -62,6 +101,8 @@ class Runtime:
                 torch.set_num_threads(available_cores())
             return cls(device, threads=torch.get_num_threads() if device == "cpu" else 0)
         device = choose_device()
+        if device == "mps":
+            device = "cpu"  # several processes would share the one GPU, and have no backend there
         if device != "cpu":
             index = int(os.environ.get("LOCAL_RANK", "0"))
             torch.accelerator.set_device_index(index)
