@@ -1,7 +1,7 @@
 """The law of scaling, behind `network auto`: the loss of the U-Net over its width, its training and other choices.
 
     python benchmarks/scaling.py train DATA trials.jsonl --width 16,32,64 --tflop 0.5,2,8
-    python benchmarks/scaling.py fit benchmarks/scaling-trials.jsonl --out docs/scaling.png
+    python benchmarks/scaling.py fit benchmarks/scaling-trials.jsonl --attention 64 --out docs/scaling.png
     python benchmarks/scaling.py check DATA check.jsonl --size 48,64 --seconds 60
 
 `train` trains a network for each combination of the values given, and appends a line for each to a file; what is there is not
@@ -44,7 +44,7 @@ from unnoise.utils.runtime import Runtime
 VALIDATION, MAX_VALIDATION = 0.1, 1024  # of the images that are not held out: a fraction, and at most so many
 LAW_RATE = 0.5  # of the learning rate, which was found to be better twice as high when the law stood
 NOISES = 4  # draws of noise that the loss is a mean of
-AXES: dict[str, Any] = {"width": 32, "blocks": 1, "patch": 0, "attention": 64, "batch": 32, "rate": 1.0, "dropout": 0.0,
+AXES: dict[str, Any] = {"width": 32, "blocks": 1, "patch": 0, "attention": 0, "batch": 32, "rate": 1.0, "dropout": 0.0,
                         "augment": 0.0, "decay": 0.4, "optimizer": "muon", "images": 0, "seed": 0, "tflop": 1.0}  # fmt: skip
 Trial = dict[str, Any]
 
@@ -175,7 +175,8 @@ def fit(options: argparse.Namespace) -> None:
     from scipy.optimize import least_squares
 
     rows = [json.loads(line) for line in options.file.read_text().splitlines()]
-    plain = [r for r in rows if is_plain(r["trial"])]
+    base = AXES | {"rate": LAW_RATE, "attention": options.attention}
+    plain = [r for r in rows if is_plain(r["trial"], base)]
     names = list(dict.fromkeys(r["trial"]["data"] for r in plain))
     sides = {r["trial"]["data"]: r["trial"]["side"] for r in plain}
     loss = np.array([r["loss"] for r in plain])
@@ -202,23 +203,23 @@ def fit(options: argparse.Namespace) -> None:
     print(f"\nerror: {100 * np.abs(errors).mean():.1f} % in the mean, {100 * np.abs(errors).max():.1f} % at most\n")
     print("| data | TFLOP | what is other | steps | validation loss | without it | steps |\n|---|---|---|---|---|---|---|")
     for r in rows:
-        print_beside(r, rows)
+        print_beside(r, rows, base)
     if options.out:
         plot(plain, names, sides, lambda width, steps, name: curve(p, names.index(name), sides[name], width, steps), options.out)
 
 
-def is_plain(trial: Trial) -> bool:
-    """Whether only width and compute differ from the defaults, and the rate is the one that the law was measured at."""
-    return all(trial[name] == value for name, value in (AXES | {"rate": LAW_RATE}).items() if name not in ("width", "tflop"))
+def is_plain(trial: Trial, base: Trial) -> bool:
+    """Whether only width and compute differ from `base`."""
+    return all(trial[name] == value for name, value in base.items() if name not in ("width", "tflop"))
 
 
-def print_beside(row: Trial, rows: list[Trial]) -> None:
+def print_beside(row: Trial, rows: list[Trial], base: Trial) -> None:
     """A trial in which something else was changed, beside the same without it."""
     trial = row["trial"]
-    if is_plain(trial):
+    if is_plain(trial, base):
         return
-    same = [r for r in rows if is_plain(r["trial"]) and all(r["trial"][k] == trial[k] for k in ("data", "width", "tflop"))]
-    changed = [k for k, v in (AXES | {"rate": LAW_RATE}).items() if k not in ("width", "tflop") and trial[k] != v]
+    same = [r for r in rows if is_plain(r["trial"], base) and all(r["trial"][k] == trial[k] for k in ("data", "width", "tflop"))]
+    changed = [k for k, v in base.items() if k not in ("width", "tflop") and trial[k] != v]
     other = ", ".join(f"{k} {trial[k]}" for k in ("width", *changed))
     beside = f"{same[0]['loss']:.4f} | {same[0]['steps']}" if same else "| "
     print(f"| {trial['data']} | {trial['tflop']:g} | {other} | {row['steps']} | {row['loss']:.4f} | {beside} |")
@@ -276,6 +277,7 @@ def main() -> None:
     fitting.set_defaults(call=fit)
     fitting.add_argument("file", type=Path)
     fitting.add_argument("--out", type=Path)
+    fitting.add_argument("--attention", type=int, default=AXES["attention"], help="that of the trials that the law is fitted to")
     options = parser.parse_args()
     options.call(options)
 

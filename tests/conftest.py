@@ -14,7 +14,8 @@ from unnoise.runs.trainer import Trainer
 
 SMALL = {"target": EDM(0.75), "network": "unet", "network.widths": [16, 32], "network.blocks": 1, "network.embedding": 32,
          "training.optimizer": "adamw", "training.learning_rate": 1e-3, "training.batch": 32, "training.precision": "fp32",
-         "training.minutes": None, "training.sample_count": 4, "sampling.steps": 4}  # fmt: skip
+         "training.minutes": None, "training.sample_count": 4, "sampling.steps": 4,
+         "sampling.guidance": "none"}  # fmt: skip
 
 
 def small(**changes: object) -> Recipe:

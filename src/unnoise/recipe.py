@@ -5,7 +5,7 @@ import dataclasses
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from unnoise.data.sources import DataConfig
 from unnoise.diffusion.denoiser import EDM, NetworkDenoiser, Target
+from unnoise.diffusion.samplers import DPMpp2MSDE
 from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.diffusion.schedules import Karras, Schedule
+from unnoise.diffusion.timesteps import LogSnrSteps
 from unnoise.networks.base import ModuleConfig, NetworkConfig, Unit
 from unnoise.networks.unet import UNetConfig
 from unnoise.registry import TABLES, field_types, from_json, to_json
@@ -42,6 +44,8 @@ def without_paths(value: Any) -> Any:
 
 
 MAX_VALUES = 2**28  # of an image
+# Half of the steps with which new images look as good cost an inpainted one 1.6 dB (docs/log.md).
+RESTORING = SamplingConfig(DPMpp2MSDE(), LogSnrSteps(), steps=15)
 
 
 @dataclass(frozen=True)
@@ -201,6 +205,11 @@ class RunInfo:
             asked["sampling.guidance.scale"] = guidance
         asked |= {k if k.startswith("sampling.") else f"sampling.{k}": v for k, v in (changes or {}).items()}
         return override(self.recipe, asked).sampling
+
+    def restoring(self, changes: Mapping[str, Any] | None = None) -> SamplingConfig:
+        """How restoration samples, whatever the recipe says of new images: `RESTORING`, but for `changes`, as in `sampling`."""
+        steps = min(RESTORING.steps, self.recipe.schedule.steps or RESTORING.steps)
+        return replace(self, recipe=replace(self.recipe, sampling=replace(RESTORING, steps=steps))).sampling(changes=changes)
 
     def save(self, path: Path) -> None:
         """Write it as JSON, atomically."""

@@ -131,11 +131,11 @@ def test_a_start_from_data_needs_moments() -> None:
         sample(denoiser, (1, 1, 1, 1), config=SamplingConfig(steps=5, start="data"))
 
 
-@pytest.mark.parametrize(("name", "most"), [("digits", 0.07), ("fashion-mnist", 0.21), ("images", 0.07)])
+@pytest.mark.parametrize(("name", "most"), [("digits", 0.14), ("fashion-mnist", 0.21), ("images", 0.07)])
 def test_presets_keep_the_spread_of_gaussian_images(name: str, most: float) -> None:
     """With the exact denoiser, in every direction of images whose variances span three orders, and their mean to a tenth.
 
-    DDIM in as many steps loses a seventh of it. The steps of fashion-mnist add a fifth, which guidance takes away.
+    DDIM in as many steps loses a seventh of it and more. Those that are guided begin with too much, which guidance takes away.
     """
     recipe = PRESETS[name]
     std = torch.logspace(-1.4, 0.3, 16, dtype=torch.float32)

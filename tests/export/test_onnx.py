@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tests.export.conftest import OTHER, UNET2D, MakeRun
 from unnoise.diffusion.denoiser import TARGETS, Target
+from unnoise.diffusion.guidance import AutoGuidance, ClassGuidance, NoGuidance
 from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.diffusion.schedules import SCHEDULES
 from unnoise.export import onnx
@@ -58,7 +59,7 @@ def test_the_graph_knows_nothing_of_this_machine(exported: Path) -> None:
 
 METHODS: list[dict[str, Any]] = [
     {"sampler": "dpm++2m"}, {"sampler": "ddim"}, {"sampler": "ddim", "eta": 0.5}, {"sampler": "ddpm"}, {"sampler": "euler"},
-    {"sampler": "euler-ancestral"},
+    {"sampler": "euler-ancestral"}, {"sampler": "dpm++2m", "guidance": 2.0},
 ]  # fmt: skip
 
 
@@ -69,8 +70,9 @@ def test_every_sampler_of_the_example(method: dict[str, Any], exported: Path, sm
     from unnoise.registry import from_json
 
     model = Model.load(small_run.folder.path, "cpu")
-    sampler = from_json(Sampler, {"name": method["sampler"], **{k: v for k, v in method.items() if k != "sampler"}})
-    sampling = SamplingConfig(sampler, steps=4, start="noise", clamp_estimate=False)
+    sampler = from_json(Sampler, {"name": method["sampler"], **{k: v for k, v in method.items() if k == "eta"}})
+    guidance = ClassGuidance(method["guidance"]) if "guidance" in method else NoGuidance()
+    sampling = SamplingConfig(sampler, steps=4, start="noise", clamp_estimate=False, guidance=guidance)
     folder = shutil.copytree(exported, tmp_path / "a")
     info = model.info
     changed = Model(model.denoiser, replace(info, recipe=replace(info.recipe, sampling=sampling)), moments=model.moments)
@@ -82,10 +84,12 @@ def test_every_sampler_of_the_example(method: dict[str, Any], exported: Path, sm
 
 def test_samplers_that_the_example_lacks_are_told(small_run: Trainer, exported: Path, tmp_path: Path) -> None:
     model = Model.load(small_run.folder.path, "cpu")
-    sampling = model.sampling("heun")
+    sampling = replace(model.sampling("heun"), guidance=AutoGuidance(2.0))
     changed = Model(model.denoiser, replace(model.info, recipe=replace(model.info.recipe, sampling=sampling)))
-    assert "by dpm++2m, not Heun" in onnx._write_sampling(changed, tmp_path, True)
-    assert json.loads((tmp_path / "sampler.json").read_text())["sampler"] == "dpm++2m"
+    said = onnx._write_sampling(changed, tmp_path, True)
+    assert "by dpm++2m, not Heun" in said and "no guidance by an early average" in said
+    facts = json.loads((tmp_path / "sampler.json").read_text())
+    assert facts["sampler"] == "dpm++2m" and facts["guidance"] == 1
 
 
 @pytest.mark.parametrize("target", TARGETS)

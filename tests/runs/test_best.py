@@ -48,7 +48,7 @@ def test_a_network_that_learns_few_images_by_heart_is_caught(tmp_path: Path, dig
     list(run.train())
     run.finish()
     last = read_records(tmp_path / "held-out.jsonl")[-1]
-    assert last["step"] == 200 and last["copy_rate"] > 0.3 and len(last["levels"]) == 8
+    assert last["step"] == 200 and last["copy_rate"] > 0.2 and len(last["levels"]) == 8
     (warning,) = (line for line in said if "are copies of training images" in line)
     assert "fewer steps" in warning and "training.stop_when_copying" in warning
     digits_run.watch.budget = math.inf

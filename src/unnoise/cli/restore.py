@@ -69,7 +69,7 @@ def restore(
     found = find_images(images, out)
     refuse_overwriting(found.places, mask, out, overwrite)
     model = Model.load(run).mean_model.reading(data_changes(None, value_range=range, bands=bands))
-    sampling = model.info.sampling(changes=changes)
+    sampling = model.info.restoring(changes)
     if mask is not None:
         say(degradation.read_mask().said)
     with progress_bar(len(found.places) * how.sample_count, "samples" if how.sample_count > 1 else "images") as advance:

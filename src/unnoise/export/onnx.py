@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from unnoise.diffusion import samplers
 from unnoise.diffusion.denoiser import NetworkDenoiser
+from unnoise.diffusion.guidance import ClassGuidance, NoGuidance
 from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.export.place import bare_denoiser, write_folder
 from unnoise.model import Model
@@ -193,13 +194,17 @@ def _write_sampling(model: Model, folder: Path, dynamic: bool) -> str:
         assert model.moments is not None
         arrays = {name: value.numpy() for name, value in vars(model.moments).items()}
         np.savez(folder / "start.npz", **arrays)
-    if config.dynamic or type(config.guidance).__name__ != "NoGuidance":
-        notes.append("sample.py has neither guidance nor dynamic thresholding")
+    scale = config.guidance.scale if isinstance(config.guidance, ClassGuidance) else 1.0
+    if config.guidance not in (NoGuidance(), ClassGuidance(scale)):
+        notes.append("sample.py has no guidance by an early average, in an interval or rescaled")
+        scale = 1.0
+    if config.dynamic:
+        notes.append("sample.py has no dynamic thresholding")
     last = torch.zeros((), dtype=torch.float64)
     schedule = model.info.recipe.schedule
     facts: dict[str, Any] = {
         "shape": model.info.shape, "classes": model.info.classes, "dynamic_batch": dynamic, **method,
-        "clamp": config.clamp_estimate, "start": start,
+        "clamp": config.clamp_estimate, "start": start, "guidance": scale,
         "alpha": [*(a for a, _ in levels), float(schedule.alpha(last))],
         "sigma": [*(s for _, s in levels), float(schedule.sigma(last))],
     }  # fmt: skip

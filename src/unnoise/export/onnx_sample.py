@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -31,11 +32,17 @@ def sample(count: int, seed: int = 0, label: str | None = None) -> np.ndarray:
     def normal(*shape: int) -> np.ndarray:
         return np.stack([s.standard_normal(shape, dtype=np.float32) for s in streams])
 
-    def estimate(x: np.ndarray, k: int) -> np.ndarray:
+    def call(x: np.ndarray, k: int, labels: list[Any]) -> np.ndarray:
         feed = {"x": x, "alpha": np.full(len(x), alpha[k], np.float32), "sigma": np.full(len(x), sigma[k], np.float32)}
         feed |= {"label": np.array(labels)} if classes else {}
         batches = [slice(None)] if facts["dynamic_batch"] else [slice(i, i + 1) for i in range(len(x))]
-        found = np.concatenate([session.run(None, {name: v[part] for name, v in feed.items()})[0] for part in batches])
+        return np.concatenate([session.run(None, {name: v[part] for name, v in feed.items()})[0] for part in batches])
+
+    def estimate(x: np.ndarray, k: int) -> np.ndarray:
+        found = call(x, k, labels)
+        if facts["guidance"] != 1:  # classifier-free (Ho & Salimans 2022): -1 is no label
+            without = call(x, k, [-1] * count)
+            found = without + facts["guidance"] * (found - without)
         return found.clip(-1, 1) if facts["clamp"] else found
 
     if facts["start"] == "data":

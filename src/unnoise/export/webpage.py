@@ -112,6 +112,7 @@ def page_facts(model: Model) -> dict[str, Any]:
         "sample": {n: sampler_table(schedule, replace(config, steps=n)) for n in sorted({*steps, config.steps})},
         "vary": {f"{strength:g}": _variation(model, replace(config, steps=few), strength) for strength in STRENGTHS},
         "ddim": sampler_table(schedule, ddim),
+        "restore": sampler_table(schedule, config if model.is_student else info.restoring()),
     }  # fmt: skip
 
 

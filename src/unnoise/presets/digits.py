@@ -8,7 +8,8 @@ Expected: the training loss ends near 0.29 and the digits in samples/ can be rea
 from unnoise.data.arrays import Digits
 from unnoise.data.sources import DataConfig
 from unnoise.diffusion.denoiser import EDM
-from unnoise.diffusion.samplers import DPMpp2MSDE
+from unnoise.diffusion.guidance import ClassGuidance
+from unnoise.diffusion.samplers import DPMpp2M
 from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.diffusion.schedules import Karras
 from unnoise.diffusion.timesteps import LogNormalTimes, LogSnrSteps
@@ -24,5 +25,5 @@ recipe = Recipe(
     training=TrainingConfig(
         minutes=1.0, batch=0, optimizer="muon", learning_rate=0.0, times=LogNormalTimes(mean=-0.4), sample_every=15.0
     ),
-    sampling=SamplingConfig(DPMpp2MSDE(), LogSnrSteps(), steps=15, start="data"),
+    sampling=SamplingConfig(DPMpp2M(), LogSnrSteps(), steps=6, start="data", guidance=ClassGuidance(1.1)),
 )

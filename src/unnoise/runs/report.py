@@ -96,7 +96,7 @@ def _example(model: Model, held_out: ImageDataset) -> Example:
     if held_out.labels is not None and not model.info.recipe.training.label_dropout:
         label = torch.from_numpy(held_out.labels[chosen]).to(model.info.device).repeat(SAMPLES)
     model = model.mean_model
-    restorer = model.restorer(replace(model.info.recipe.sampling, steps=STEPS))
+    restorer = model.restorer(replace(model.info.restoring(), steps=STEPS))
     try:
         found = restorer.sample_denoised(y.repeat(SAMPLES, 1, 1, 1), SIGMA / HALF_RANGE, 1, label=label)  # in one batch
     except UserError as e:

@@ -47,7 +47,7 @@ async function* inpaint(model, { image, mask, seed, count, label }) {
     const found = await model.estimate(x, alpha, sigma, labels);
     return found.map((value, k) => (mask[k % area] ? value : known[k % model.size]));
   };
-  const table = { ...model.facts.sample[model.facts.steps], clamp: false };
+  const table = { ...model.facts.restore, clamp: false };
   return { images: yield* frames(model, table, model.begin(streams, "noise"), denoise, streams) };
 }
 
