@@ -1,6 +1,6 @@
 """What each step of training sees: images, times, noise, labels. All of it is a function of (seed, step)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -14,10 +14,8 @@ from unnoise.data.dataset import ImageDataset
 from unnoise.diffusion.schedules import Schedule
 from unnoise.diffusion.timesteps import stratified_uniform
 from unnoise.training.config import TrainingConfig
-from unnoise.utils import rng
+from unnoise.utils import philox, rng
 from unnoise.utils.runtime import SINGLE, Runtime
-
-BLOCK = 16  # images that share a stream of noise: a stream each would double the time, one for all could not be divided
 
 
 class Batch(NamedTuple):
@@ -102,14 +100,8 @@ class Batches:
         if self.labels is not None:
             hidden = rng.uniform(generator, size)[self.part] < self.config.label_dropout
             label = self.labels[torch.from_numpy(self.indices(step))].masked_fill(hidden, -1).to(self.device)
-        return Batch(x, t, self._noise(step, x.shape[1:]).to(self.device), label, augment_labels)
-
-    def _noise(self, step: int, shape: Sequence[int]) -> Tensor:
-        """This part's noise, (B, C, H, W): every `BLOCK` positions of the whole batch have a stream of their own."""
-        first, end = self.part.start // BLOCK, -(-self.part.stop // BLOCK)
-        streams = (rng.stream(self.config.seed, "noise", step, k) for k in range(first, end))
-        blocks = torch.cat([rng.normal(s, (BLOCK, *shape)) for s in streams])
-        return blocks[self.part.start - first * BLOCK : self.part.stop - first * BLOCK]
+        noise = philox.normal(rng.key(seed, "noise", step), self.part, x.shape[1:], self.device)
+        return Batch(x, t, noise, label, augment_labels)
 
 
 @contextmanager
