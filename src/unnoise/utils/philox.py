@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unnoise.utils.runtime import copy_to, is_asynchronous
+
 MULTIPLIERS = 0xD2E7470EE14C6C93, 0xCA5A826395121157  # M0, M1
 WEYL = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B  # W: of the golden ratio, and the square root of 3 minus 1
 ROUNDS = 10
@@ -38,7 +40,7 @@ def random_words(key: int, first: int, count: int, device: torch.device | str = 
     """The 64-bit words (count, 4), as int64, of counters `first` + 1 to `first` + `count` < 2^64: NumPy begins at 1."""
     if first + count >= 2**64:
         raise ValueError(f"counters go to 2^64 - 1, not to {first + count}")
-    if torch.device(device).type == "cpu":
+    if not is_asynchronous(device):
         words = np.random.Philox(key=key, counter=first).random_raw(4 * count)
         return torch.from_numpy(words.view(np.int64)).view(count, 4)
     return philox(key, first, count, device)
@@ -89,4 +91,4 @@ def _signed(word: int) -> int:
 
 
 def _column(words: Sequence[int], device: torch.device | str) -> Tensor:
-    return torch.tensor([[_signed(w)] for w in words], device=device)
+    return copy_to(torch.tensor([[_signed(w)] for w in words]), device)

@@ -30,6 +30,16 @@ def choose_device() -> str:
     return "cuda" if found is not None and found.type == "cuda" else "cpu"
 
 
+def is_asynchronous(device: torch.device | str) -> bool:
+    """Whether operations on it are queued and reading a result waits for all of them: everywhere but on a CPU."""
+    return torch.device(device).type != "cpu"
+
+
+def copy_to(x: Tensor, device: torch.device | str) -> Tensor:
+    """`x`, on the CPU, on another device; a GPU copies it when it comes to that, and nobody waits."""
+    return (x.pin_memory() if torch.device(device).type == "cuda" else x).to(device, non_blocking=True)
+
+
 def available_cores() -> int:
     """The cores that this process may use: by its affinity and, in a container, by its CPU quota."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
