@@ -5,7 +5,7 @@ The device is the CPU under another name, on which every reading of a number fai
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -44,8 +44,8 @@ class NoReading(TorchDispatchMode):
 class Event:
     """Of a device on which nothing is ready before it is waited for; counts the waiting, and for which event that was."""
 
-    made = 0
-    waited: list[tuple[int, int]] = []  # which one, and how many there were
+    made: ClassVar[int] = 0
+    waited: ClassVar[list[tuple[int, int]]] = []  # which one, and how many there were
 
     def record(self) -> None:
         Event.made += 1
