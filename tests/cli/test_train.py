@@ -22,7 +22,7 @@ from unnoise.run_folder import RunFolder
 from unnoise.runs.progress import TrainingProgress
 from unnoise.runs.trainer import Trainer
 from unnoise.training.checkpoint import list_checkpoints
-from unnoise.training.loop import TrainingRecord
+from unnoise.training.records import Measured, TrainingRecord
 
 PATIENCE = 120  # seconds, on a machine that has other work too
 
@@ -58,7 +58,7 @@ def test_lines_where_there_is_no_terminal(finished: Finished) -> None:
 def test_skipped_steps_are_counted_and_the_mean_stays_finite(small_run: Trainer) -> None:
     shown = TrainingProgress(small_run, shown=False)
     for step, loss in enumerate((math.nan, 0.5, math.inf, 0.5), 1):
-        shown.update(TrainingRecord(step, 4, loss, 1.0, 1e-3, 100.0, skipped=not math.isfinite(loss)))
+        shown.update(TrainingRecord(step, 4, Measured(loss, loss), 1e-3, 100.0))
         assert ("nan" in shown.facts) == (step == 1)
     assert shown.facts == "loss 0.5000, 100 images/s, 2 steps skipped"
 

@@ -144,26 +144,36 @@ def test_mnist_layout(source: Any, tmp_path: Path) -> None:
     assert len(split(images, 0.5).held_out) == 3
 
 
-def test_cifar_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its pickles are opened only where their checksums fit, so here the sums of our own are declared."""
-    folder = tmp_path / "cifar-10-batches-py"
+def write_cifar(root: Path) -> np.ndarray:
+    """Three images to train on and one held out; gives their pixels (N, C, H, W)."""
+    folder = root / "cifar-10-batches-py"
     folder.mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), dtype=np.uint8)
     (folder / "data_batch_1").write_bytes(pickle.dumps({"data": pixels[:3].reshape(3, -1), "labels": [3, 1, 4]}))
     (folder / "test_batch").write_bytes(pickle.dumps({"data": pixels[3:].reshape(1, -1), "labels": [9]}))
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
-    with pytest.raises(UserError, match="corrupted"):
-        Cifar10(str(tmp_path)).read(Fit())
+    return pixels
+
+
+def declare_cifar(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pickles are opened only where their checksums fit: declare the sums of those in `root`."""
 
     def digest(name: str) -> str:
         from torchvision.datasets.utils import calculate_md5
 
-        return str(calculate_md5(folder / name))
+        return str(calculate_md5(root / "cifar-10-batches-py" / name))
 
     cifar = torchvision.datasets.CIFAR10
     monkeypatch.setattr(cifar, "train_list", [("data_batch_1", digest("data_batch_1"))])
     monkeypatch.setattr(cifar, "test_list", [("test_batch", digest("test_batch"))])
     monkeypatch.setattr(cifar, "meta", {"filename": "batches.meta", "key": "label_names", "md5": digest("batches.meta")})
+
+
+def test_cifar_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = write_cifar(tmp_path)
+    with pytest.raises(UserError, match="corrupted"):
+        Cifar10(str(tmp_path)).read(Fit())
+    declare_cifar(tmp_path, monkeypatch)
     images = Cifar10(str(tmp_path)).read(Fit())
     assert np.array_equal(images.pixels, pixels.transpose(0, 2, 3, 1))
     assert images.labels is not None and list(images.labels) == [3, 1, 4, 9]

@@ -11,7 +11,7 @@ from tests.conftest import quiet, small
 from unnoise.run_folder import RunFolder
 from unnoise.runs.loggers import LOGGERS, JsonlLogger
 from unnoise.runs.start import begin
-from unnoise.training.loop import TrainingRecord
+from unnoise.training.records import Measured, TrainingRecord
 
 
 def test_tensorboard_has_what_the_metrics_have(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_lines_of_steps_to_be_done_again_are_removed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     logger = JsonlLogger(folder, 0)
     for step in range(1, 5):
-        logger.log_step(TrainingRecord(step, 9, 1.0 / step, 0.0, 0.0, 0.0))
+        logger.log_step(TrainingRecord(step, 9, Measured(1.0 / step, 0.0), 0.0, 0.0))
         logger.log_held_out(step, 2.0 / step, [])
     with folder.metrics.open("a") as file:
         file.write('{"step": 5, "lo')  # as a crash leaves it
@@ -46,7 +46,7 @@ def test_lines_of_steps_to_be_done_again_are_removed(tmp_path: Path) -> None:
 def test_every_logger_can_be_used_after_it_was_closed(logger: type, tmp_path: Path) -> None:
     log = logger(RunFolder(tmp_path), 0)
     for step in (1, 2):
-        log.log_step(TrainingRecord(step, 2, 1.0, 0.0, 0.0, 0.0))
+        log.log_step(TrainingRecord(step, 2, Measured(1.0, 0.0), 0.0, 0.0))
         log.log_held_out(step, 1.0, [1.0, 1.0])
         log.log_grid(step, np.zeros((2, 8, 8, 1), np.uint8))
         log.close()

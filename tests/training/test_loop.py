@@ -13,7 +13,8 @@ from tests.training.stumbling import Stumbling
 from unnoise.data.dataset import split
 from unnoise.data.sources import DataConfig
 from unnoise.training.config import TrainingConfig
-from unnoise.training.loop import TrainingRecord, TrainState, clip_gradients, train
+from unnoise.training.loop import TrainState, clip_gradients, train
+from unnoise.training.records import TrainingRecord
 from unnoise.utils.errors import UserError
 
 
@@ -90,7 +91,7 @@ def test_gradients_are_clipped_to_the_norm(max_norm: float) -> None:
     for p, g in zip(parameters, gradients, strict=False):
         p.grad = g.clone()
     norm = float(torch.cat([g.flatten() for g in gradients]).norm())
-    assert clip_gradients(parameters, max_norm) == pytest.approx(norm, rel=1e-6)
+    assert float(clip_gradients(parameters, max_norm)) == pytest.approx(norm, rel=1e-6)
     scale = max_norm / norm if 0 < max_norm < norm else 1.0
     for p, g in zip(parameters, gradients, strict=False):
         assert p.grad is not None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def train(
     what: Annotated[
         Positional[str | None],
-        arg(help="images (a folder, an .npz, a data set's name), or a preset: digits, fashion-mnist, images, notebook"),
+        arg(help="images (a folder, an .npz, a data set's name), or a preset: digits, fashion-mnist, cifar10, images, notebook"),
     ] = None,
     data: Annotated[str | None, arg(help="images for a preset: a folder, an .npz, or a data set's name")] = None,
     root: Annotated[str | None, arg(help="the folder that holds a published data set, e.g. fgvc-aircraft-2013b")] = None,

@@ -5,13 +5,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from unnoise.utils.runtime import copy_to
+
 HALF_RANGE = 127.5  # grey levels in a unit of [-1, 1]
 HALF_RANGE_16 = 32767.5  # the same for 16 bits
 
 
 def from_uint8(pixels: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """uint8 (B, H, W, C) -> float32 (B, C, H, W) on [-1, 1]."""
-    return torch.tensor(pixels).to(device).permute(0, 3, 1, 2).float() / HALF_RANGE - 1
+    return copy_to(torch.tensor(pixels), device).permute(0, 3, 1, 2).float() / HALF_RANGE - 1
 
 
 def to_uint8(x: Tensor) -> np.ndarray:

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 from unnoise.data.dataset import Source
 from unnoise.data.sources import NOT_BY_NAME
-from unnoise.presets import digits, fashion_mnist, images, notebook
+from unnoise.presets import cifar10, digits, fashion_mnist, images, notebook
 from unnoise.recipe import Recipe
 from unnoise.utils.errors import UserError, nearest
 
 PRESETS: dict[str, Recipe] = {
     "digits": digits.recipe,
     "fashion-mnist": fashion_mnist.recipe,
+    "cifar10": cifar10.recipe,
     "images": images.recipe,
     "notebook": notebook.recipe,
 }

@@ -2,14 +2,13 @@
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unnoise.run_folder import RunFolder
-from unnoise.training.loop import TrainingRecord
+from unnoise.training.records import TrainingRecord
 from unnoise.utils import atomic
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class JsonlLogger(Logger):
                 atomic.write(path, lambda p, text=text: p.write_text(text))  # type: ignore[misc]
 
     def log_step(self, record: TrainingRecord) -> None:
-        self._append(self.folder.metrics, asdict(record))
+        self._append(self.folder.metrics, record.numbers)
 
     def log_held_out(self, step: int, loss: float | None, levels: list[float], copy_rate: float | None = None) -> None:
         self._append(self.folder.held_out, {"step": step, "loss": loss, "levels": levels, "copy_rate": copy_rate})

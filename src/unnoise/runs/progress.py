@@ -12,7 +12,7 @@ from unnoise.runs.cost import CostMeter
 from unnoise.runs.interrupt import Interrupt
 from unnoise.runs.report import report_training
 from unnoise.runs.trainer import Trainer
-from unnoise.training.loop import TrainingRecord
+from unnoise.training.records import ReadLater, TrainingRecord
 
 LINE_EVERY = 30.0  # seconds
 REFRESH_EVERY = 0.5  # of a notebook's bar
@@ -93,6 +93,7 @@ class TrainingProgress:
         self.bar = shown and console.is_terminal and not console.is_dumb_terminal and not console.is_jupyter
         self._progress = Progress(*columns, console=console, disable=not self.bar)
         self._task = self._progress.add_task("train", total=trainer.state.total, completed=trainer.state.step, facts="")
+        self._unread = ReadLater()
         self._start, self._said = time.perf_counter(), time.perf_counter()
         self._first = trainer.state.step
 
@@ -101,15 +102,13 @@ class TrainingProgress:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._read(self._unread.rest())
         self._progress.stop()
 
     def update(self, r: TrainingRecord) -> None:
         """Show one more step."""
-        self.records, self.skipped = self.records + 1, self.skipped + r.skipped
-        if math.isfinite(r.loss):
-            self.mean = r.loss if math.isnan(self.mean) else 0.98 * self.mean + 0.02 * r.loss
-        skipped = f", {self.skipped} step{'s' * (self.skipped > 1)} skipped" if self.skipped else ""
-        self.facts = f"loss {self.mean:.4f}, {r.images_per_second:.0f} images/s{skipped}"
+        self.records += 1
+        self._read(self._unread.add(r))
         now = time.perf_counter()
         if self.bar:
             self._progress.update(self._task, completed=r.step, total=r.total, facts=self.facts)
@@ -120,6 +119,15 @@ class TrainingProgress:
         elif self.shown and self.notebook is None and now - self._said > LINE_EVERY:
             self._said = now
             self.trainer.say(f"step {r.step}{f' of {r.total}' if r.total else ''}: {self.facts}{self._time_left(r, now)}")
+
+    def _read(self, records: list[TrainingRecord]) -> None:
+        """Take in the numbers of steps."""
+        for r in records:
+            self.skipped += r.skipped
+            if math.isfinite(r.loss):
+                self.mean = r.loss if math.isnan(self.mean) else 0.98 * self.mean + 0.02 * r.loss
+            skipped = f", {self.skipped} step{'s' * (self.skipped > 1)} skipped" if self.skipped else ""
+            self.facts = f"loss {self.mean:.4f}, {r.images_per_second:.0f} images/s{skipped}"
 
     def ends_in(self, steps: int) -> None:
         """Say that training ends after some more steps."""

@@ -19,7 +19,7 @@ from unnoise.registry import to_json
 from unnoise.run_folder import RunFolder
 from unnoise.runs.loggers import LOGGERS, NUMBERS, Logger
 from unnoise.training.config import TRACKERS
-from unnoise.training.loop import TrainingRecord
+from unnoise.training.records import TrainingRecord
 from unnoise.utils.errors import UserError
 
 PROJECT = "unnoise"  # under which runs are kept there

@@ -36,7 +36,8 @@ from unnoise.runs.student import MIN_HELD_OUT, choose_times, load_guided_teacher
 from unnoise.runs.trackers import make_loggers
 from unnoise.training import checkpoint
 from unnoise.training.distributed import full_state_dict
-from unnoise.training.loop import TrainingRecord, train
+from unnoise.training.loop import train
+from unnoise.training.records import ReadLater, TrainingRecord
 from unnoise.utils.errors import UserError
 from unnoise.utils.runtime import Runtime
 from unnoise.utils.threads import Threads
@@ -68,7 +69,7 @@ class Trainer:
         self.teacher: Guided | None = None
         self.moments: Moments | None = None  # of the training images, or of those of the first process
         self._micro_batches, self._expected = self.config.micro_batches, 0
-        self._try = Attempts(say)
+        self._try, self._unlogged = Attempts(say), ReadLater()
         self.snapshots = Snapshots(self.state, self.config, folder, runtime, self._try)
         self._held_out: list[float] = []  # losses measured since the start of this process
         self.watch = CopyWatch(split.train, split.held_out, info.recipe.data.flip)
@@ -131,6 +132,7 @@ class Trainer:
 
         Raises UserError if the disk does not take it.
         """
+        self._log(self._unlogged.rest())
         contents = self._collect() if self.sharded or self.runtime.is_first else None
         self.runtime.on_first(lambda: self._write(contents))  # type: ignore[arg-type]
 
@@ -277,8 +279,7 @@ class Trainer:
 
     def _after_step(self, record: TrainingRecord) -> None:
         """Log a step, store averages that are due, and say what is unusual in it."""
-        for logger in self.loggers:
-            self._try("a line of the log", partial(logger.log_step, record))
+        self._log(self._unlogged.add(record))
         if record.total:
             if self.runtime.is_first and record.total != self.info.total_steps:
                 self.info = replace(self.info, total_steps=record.total)
@@ -292,8 +293,14 @@ class Trainer:
             self._micro_batches = record.micro_batches
             self.say(f"memory ran out: a batch of {self.config.batch} is now split into {record.micro_batches} micro-batches, "
                      "its gradient the same")  # fmt: skip
-        if record.skipped:
-            self.say(f"step {record.step} had no finite gradient (loss {record.loss:.3g}) and changed nothing")
+
+    def _log(self, records: list[TrainingRecord]) -> None:
+        """Write down steps whose numbers are there."""
+        for record in records:
+            for logger in self.loggers:
+                self._try("a line of the log", partial(logger.log_step, record))
+            if record.skipped:
+                self.say(f"step {record.step} had no finite gradient (loss {record.loss:.3g}) and changed no weight")
 
     def _count_held_out(self) -> float:
         """Of all processes."""
@@ -325,6 +332,7 @@ class Trainer:
                 time.sleep(1)
 
     def _close_loggers(self) -> None:
+        self._log(self._unlogged.rest())
         for logger in self.loggers:
             self._try("the log", logger.close)
 

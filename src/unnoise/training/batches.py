@@ -1,6 +1,6 @@
 """What each step of training sees: images, times, noise, labels. All of it is a function of (seed, step)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -14,10 +14,8 @@ from unnoise.data.dataset import ImageDataset
 from unnoise.diffusion.schedules import Schedule
 from unnoise.diffusion.timesteps import stratified_uniform
 from unnoise.training.config import TrainingConfig
-from unnoise.utils import rng
-from unnoise.utils.runtime import SINGLE, Runtime
-
-BLOCK = 16  # images that share a stream of noise: a stream each would double the time, one for all could not be divided
+from unnoise.utils import philox, rng
+from unnoise.utils.runtime import SINGLE, Runtime, copy_to, is_asynchronous
 
 
 class Batch(NamedTuple):
@@ -83,7 +81,7 @@ class Batches:
         if not self.flip:
             return x
         u = rng.stream(self.config.seed, "flip", step).random(self.config.batch)[self.part]
-        mirrored = torch.from_numpy(u < 0.5).to(self.device)
+        mirrored = copy_to(torch.from_numpy(u < 0.5), self.device)
         return torch.where(mirrored[:, None, None, None], x.flip(3), x)
 
     def __call__(self, step: int) -> Batch:
@@ -94,22 +92,17 @@ class Batches:
             generator = rng.stream(seed, "augment", step)
             u = rng.uniform(generator, size * KINDS).reshape(-1, KINDS)
             z = rng.normal(generator, u.shape)
-            x, augment_labels = augment(x, u[self.part].to(self.device), z[self.part].to(self.device), self.augment)
+            u, z = (copy_to(numbers[self.part], self.device) for numbers in (u, z))
+            x, augment_labels = augment(x, u, z, self.augment)
         generator = rng.stream(seed, "times", step)
         u = stratified_uniform(generator.random(), size) if self.config.stratified_times else rng.uniform(generator, size)
-        t = self.config.times(u, self.schedule)[self.part].to(self.device)
+        t = copy_to(self.config.times(u, self.schedule)[self.part], self.device)
         label = None
         if self.labels is not None:
             hidden = rng.uniform(generator, size)[self.part] < self.config.label_dropout
-            label = self.labels[torch.from_numpy(self.indices(step))].masked_fill(hidden, -1).to(self.device)
-        return Batch(x, t, self._noise(step, x.shape[1:]).to(self.device), label, augment_labels)
-
-    def _noise(self, step: int, shape: Sequence[int]) -> Tensor:
-        """This part's noise, (B, C, H, W): every `BLOCK` positions of the whole batch have a stream of their own."""
-        first, end = self.part.start // BLOCK, -(-self.part.stop // BLOCK)
-        streams = (rng.stream(self.config.seed, "noise", step, k) for k in range(first, end))
-        blocks = torch.cat([rng.normal(s, (BLOCK, *shape)) for s in streams])
-        return blocks[self.part.start - first * BLOCK : self.part.stop - first * BLOCK]
+            label = copy_to(self.labels[torch.from_numpy(self.indices(step))].masked_fill(hidden, -1), self.device)
+        noise = philox.normal(rng.key(seed, "noise", step), self.part, x.shape[1:], self.device)
+        return Batch(x, t, noise, label, augment_labels)
 
 
 @contextmanager
@@ -118,7 +111,7 @@ def prefetch(batches: Batches) -> Iterator[Callable[[int], Batch]]:
 
     On a CPU the reading thread would only take from the computing one what it gains.
     """
-    if torch.device(batches.device).type == "cpu":
+    if not is_asynchronous(batches.device):
         yield batches
         return
     with ThreadPoolExecutor(1) as pool:

@@ -10,7 +10,8 @@ from unnoise.data.decode import Fit
 from unnoise.data.sources import as_source
 from unnoise.diffusion.denoiser import Denoiser
 from unnoise.training.config import TrainingConfig
-from unnoise.training.loop import TrainingRecord, TrainState, checkpoint_activations, train
+from unnoise.training.loop import TrainState, checkpoint_activations, train
+from unnoise.training.records import TrainingRecord
 from unnoise.utils.errors import UserError
 from unnoise.utils.precision import bf16_pays
 from unnoise.utils.runtime import Runtime, choose_device

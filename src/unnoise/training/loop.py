@@ -26,29 +26,12 @@ from unnoise.training.budget import Budget
 from unnoise.training.config import TrainingConfig
 from unnoise.training.distributed import Replicated, full_tensor
 from unnoise.training.ema import PowerEMA
+from unnoise.training.records import Measured, ReadLater, TrainingRecord
 from unnoise.utils import rng
 from unnoise.utils.errors import UserError
-from unnoise.utils.runtime import SINGLE, Runtime
+from unnoise.utils.runtime import SINGLE, Runtime, is_asynchronous
 
 MAX_SKIPPED = 5  # steps in a row whose gradient is not finite
-
-
-@dataclass(frozen=True)
-class TrainingRecord:
-    """One step: its number (from 1), of how many (None: not known), loss, gradient norm, learning rate, images/s.
-
-    `micro_batches` is how many the batch was split into to fit in memory; a `skipped` step had no finite gradient and changed
-    nothing.
-    """
-
-    step: int
-    total: int | None
-    loss: float
-    gradient_norm: float
-    learning_rate: float
-    images_per_second: float
-    micro_batches: int = 1
-    skipped: bool = False
 
 
 @dataclass
@@ -139,7 +122,7 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
     wrapped = Replicated(model) if runtime.world_size > 1 and not config.sharded else model
     parameters, buffers = list(model.parameters()), list(model.buffers())
     has_dropout = any(isinstance(m, Dropout) and m.threshold for m in model.modules())
-    micro_batches, skipped = config.micro_batches, 0
+    micro_batches, unread, skips = config.micro_batches, ReadLater(), Skips()
     with prefetch(batches) as fetch:
         while state.total is None or state.step < state.total:
             learning_rate = state.learning_rate(config, state.step)
@@ -153,26 +136,36 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
                 loss, micro_batches = compute_gradients(wrapped, batch, config, runtime, micro_batches, progress, teacher)
             norm = clip_gradients(parameters, config.clip)
 
-            step = state.step + 1
-            skipped, state.whole = 0 if math.isfinite(norm) else skipped + 1, False
-            if skipped:
-                for buffer, value in zip(buffers, before, strict=True):
-                    buffer.copy_(value)
-            else:
-                for optimizer in state.optimizers:
-                    optimizer.step()
-                for average in averages:
-                    average.update(step)
+            step, state.whole = state.step + 1, False
+            apply_gradients(state.optimizers, norm, buffers, before)
+            for average in averages:
+                average.update(step)
             state.step, state.whole = step, True  # only now is all of it done
             for p in parameters:
                 p.grad = None
-            if skipped == MAX_SKIPPED:
-                raise UserError(f"the gradient was not finite in {MAX_SKIPPED} steps up to {step} (loss {float(loss):.3g}): "
-                                "lower training.learning_rate, or train with training.precision fp32")  # fmt: skip
             if budget is not None and not state.ending and budget.due(step, state.total):
                 state.end_at(runtime.on_first(partial(budget.total_steps, step, state.total)), config, first)
             speed = (step - first) * config.batch / (time.perf_counter() - start)
-            yield TrainingRecord(step, state.total, float(loss), norm, learning_rate, speed, micro_batches, skipped > 0)
+            record = TrainingRecord(step, state.total, Measured(loss, norm), learning_rate, speed, micro_batches)
+            skips.count(unread.add(record))  # of a GPU the step before: so it is never more than one step behind
+            yield record
+    skips.count(unread.rest())
+
+
+class Skips:
+    """Counts steps in a row without a finite gradient."""
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+
+    def count(self, records: list[TrainingRecord]) -> None:
+        """Raises UserError at MAX_SKIPPED in a row."""
+        for record in records:
+            self._in_a_row = self._in_a_row + 1 if record.skipped else 0
+            if self._in_a_row == MAX_SKIPPED:
+                raise UserError(f"the gradient was not finite in {MAX_SKIPPED} steps up to {record.step} (loss "
+                                f"{record.loss:.3g}): lower training.learning_rate, or train with training.precision "
+                                "fp32")  # fmt: skip
 
 
 @contextmanager
@@ -223,13 +216,29 @@ def no_sync(model: nn.Module, accumulating: bool) -> AbstractContextManager[None
     return model.replica.no_sync() if accumulating and isinstance(model, Replicated) else nullcontext()
 
 
-def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> float:
-    """The norm of all gradients together, which are scaled to `max_norm` where it is larger (0: never)."""
-    total = full_tensor(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
-    norm = float(total)
-    if max_norm and max_norm < norm < math.inf:  # most steps need no scaling, which takes 3 % of one on 200 small tensors
-        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, total)
+def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> Tensor:
+    """The norm () of all gradients together, which are scaled to `max_norm` where it is larger (0: never)."""
+    norm = full_tensor(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+    # Most steps need no scaling, which takes 3 % of one on 200 small tensors; a GPU scales by 1 rather than be waited for.
+    if max_norm and (is_asynchronous(norm.device) or max_norm < float(norm) < math.inf):
+        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     return norm
+
+
+def apply_gradients(optimizers: list[torch.optim.Optimizer], norm: Tensor, buffers: list[Tensor], before: list[Tensor]) -> None:
+    """A step of the optimizers. Where the norm () of the gradients is not finite they and the buffers are as `before` it.
+
+    That is decided on the device, by what torch's gradient scaler sets and fused optimizers honour. The averages then take in
+    the same weights once more.
+    """
+    found_inf = None
+    if is_asynchronous(norm.device) or not math.isfinite(float(norm)):
+        found_inf = norm.isfinite().logical_not().float()
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(torch.where(found_inf > 0, value, buffer))
+    for optimizer in optimizers:
+        optimizer.found_inf = found_inf  # type: ignore[attr-defined]
+        optimizer.step()
 
 
 def checkpoint_activations(model: nn.Module) -> None:

@@ -56,7 +56,10 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for weights (out, ...), whose further dimensions are taken as one. Weights of one shape are updated together."""
+    """Muon for weights (out, ...), whose further dimensions are taken as one. Weights of one shape are updated together.
+
+    A step changes nothing where the attribute `found_inf`, a tensor (), is 1: as in torch's fused optimizers.
+    """
 
     def __init__(self, parameters: list[nn.Parameter], lr: float, weight_decay: float = 0.0) -> None:
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
@@ -77,10 +80,16 @@ class Muon(torch.optim.Optimizer):
             if "momentum" not in self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
         gradients, momenta = [p.grad for p in weights if p.grad is not None], [self.state[p]["momentum"] for p in weights]
+        found_inf: Tensor | None = getattr(self, "found_inf", None)
+        if found_inf is not None:  # a gradient equal to the momentum leaves it as it is
+            gradients = list(torch.where(found_inf > 0, torch.stack(momenta), torch.stack(gradients)).unbind())
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         updates = orthogonalize(torch.stack([u.flatten(1) for u in torch._foreach_lerp(gradients, momenta, MOMENTUM)]))
         scale = -0.2 * max(updates.shape[1:]) ** 0.5 * lr
-        torch._foreach_mul_(weights, 1 - lr * weight_decay)
+        decay: float | Tensor = lr * weight_decay
+        if found_inf is not None:
+            updates, decay = updates * (1 - found_inf), decay * (1 - found_inf)
+        torch._foreach_mul_(weights, 1 - decay)  # type: ignore[arg-type]
         torch._foreach_add_(weights, [u.reshape(p.shape).to(p) for p, u in zip(weights, updates, strict=True)], alpha=scale)
 
 

@@ -2,7 +2,8 @@
 
 Every draw is keyed by (seed, purpose, and the numbers that say which draw it is: step, epoch, image). The key is
 hashed to the 128 bits of a Philox counter generator (Salmon et al. 2011), so nothing needs to be saved to repeat or
-to resume a draw, and no two purposes share a stream. Draws are made on the CPU, so they are the same on every device.
+to resume a draw, and no two purposes share a stream. Draws are made on the CPU, so they are the same on every device; but for
+training's noise, which is too much to copy (`philox.py`).
 """
 
 import hashlib
@@ -15,8 +16,12 @@ from torch import Tensor
 
 def stream(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
     """The generator that belongs to one (seed, purpose, numbers)."""
-    digest = hashlib.blake2b(repr((seed, purpose, numbers)).encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+    return np.random.Generator(np.random.Philox(key=key(seed, purpose, *numbers)))
+
+
+def key(seed: int, purpose: str, *numbers: int) -> int:
+    """The 128 bits that belong to one (seed, purpose, numbers)."""
+    return int.from_bytes(hashlib.blake2b(repr((seed, purpose, numbers)).encode(), digest_size=16).digest(), "little")
 
 
 def normal(generator: np.random.Generator, shape: Sequence[int]) -> Tensor:

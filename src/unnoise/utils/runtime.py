@@ -69,6 +69,16 @@ def difference_from_cpu(device: str) -> float:
     return float(torch.stack([(found - expected).abs().max() / expected.abs().max() for found, expected in pairs]).max())
 
 
+def is_asynchronous(device: torch.device | str) -> bool:
+    """Whether operations on it are queued and reading a result waits for all of them: everywhere but on a CPU."""
+    return torch.device(device).type != "cpu"
+
+
+def copy_to(x: Tensor, device: torch.device | str) -> Tensor:
+    """`x`, on the CPU, on another device; a GPU copies it when it comes to that, and nobody waits."""
+    return (x.pin_memory() if torch.device(device).type == "cuda" else x).to(device, non_blocking=True)
+
+
 def available_cores() -> int:
     """The cores that this process may use: by its affinity and, in a container, by its CPU quota."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
