@@ -63,7 +63,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The CPU is said to be a device that computes by itself."""
     for module in (batches, loop, records):
         monkeypatch.setattr(module, "is_asynchronous", lambda _: True)
-    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch, "Event", Event)
     Event.made, Event.waited = 0, []
     yield
 

@@ -17,7 +17,7 @@ class Measured:
         self._values, self._event = torch.stack([torch.as_tensor(v).detach().float() for v in (loss, gradient_norm)]), None
         if is_asynchronous(self._values.device):
             on_host = torch.empty(2, pin_memory=self._values.is_cuda)
-            self._values, self._event = on_host.copy_(self._values, non_blocking=True), torch.cuda.Event()
+            self._values, self._event = on_host.copy_(self._values, non_blocking=True), torch.Event()
             self._event.record()
 
     @property
