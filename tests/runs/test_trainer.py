@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from tests.conftest import quiet, small
@@ -21,6 +22,7 @@ from unnoise.runs.best import stopped_falling
 from unnoise.runs.resume import resume
 from unnoise.runs.snapshots import snapshot_due
 from unnoise.runs.start import begin
+from unnoise.runs.trainer import Trainer
 from unnoise.training import checkpoint, loop
 from unnoise.training.ema import PowerEMA
 from unnoise.training.optimizers import NAMES
@@ -249,3 +251,13 @@ def test_old_checkpoints_go_after_the_new_one(tmp_path: Path) -> None:
     list(run.train())
     assert [p.name for p in checkpoint.list_checkpoints(tmp_path / "checkpoints")] == ["000003", "000004"]
     assert not list(tmp_path.rglob("*.tmp*"))
+
+
+def test_trained_weights_hold_no_denormals(digits_run: Trainer) -> None:
+    """Numbers too small for the usual format make convolutions many times slower on some CPUs."""
+    tensors = {f"{name} {key}": v for name, model in digits_run.state.models.items() for key, v in model.state_dict().items()}
+    for optimizer in digits_run.state.optimizers:
+        tensors |= {f"{key} {k}": v for k, state in enumerate(optimizer.state.values()) for key, v in state.items()}
+    smallest = torch.finfo(torch.float32).tiny
+    found = [name for name, v in tensors.items() if ((v != 0) & (v.abs() < smallest)).any()]
+    assert len(tensors) > 100 and not found
