@@ -104,7 +104,7 @@ def test_what_was_measured_is_in_both(reported: Path) -> None:
         assert found["copying"]["verdict"][1:] in shown
         assert "110 samples against 110 images" in shown and "in features of pixels, seed 0" in shown
         assert "1,623" in shown and "174, never trained on" in shown and "8x8 pixels, grey" in shown
-        assert "4 network calls an image" in shown and "PSNR" in shown and "SDE-DPM-Solver++(2M)" in shown
+        assert "4 network calls an image" in shown and "PSNR" in shown and "DPM-Solver++(2M), 4 steps" in shown
     for path in re.findall(r"\]\(<(.*?)>\)", markdown):
         assert (reported / path).is_file()
 
