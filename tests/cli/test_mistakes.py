@@ -51,6 +51,7 @@ CASES = [  # {names} are those of `places`
     ("train digits --epoch 3", "--epoch is --training.epochs here"),
     ("train {colours} --out {out}", "--out is --run here"),
     ("train digits --guidance 2", "unknown option --guidance: it is one of distill, sample, and 'unnoise train --help'"),
+    ("train digits --shedule cosine", "unknown option --shedule: did you mean --schedule?"),
     ("train digits --devise cpu", "unknown option --devise: 'unnoise train --help'"),
     ("train my photos", "can't take 'photos': write a path with spaces in quotes"),
     ("train digits --fast=yes", "--fast takes no value"),

@@ -11,6 +11,7 @@ import tyro
 
 from unnoise.cli.options import as_options
 from unnoise.utils.errors import UserError, renamed_to
+from unnoise.utils.names import PARTS
 
 Verb = Callable[..., int]
 CALLED = {
@@ -118,7 +119,8 @@ def _unknown(option: str, verb: str, verbs: Mapping[str, Verb], parts: Iterable[
         return f"{option} is now --{renamed}"
     if name in {a.name for a in arguments}:
         return f"{name.upper()} is given without {option}, as in '{example_of(verbs[verb])}'"
-    mistyped = difflib.get_close_matches(name, known, n=3, cutoff=0.75)
+    chosen = PARTS if "training" in parts else {}
+    mistyped = difflib.get_close_matches(name, known | chosen.keys(), n=3, cutoff=0.75)
     if mistyped:
         return f"unknown option {option}: did you mean {' or '.join(f'--{n}' for n in mistyped)}?"
     names = CALLED.get(name.replace("-", "_"), (name.replace("-", "_"),))
