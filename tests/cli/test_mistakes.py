@@ -101,6 +101,7 @@ CASES = [  # {names} are those of `places`
     ("export {trained} --out {tmp}/x.pth", "simple-unet only"),
     ("export {trained} --out {tmp}/x.pth --format notebok", "did you mean 'notebook'"),
     ("restore {trained} {texts}/b.jpg", "can't be read as an image"),
+    ("restore {trained} {tmp}/missing.png", "missing.png': check the path"),
     ("restore {trained} {colour}", "is colour and this run was trained on grey"),
     ("restore {trained} {grey} --task denoize", "did you mean 'denoise'"),
     ("restore {trained} {grey} --mode men", "did you mean 'mean'"),
