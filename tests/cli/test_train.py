@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.conftest import QUICK, SMALL_NETWORK, Command, call
+from unnoise.cli.train import follow_trainings
 from unnoise.run_folder import RunFolder
 from unnoise.runs.progress import TrainingProgress
 from unnoise.runs.trainer import Trainer
@@ -273,3 +274,9 @@ def test_a_run_whose_network_is_gone(own_package: Path, command: Command, refuse
     for words in (["sample", "r"], ["train", "--resume", "r"], ["restore", "r", "x.png"], ["info", "r"]):
         error = refused(*words)
         assert "'mypackage.mynet'" in error and "PYTHONPATH" in error, error
+
+
+def test_a_gpu_that_is_passed_over_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("unnoise.utils.runtime.choose_device_and_why", lambda: ("cpu", "Apple's GPU fails in a short check"))
+    assert follow_trainings() == 0
+    assert capsys.readouterr().out == "device: cpu (Apple's GPU fails in a short check)\n"

@@ -61,6 +61,8 @@ def test_apples_gpu_is_chosen_where_it_computes_the_same(
         pytest.skip("there is one")
     chosen, why = choose_device_and_why.__wrapped__()
     assert chosen == device and re.search(reason, why)
+    monkeypatch.setattr(runtime, "choose_device_and_why", lambda: (chosen, why))
+    assert runtime.device_note() == (None if kind is None else f"device: {chosen} ({why})")
 
 
 def test_a_difference_from_the_cpu_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

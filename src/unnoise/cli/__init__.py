@@ -27,8 +27,9 @@ from unnoise.cli.figure import figure
 from unnoise.cli.import_weights import import_
 from unnoise.cli.info import info
 from unnoise.cli.interpolate import interpolate
-from unnoise.cli.options import as_options, refuse_renamed, refuse_unknown, say, split_dotted
+from unnoise.cli.options import as_options, say, split_dotted
 from unnoise.cli.push import push
+from unnoise.cli.refusals import refuse
 from unnoise.cli.report import report
 from unnoise.cli.restore import restore
 from unnoise.cli.runs import runs
@@ -67,8 +68,8 @@ def _dispatch(arguments: list[str]) -> int:
     plain, dotted = split_dotted(arguments[1:], short=not own.keys() & {"sampler"})
     if dotted and "changes" not in own:
         raise UserError(f"'{arguments[0]}' takes no recipe fields, but got --{next(iter(dotted))}")
-    refuse_renamed(plain, own)
-    refuse_unknown(plain, own, ("training", "data", "network") if verb is train else ("sampling",) * ("changes" in own))
+    parts = ("training", "data", "network") if verb is train else ("sampling",) * ("changes" in own)
+    refuse(arguments[0], VERBS, plain, parts)
     sys.path.append(os.getcwd())  # noqa: PTH109  (a network or schedule of the user's own may lie here)
     call = functools.partial(verb, changes=dotted) if dotted else verb
     status: int = tyro.cli(call, args=plain, prog=f"unnoise {arguments[0]}", config=(tyro.conf.FlagCreatePairsOff,))

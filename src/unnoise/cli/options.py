@@ -1,14 +1,13 @@
 """What the verbs share: output, progress bars, and options as changes to a recipe."""
 
-import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from unnoise.utils.errors import UserError, nearest, printable, renamed_to
+from unnoise.utils.errors import UserError, printable
 from unnoise.utils.names import PARTS
 
 Changes = dict[str, Any]
@@ -17,15 +16,6 @@ OWN = {"training.steps": "--steps", "training.minutes": "--minutes", "training.e
        "training.tracker": "--tracker", "data.size": "--size", "data.range": "--range", "data.bands": "--bands",
        "data.source.root": "--root", "data.source.download": "--download",
        "data.source.subfolders": "--labels folder"}  # fmt: skip
-CALLED = {
-    "lr": "learning_rate",
-    "batch_size": "batch",
-    "num_epochs": "epochs",
-    "max_steps": "steps",
-    "num_steps": "steps",
-    "image_size": "size",
-    "resolution": "size",
-}  # what other programs call fields
 FIELD = re.compile(r"(?<![\w./'-])(?:data|schedule|target|network|training|sampling)(?:\.[a-z_0-9]+)+\b")
 SIDES = re.compile(r"^(\d+) ?[x×] ?(\d+)$")
 ARGUMENT = re.compile(r"`([a-z_]+)`")
@@ -46,36 +36,6 @@ def as_options(message: str) -> str:
     message = ARGUMENT.sub(lambda m: f"--{m[1].replace('_', '-')}", message)
     message = FIELD.sub(lambda m: OWN.get(m[0], f"--{m[0].replace('_', '-')}"), message)
     return PART.sub(lambda m: m[0].replace(m[1], f"--{m[1]}"), message)
-
-
-def refuse_renamed(plain: list[str], own: Mapping[str, object]) -> None:
-    """Raises UserError for an option that has a new name."""
-    for word in plain:
-        name = word.partition("=")[0]
-        if name.startswith("--") and (renamed := renamed_to(name[2:], own)) is not None:
-            raise UserError(f"{name} is now --{renamed}")
-
-
-def refuse_unknown(plain: list[str], own: Iterable[str], parts: Iterable[str]) -> None:
-    """Raises UserError for an option that there is not, naming the field of these parts of a recipe, or the nearest option."""
-    known = {name.rstrip("_").replace("_", "-") for name in own if name != "changes"}
-    for word in plain:
-        name = word.partition("=")[0].removeprefix("--")
-        if not word.startswith("--") or name in known | {"", "help"}:
-            continue
-        mistyped = difflib.get_close_matches(name, known, cutoff=0.75)
-        if not mistyped and (field := _field_called(name.replace("-", "_"), parts)):
-            raise UserError(f"--{name} is {as_options(field)} here")
-        raise UserError(f"unknown option --{name}: {nearest(name, known)}")
-
-
-def _field_called(name: str, parts: Iterable[str]) -> str | None:
-    """The field, by its dotted name, that ends so or that others call so."""
-    from unnoise.recipe import Recipe
-    from unnoise.registry import to_json
-
-    recipe, field = to_json(Recipe()), CALLED.get(name, name)
-    return next((f"{part}.{field}" for part in parts if field in recipe[part]), None)
 
 
 def _value(text: str) -> Any:

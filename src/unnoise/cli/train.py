@@ -178,9 +178,11 @@ def _go_on(folder: Path, started: float, cache: Path | None, data: str | None, s
 def follow_trainings(*makes: "Callable[[Runtime], Trainer]") -> int:
     """Train one after the other to the end, or until one is stopped; gives the exit code."""
     from unnoise.runs.progress import follow
-    from unnoise.utils.runtime import Runtime
+    from unnoise.utils.runtime import Runtime, device_note
 
     runtime = Runtime.join()
+    if runtime.world_size == 1 and (note := device_note()):
+        say(note)
     with runtime.guard():
         for make in makes:
             if signal := follow(make(runtime)):

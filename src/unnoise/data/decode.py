@@ -278,6 +278,8 @@ def named(path: Path) -> Iterator[None]:
     """Raises UserError with the name of an image that a user named, for whatever its decoder raises within."""
     try:
         yield
+    except FileNotFoundError as e:
+        raise UserError(f"no file '{path}': check the path") from e
     except Exception as e:  # any decoder may fail in its own way on a broken file
         raise UserError(f"'{path}' can't be read as an image ({e or type(e).__name__})") from e
 

@@ -23,6 +23,7 @@ from unnoise.utils.precision import autocast
 T = TypeVar("T")
 TIMEOUT = timedelta(hours=12)  # one machine may decode images for long while the others have them already
 MAX_DIFFERENCE = 1e-3  # of Apple's GPU from the CPU, relative
+NO_GPU = "PyTorch finds no GPU"
 CONNECTION_LOST = ("closed by peer", "reset by peer", "gloo", "nccl")  # parts of the messages of a lost connection
 
 
@@ -37,7 +38,7 @@ def choose_device_and_why() -> tuple[str, str]:
     found = torch.accelerator.current_accelerator(check_available=True)
     kind = "cpu" if found is None else found.type
     if kind == "cpu":
-        return kind, "PyTorch finds no GPU"
+        return kind, NO_GPU
     if kind == "cuda":
         return kind, "a GPU that PyTorch finds"
     if kind != "mps":
@@ -49,6 +50,12 @@ def choose_device_and_why() -> tuple[str, str]:
     if difference <= MAX_DIFFERENCE:
         return kind, f"Apple's GPU, which computes what the CPU does, to {difference:.0e}"
     return "cpu", f"Apple's GPU differs from the CPU by {difference:.0e} in a short check"
+
+
+def device_note() -> str | None:
+    """Which device is used and why, where there is a GPU, used or passed over."""
+    device, reason = choose_device_and_why()
+    return None if reason == NO_GPU else f"device: {device} ({reason})"
 
 
 def difference_from_cpu(device: str) -> float:
