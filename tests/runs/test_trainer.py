@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from tests.conftest import quiet, small
@@ -185,7 +186,7 @@ def test_ctrl_c_in_a_loop_of_ones_own_waits_for_the_step(tmp_path: Path, monkeyp
     """As in a notebook, where nobody else handles it: it is raised between two steps, the second of which is kept."""
     run, clip = begin(tmp_path, small(training__steps=20), quiet), loop.clip_gradients
 
-    def interrupted(*arguments: Any) -> float:
+    def interrupted(*arguments: Any) -> Tensor:
         if run.state.step == 6:
             signal.raise_signal(signal.SIGINT)
         return clip(*arguments)

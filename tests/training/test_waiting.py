@@ -80,7 +80,8 @@ def test_nothing_in_a_step_waits(optimizer: str, device: None, monkeypatch: pyte
     """Not the loop, nor one that reads each record when the next one is there; then the result is that of a CPU."""
     state, images, config = digits(training__optimizer=optimizer, data__augment=0.2)
     plain, _, _ = digits(training__optimizer=optimizer, data__augment=0.2)
-    losses, last = [], None
+    losses: list[float] = []
+    last: TrainingRecord | None = None
     with NoReading():
         for record in train(state, images, config, flip=True, augment=0.2):
             assert state.step == record.step  # it is complete as of the last record
@@ -168,7 +169,9 @@ def test_the_log_of_a_run_is_whole(leave_at: int, device: None, tmp_path: Any, m
                 break
     waited = [number for number, made in Event.waited if made == number]  # for the newest: at most where it ends
     assert waited in ([], [leave_at]) and shown.records == leave_at and shown.facts.startswith("loss ")
-    steps, found = run.folder.read_losses()
+    curve = run.folder.read_losses()
+    assert curve is not None
+    steps, found = curve
     assert list(steps) == list(range(1, leave_at + 1)) and list(found) == [losses[k].loss for k in steps]
 
 

@@ -2,7 +2,7 @@
 
 Command: unnoise train fashion-mnist --root DIR [--download]
 Hardware: any; the network is sized for it. Time: 5 minutes.
-Expected: the training loss ends near 0.18 and nearly all garments in samples/ can be recognised; docs/performance.md has distances.
+Expected: the training loss ends near 0.18 and nearly all garments in samples/ can be recognised (docs/performance.md).
 """
 
 from unnoise.data.sources import DataConfig

@@ -89,7 +89,7 @@ class Muon(torch.optim.Optimizer):
         decay: float | Tensor = lr * weight_decay
         if found_inf is not None:
             updates, decay = updates * (1 - found_inf), decay * (1 - found_inf)
-        torch._foreach_mul_(weights, 1 - decay)  # type: ignore[arg-type]
+        torch._foreach_mul_(weights, 1 - decay)
         torch._foreach_add_(weights, [u.reshape(p.shape).to(p) for p, u in zip(weights, updates, strict=True)], alpha=scale)
 
 

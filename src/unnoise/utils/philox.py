@@ -7,7 +7,7 @@ words into four random ones under a key of two. A round, of ten, is
 
 On the CPU the words are NumPy's, elsewhere the same are computed there in int64, which wraps as unsigned words do: they are equal
 to the bit. Two halves of 32 bits make two normal numbers (Box & Muller 1958) in float32. Devices differ in the last places of
-log, sin and cos: by less than 1e-6.
+log, sin and cos: by about 1e-6 at most (not measured).
 """
 
 import math
