@@ -48,7 +48,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     """A network that has learned digits in 400 steps; its folder is not to be changed."""
-    recipe = small(training__steps=400, network__widths=[32, 64], network__embedding=64)
+    recipe = small(training__steps=400, network__widths=[32, 64], network__embedding=64, network__attention_tokens=16)
     run = begin(tmp_path_factory.mktemp("digits") / "run", recipe, quiet)
     list(run.train())
     return run

@@ -47,7 +47,7 @@ class NoFloat64(TorchDispatchMode):
         return found
 
 
-@pytest.fixture(params=["any GPU", "Apple's GPU"], autouse=True)
+@pytest.fixture(params=["any GPU", pytest.param("Apple's GPU", marks=pytest.mark.slow)], autouse=True)
 def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     if request.param == "any GPU":
         yield request.param

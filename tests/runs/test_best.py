@@ -41,6 +41,7 @@ def few(tmp_path: Path, count: int, say: Callable[[str], None], **changes: objec
     return run
 
 
+@pytest.mark.slow
 def test_a_network_that_learns_few_images_by_heart_is_caught(tmp_path: Path, digits_run: Trainer) -> None:
     """And one that has learned from many is not."""
     said: list[str] = []
