@@ -51,4 +51,5 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     recipe = small(training__steps=400, network__widths=[32, 64], network__embedding=64, network__attention_tokens=16)
     run = begin(tmp_path_factory.mktemp("digits") / "run", recipe, quiet)
     list(run.train())
+    run.finish()  # two grids at least, however soon it was done
     return run
