@@ -46,6 +46,9 @@ def test_what_is_no_run_is_said(tmp_path: Path) -> None:
     for path, words in ((tmp_path / "nowhere", "no run folder"), (tmp_path, "has no recipe.json")):
         with pytest.raises(UserError, match=words):
             RunFolder.open(path)
-    (tmp_path / "recipe.json").write_text("{")
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits" / "recipe.json").write_text("{")
+    with pytest.raises(UserError, match=r"did you mean '.*digits'"):
+        RunFolder.open(tmp_path / "digit")
     with pytest.raises(UserError, match="not readable JSON"):
-        RunFolder.open(tmp_path).read_info()
+        RunFolder.open(tmp_path / "digits").read_info()

@@ -6,6 +6,7 @@ evaluation.json  evaluation-nearest.png  evaluation/
 report.html  report.md  report-example.png  cost.jsonl
 """
 
+import difflib
 import hashlib
 import math
 import re
@@ -62,7 +63,9 @@ class RunFolder:
         """Raises UserError where there is no run. One of the hub, `hf:OWNER/NAME`, is fetched."""
         folder = cls(hub.local(path))
         if not folder.path.is_dir():
-            raise UserError(f"no run folder '{path}': train one with 'unnoise train --run {path}'")
+            near = _nearest_run(folder.path)
+            hint = f"did you mean '{near}'?" if near else f"train one with 'unnoise train --run {path}'"
+            raise UserError(f"no run folder '{path}': {hint}")
         if not folder.recipe.is_file():
             raise UserError(f"'{path}' is not a run folder: it has no recipe.json")
         folder._refuse_links()
@@ -288,6 +291,12 @@ def _summarise(folder: RunFolder) -> RunSummary:
     state = "done" if step and step == total else "unfinished" if step else "no steps"
     loss = float(np.mean(curve[1][-50:])) if curve else None
     return RunSummary(folder.path, state, step, total, loss, min(held_out[1]) if held_out else None)
+
+
+def _nearest_run(path: Path) -> Path | None:
+    """The run beside `path`, or in the folder `runs`, whose name comes closest."""
+    found = {p.parent.name: p.parent for place in (Path("runs"), path.parent) for p in place.glob("*/recipe.json")}
+    return next((found[name] for name in difflib.get_close_matches(path.name, found, n=1)), None)
 
 
 def _is_number(value: object) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.conftest import QUICK, Command
-from unnoise.cli import VERBS
+from unnoise.cli import VERBS, options
 from unnoise.cli.completion import SHELLS
 from unnoise.runs.progress import TrainingProgress
 from unnoise.runs.trainer import Trainer
@@ -122,6 +122,17 @@ def test_a_plain_terminal_gets_lines(term: str, bar: bool, small_run: Trainer, m
     monkeypatch.setenv("TERM", term)
     monkeypatch.setenv("FORCE_COLOR", "1")  # has rich take the output for a terminal
     assert TrainingProgress(small_run).bar == bar
+
+
+def test_progress_in_a_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(options, "LINE_EVERY", 0.0)
+    with options.progress_bar(4, "images") as advance:
+        advance(2)
+        advance(2)
+    assert re.fullmatch(r"2/4 images, 0 s left\n", capsys.readouterr().out)
+    with options.progress_bar(4, "images", shown=False) as advance:
+        advance(2)
+    assert not capsys.readouterr().out
 
 
 def test_no_color() -> None:

@@ -17,7 +17,7 @@ def distill(
     guidance: Annotated[float | None, arg(help="strength of class guidance that the student learns")] = None,
     data: Annotated[str | None, arg(help="where the run's images are now, if they have moved")] = None,
 ) -> int:
-    """Train a student of a run, which samples in one or two calls of the network instead of fifteen.
+    """Train a student of a run, which samples in one or two calls of the network instead of six to fifteen.
 
     The student is a run like any other: sample from it, evaluate it, restore with it, go on with it by `unnoise train --resume`.
 

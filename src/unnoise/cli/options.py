@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +17,7 @@ OWN = {"training.steps": "--steps", "training.minutes": "--minutes", "training.e
        "training.tracker": "--tracker", "data.size": "--size", "data.range": "--range", "data.bands": "--bands",
        "data.source.root": "--root", "data.source.download": "--download",
        "data.source.subfolders": "--labels folder"}  # fmt: skip
+LINE_EVERY = 30.0  # seconds between lines of progress in a log
 FIELD = re.compile(r"(?<![\w./'-])(?:data|schedule|target|network|training|sampling)(?:\.[a-z_0-9]+)+\b")
 SIDES = re.compile(r"^(\d+) ?[x×] ?(\d+)$")
 ARGUMENT = re.compile(r"`([a-z_]+)`")
@@ -57,15 +59,34 @@ def name_of(part: object) -> str:
 
 @contextmanager
 def progress_bar(total: int, what: str, shown: bool = True) -> Iterator[Callable[[float], None]]:
-    """A bar of how much is done and the time left, in a terminal; what it gives is called with each further amount."""
+    """How much is done and the time left, a bar in a terminal and else a line now and then; called with each further amount."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = Console()
     columns = (MofNCompleteColumn(), TextColumn(what), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
+    if not console.is_terminal:
+        yield Lines(total, what) if shown else lambda _: None
+        return
+    with Progress(*columns, console=console, disable=not shown) as bar:
         task = bar.add_task(what, total=total)
         yield partial(bar.advance, task)
+
+
+class Lines:
+    """Progress where there is no terminal, as in a log."""
+
+    def __init__(self, total: int, what: str) -> None:
+        self.total, self.what, self.done = total, what, 0.0
+        self.begun = self.said = time.perf_counter()
+
+    def __call__(self, amount: float) -> None:
+        """So much more is done."""
+        self.done += amount
+        now = time.perf_counter()
+        if now - self.said >= LINE_EVERY and 0 < self.done < self.total:
+            self.said = now
+            say(f"{self.done:.0f}/{self.total} {self.what}, {(now - self.begun) * (self.total / self.done - 1):.0f} s left")
 
 
 def track(done: Iterator[int], total: int, what: str, shown: bool = True) -> Iterator[int]:

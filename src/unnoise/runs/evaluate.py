@@ -176,15 +176,17 @@ class Job:
     def _measure(self, generated: np.ndarray, real: np.ndarray,
                  floor: np.ndarray) -> tuple[dict[str, Result], tuple[str, ...]]:  # fmt: skip
         """Each measure for which there are enough images, and what is to be said."""
-        found, notes, fewest = {}, [], min(len(generated), len(real))
+        found, short, fewest = dict[str, Result](), dict[int, list[str]](), min(len(generated), len(real))
         for name, measure in MEASURES.items():
             own = "fid" if (name, self.features.name) == ("frechet", "inception") else name
             needs = measure.needs(real.shape[1])
             if fewest >= needs:
                 found[f"{own} ({self.features.name})"] = measure(generated, real, floor, self.generation.seed)
             else:
-                instead = "read kid" if fewest >= MEASURES["kid"].minimum else "only copying can be judged"
-                notes.append(f"{own} needs {needs} samples and held-out images, and there are {fewest}: {instead}")
+                short.setdefault(needs, []).append(own)
+        instead = "read kid" if fewest >= MEASURES["kid"].minimum else "only copying can be judged"
+        needed = "; ".join(f"{', '.join(names)} ({needs})" for needs, names in sorted(short.items()))
+        notes = [f"{fewest} samples and held-out images are too few for some measures: {needed}: {instead}"] if short else []
         if self.features.name == "pixels" and self.train.labels is None:
             notes.append(WEAK)
         return found, tuple(notes)

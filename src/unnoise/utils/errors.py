@@ -38,5 +38,4 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     if (renamed := renamed_to(name, names)) is not None:
         return f"it is now '{renamed}'. There is: {', '.join(names)}."
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"{hint}There is: {', '.join(names)}."
+    return f"did you mean '{close[0]}'? There is: {', '.join(names)}." if close else f"there is: {', '.join(names)}."
