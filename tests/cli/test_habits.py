@@ -125,11 +125,11 @@ def test_a_plain_terminal_gets_lines(term: str, bar: bool, small_run: Trainer, m
 
 
 def test_progress_in_a_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(options, "LINE_EVERY", 0.0)
+    monkeypatch.setattr("unnoise.runs.progress.LINE_EVERY", 0.0)
     with options.progress_bar(4, "images") as advance:
         advance(2)
         advance(2)
-    assert re.fullmatch(r"2/4 images, 0 s left\n", capsys.readouterr().out)
+    assert re.fullmatch(r"2 of 4 images, 0\.0 minutes left\n", capsys.readouterr().out)
     with options.progress_bar(4, "images", shown=False) as advance:
         advance(2)
     assert not capsys.readouterr().out

@@ -17,7 +17,6 @@ OWN = {"training.steps": "--steps", "training.minutes": "--minutes", "training.e
        "training.tracker": "--tracker", "data.size": "--size", "data.range": "--range", "data.bands": "--bands",
        "data.source.root": "--root", "data.source.download": "--download",
        "data.source.subfolders": "--labels folder"}  # fmt: skip
-LINE_EVERY = 30.0  # seconds between lines of progress in a log
 FIELD = re.compile(r"(?<![\w./'-])(?:data|schedule|target|network|training|sampling)(?:\.[a-z_0-9]+)+\b")
 SIDES = re.compile(r"^(\d+) ?[x×] ?(\d+)$")
 ARGUMENT = re.compile(r"`([a-z_]+)`")
@@ -65,8 +64,8 @@ def progress_bar(total: int, what: str, shown: bool = True) -> Iterator[Callable
 
     console = Console()
     columns = (MofNCompleteColumn(), TextColumn(what), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    if not console.is_terminal:
-        yield Lines(total, what) if shown else lambda _: None
+    if shown and (not console.is_terminal or console.is_dumb_terminal):
+        yield Lines(total, what)
         return
     with Progress(*columns, console=console, disable=not shown) as bar:
         task = bar.add_task(what, total=total)
@@ -82,11 +81,14 @@ class Lines:
 
     def __call__(self, amount: float) -> None:
         """So much more is done."""
+        from unnoise.runs import progress
+
         self.done += amount
         now = time.perf_counter()
-        if now - self.said >= LINE_EVERY and 0 < self.done < self.total:
+        if now - self.said >= progress.LINE_EVERY and 0 < self.done < self.total:
             self.said = now
-            say(f"{self.done:.0f}/{self.total} {self.what}, {(now - self.begun) * (self.total / self.done - 1):.0f} s left")
+            left = (now - self.begun) * (self.total / self.done - 1) / 60
+            say(f"{self.done:.0f} of {self.total} {self.what}, {left:.1f} minutes left")
 
 
 def track(done: Iterator[int], total: int, what: str, shown: bool = True) -> Iterator[int]:

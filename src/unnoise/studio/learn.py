@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +23,6 @@ from unnoise.studio.jobs import Job
 from unnoise.studio.requests import api_of, read_fields
 from unnoise.studio.sample import MOST, SEEDS, How
 from unnoise.utils import rng
-
-if TYPE_CHECKING:
-    pass
 
 TIMES = 200  # of a schedule that are sent, evenly spaced in log(sigma / alpha)
 LOWEST, HIGHEST = 0.01, 1e3  # ratios sigma / alpha: an image without visible noise; noise alone

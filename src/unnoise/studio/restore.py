@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from starlette.concurrency import run_in_threadpool
@@ -34,9 +34,6 @@ from unnoise.studio.sample import SEEDS
 from unnoise.studio.uploads import Uploads
 from unnoise.utils.errors import UserError
 from unnoise.utils.rng import BatchRng
-
-if TYPE_CHECKING:
-    pass
 
 MOST_SAMPLES, HIGHEST_SIGMA = 16, 1000.0
 MIN_SIGMA = 0.13  # of 255: less is no noise

@@ -4,7 +4,7 @@ import io
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -17,9 +17,6 @@ from unnoise.studio.errors import Refusal
 from unnoise.studio.requests import api_of
 from unnoise.studio.sample import Samples, samples_of
 from unnoise.utils.png import png_text
-
-if TYPE_CHECKING:
-    pass
 
 NEIGHBOURS = 6
 Nearest = list[tuple[float, np.ndarray]]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +21,6 @@ from unnoise.studio import pixels
 from unnoise.studio.errors import Refusal
 from unnoise.studio.jobs import Job, Jobs
 from unnoise.studio.requests import Fields, api_of, read_fields
-
-if TYPE_CHECKING:
-    pass
 
 MOST, MOST_STEPS, SEEDS = 64, 1000, 2**53
 MORPH_STEPS = 50  # of inversion, each five calls, by which images come back nearly as they were

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from starlette.requests import Request
@@ -23,9 +23,6 @@ from unnoise.diffusion.timesteps import UniformSteps
 from unnoise.studio.jobs import Job
 from unnoise.studio.requests import api_of, read_fields
 from unnoise.utils.rng import BatchRng
-
-if TYPE_CHECKING:
-    pass
 
 SHOWN, TRACED = 300, 60  # points of a frame, and of trajectories
 BATCH, WIDTH, STEPS, SECONDS = 512, 96, 20, 20

@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -25,9 +25,6 @@ from unnoise.studio.inspect import data_of
 from unnoise.studio.requests import api_of, read_fields
 from unnoise.studio.uploads import PLACE
 from unnoise.studio.watch import NAME
-
-if TYPE_CHECKING:
-    pass
 
 MOST = 4  # trainings at once
 SIDES, MINUTES = (8, 512), (0.05, 60 * 24 * 30)

@@ -11,7 +11,6 @@ import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import numpy as np
@@ -24,9 +23,6 @@ from unnoise.studio import pixels
 from unnoise.studio.errors import Refusal
 from unnoise.studio.requests import api_of, read_body, read_fields
 from unnoise.utils import atomic
-
-if TYPE_CHECKING:
-    pass
 
 PLACE = ".studio"  # in the folder of runs
 MAX_BYTES, MAX_PIXELS = 5 * 2**20, 16 * 10**6

@@ -28,8 +28,9 @@ class Observable {
 /** Of all runs, as the server lists them; null until it has. */
 export const runs = new Observable(null);
 
-/** The server's status, with `connected`. */
 const NO_WORDS = { samplers: [], tasks: [] }; // until torch is loaded
+
+/** The server's status, with `connected`. */
 export const status = new Observable({ torch: "loading", connected: true, words: NO_WORDS });
 
 /** The name of the run that all tabs work on; null where there is none. */
