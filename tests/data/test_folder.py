@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.data.files import PIXELS, png, write_pngs, write_rejected
 from unnoise.data.decode import Fit
-from unnoise.data.folder import ImageFolder
+from unnoise.data.folder import ImageFolder, usual_size
 from unnoise.data.sources import DataConfig
 from unnoise.recipe import Recipe, override
 from unnoise.registry import from_json, to_json
@@ -62,3 +62,27 @@ def test_background_shows_where_an_image_is_transparent(tmp_path: Path) -> None:
     assert DataConfig(ImageFolder(str(tmp_path)), background="black").load().pixels.max() == 0
     with pytest.raises(UserError, match="did you mean 'black'"):
         DataConfig(background="blak")
+
+
+@pytest.mark.parametrize(
+    ("shape", "resize", "said"),
+    [
+        ((150, 400), "crop", "cropped to 64x64, which keeps the middle 38% of the usual image, 2.7 times as wide as high: "
+                             "data.size 24,64 keeps more"),
+        ((400, 150), "crop", "2.7 times as high as wide: data.size 64,24"),
+        ((150, 400), "squash", None),
+        ((150, 400), "pad", None),
+        ((90, 100), "crop", None),
+    ],
+)  # fmt: skip
+def test_what_cropping_cuts_away_is_said(shape: tuple[int, int], resize: str, said: str | None, tmp_path: Path) -> None:
+    for k in range(3):
+        Image.new("RGB", (shape[1], shape[0]), (10 * k, 0, 0)).save(tmp_path / f"{k}.png")
+    notes = " | ".join(ImageFolder(str(tmp_path)).read(Fit((64, 64), resize), tmp_path / "cache").notes)
+    assert (said in notes) if said else ("crop" not in notes)
+
+
+def test_the_usual_size() -> None:
+    assert usual_size([]) is None and usual_size([(30, 50)]) == (30, 50)
+    assert usual_size([(150, 400), (154, 401), (160, 398)]) == (154, 400)  # about one shape
+    assert usual_size([(300, 400), (400, 300), (900, 1200)]) == (300, 300)  # upright and flat ones

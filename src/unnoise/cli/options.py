@@ -15,7 +15,7 @@ Changes = dict[str, Any]
 OWN = {"training.steps": "--steps", "training.minutes": "--minutes", "training.epochs": "--training.epochs",
        "training.batch": "--batch", "training.seed": "--seed", "training.stop_when_copying": "--stop-when-copying",
        "training.tracker": "--tracker", "data.size": "--size", "data.range": "--range", "data.bands": "--bands",
-       "data.source.root": "--root", "data.source.download": "--download",
+       "data.resize": "--resize", "data.source.root": "--root", "data.source.download": "--download",
        "data.source.subfolders": "--labels folder"}  # fmt: skip
 FIELD = re.compile(r"(?<![\w./'-])(?:data|schedule|target|network|training|sampling)(?:\.[a-z_0-9]+)+\b")
 SIDES = re.compile(r"^(\d+) ?[x×] ?(\d+)$")

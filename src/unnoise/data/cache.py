@@ -28,7 +28,7 @@ from PIL import Image
 
 from unnoise.data.dataset import ImageDataset, OnDisk, Source, hash_images
 from unnoise.data.decode import Fit, Header, decode, read_header
-from unnoise.data.notes import describe_files, describe_values
+from unnoise.data.notes import describe_crop, describe_files, describe_values
 from unnoise.data.wide import File, has_tifffile
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
@@ -151,7 +151,8 @@ def _build(listing: Listing, fit: Fit, folder: Path) -> None:
     about = {"version": VERSION, "where": listing.where, "images": int((state == DONE).sum()), "shape": shape,
              "bytes": n * math.prod(shape), "fit": repr(fit), "made": time.time(),
              "skipped": [broken[k] for k in sorted(broken)],
-             "notes": [*describe_files(good), *describe_values(headers, listing.open_file, fit)]}  # fmt: skip
+             "notes": [*describe_files(good), *(describe_crop(good, fit) if listing.crop is None else ()),
+                       *describe_values(headers, listing.open_file, fit)]}  # fmt: skip
     atomic.sweep(work)
     atomic.write_json(work / "about.json", about)
     atomic.flush_folder(work)

@@ -135,7 +135,7 @@ class Source(ABC):
     size: "int | tuple[int, int] | None" = None  # that they are read at where nobody says another
 
     def own_size(self) -> tuple[int, int] | None:
-        """(height, width) of the images as they are; of images of several sizes a square of the median short side.
+        """(height, width) of the images as they are; of several sizes as in `unnoise.data.folder.usual_size`.
 
         None where it is not known before all are read.
         """

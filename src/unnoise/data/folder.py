@@ -14,6 +14,7 @@ from unnoise.data.walk import walk
 from unnoise.utils.errors import UserError
 
 LOOKED_AT = 200  # files whose headers say how large the images are
+ONE_SHAPE = 1.15  # the largest ratio between the proportions of images that have about one shape
 TRAIN, HELD_OUT = ("train", "training"), ("val", "valid", "validation", "test", "testing")
 
 
@@ -98,8 +99,12 @@ class ImageFolder(FileSource):
 
 
 def usual_size(sizes: list[tuple[int, int]]) -> tuple[int, int] | None:
-    """(height, width) of all, or of several sizes a square of the median short side; None of none."""
+    """(height, width) of all; the median of several of about one shape, else a square of the median short side; None of none."""
     if not sizes:
         return None
-    side = int(np.median([min(size) for size in sizes]))
-    return sizes[0] if len(set(sizes)) == 1 else (side, side)
+    heights, widths = np.array(sizes).T
+    low, high = np.percentile(widths / heights, [10, 90])
+    if high <= ONE_SHAPE * low:
+        return int(np.median(heights)), int(np.median(widths))
+    side = int(np.median(np.minimum(heights, widths)))
+    return side, side

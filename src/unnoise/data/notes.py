@@ -11,6 +11,7 @@ from unnoise.data.wide import File, Wide
 
 LOOKED_AT = 24  # files whose values are looked at
 DULL = 0.25  # of all values that 8 or 16 bits hold: images that use less are so dark or flat that the range is in doubt
+CROPPED = 0.75  # of an image that is kept, below which cropping is said
 OPAQUE = 0.5  # the fraction of an alpha band that is at an end of its range, at least
 FIRST_ONLY = {
     "MPO": "of {} photographs with a second image, as phones add, the photograph itself is taken",
@@ -35,6 +36,20 @@ def describe_files(headers: Sequence[Header]) -> list[str]:
     if profiled := sum(h.profile for h in headers):
         notes.append(f"{profiled} have a colour profile: left as it is")
     return notes
+
+
+def describe_crop(headers: Sequence[Header], fit: Fit) -> list[str]:
+    """How much of the images cropping cuts away, where that is much, and what keeps it."""
+    if fit.size is None or fit.resize != "crop":
+        return []
+    (h, w), aspect = fit.size, float(np.median([header.width / header.height for header in headers]))
+    kept = min(aspect * h / w, w / (aspect * h))
+    if kept >= CROPPED:
+        return []
+    shape = f"{aspect:.1f} times as wide as high" if aspect > w / h else f"{1 / aspect:.1f} times as high as wide"
+    whole = ",".join(str(max(8, round(max(fit.size) * side / 8) * 8)) for side in (min(1, 1 / aspect), min(1, aspect)))
+    return [f"cropped to {h}x{w}, which keeps the middle {kept:.0%} of the usual image, {shape}: data.size {whole} keeps more, "
+            "data.resize squash or pad all"]  # fmt: skip
 
 
 def _counted(values: Iterable[str]) -> str:

@@ -101,24 +101,15 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
     leaving the loop: `state` is then complete as of the last record. Raises UserError when the gradient stays infinite, or when
     not even one image fits in memory.
     """
-    if not config.learning_rate or not config.batch:
-        raise UserError("training.learning_rate 0 and training.batch 0 are chosen when a run begins: give numbers here")
-    if config.objective.needs_guided_teacher and teacher is None:
-        raise UserError("guidance is learned from a teacher: leave it out, or distil a run, un.distill(RUN, guidance=1.5)")
-    if config.batch < runtime.world_size:
-        raise UserError(f"a batch of {config.batch} can't be shared by {runtime.world_size} processes: raise training.batch")
+    _check(config, runtime, teacher)
     model = state.model.train()
     fresh = state.step == 0
     averages = [PowerEMA(model, state.average, config.ema, fresh)]
     averages += [PowerEMA(model, average, width, fresh) for width, average in state.extra_averages.items()]
     batches = Batches(images, config, model.schedule, runtime, flip, augment)
     count = runtime.sum(torch.tensor(float(len(images)), device=runtime.device)) if images.per_process else len(images)
-    max_steps, first, start = config.steps_asked(int(count)), state.step, time.perf_counter()
-    budget = None
-    if config.minutes is None and state.total is None:
-        state.end_at(max_steps, config, first)
-    elif config.minutes is not None and state.total is None:
-        budget = Budget(deadline or start + 60 * config.minutes, first, max_steps)
+    first, start = state.step, time.perf_counter()
+    budget = _plan(state, config, config.steps_asked(int(count)), deadline or start + 60 * (config.minutes or 0.0))
     wrapped = Replicated(model) if runtime.world_size > 1 and not config.sharded else model
     parameters, buffers = list(model.parameters()), list(model.buffers())
     has_dropout = any(isinstance(m, Dropout) and m.threshold for m in model.modules())
@@ -150,6 +141,26 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
             skips.count(unread.add(record))  # of a GPU the step before: so it is never more than one step behind
             yield record
     skips.count(unread.rest())
+
+
+def _check(config: TrainingConfig, runtime: Runtime, teacher: Guided | None) -> None:
+    """Raises UserError for what can't be trained."""
+    if not config.learning_rate or not config.batch:
+        raise UserError("training.learning_rate 0 and training.batch 0 are chosen when a run begins: give numbers here")
+    if config.objective.needs_guided_teacher and teacher is None:
+        raise UserError("guidance is learned from a teacher: leave it out, or distil a run, un.distill(RUN, guidance=1.5)")
+    if config.batch < runtime.world_size:
+        raise UserError(f"a batch of {config.batch} can't be shared by {runtime.world_size} processes: raise training.batch")
+
+
+def _plan(state: TrainState, config: TrainingConfig, max_steps: int | None, deadline: float) -> Budget | None:
+    """Fix the end where it is not fixed yet: now where it is a number of steps, by the budget returned where it is a time."""
+    if state.total is not None:
+        return None
+    if config.minutes is not None:
+        return Budget(deadline, state.step, max_steps)
+    state.end_at(max_steps, config, state.step)
+    return None
 
 
 class Skips:
