@@ -1,9 +1,13 @@
 """What tests share: a cache of their own, small recipes, and runs that are trained once a session."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests run in a process for each core, where more threads than one would only wait
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.chromium import chromium  # noqa: F401  (a fixture)
 from unnoise.diffusion.denoiser import EDM
