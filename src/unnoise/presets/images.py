@@ -29,5 +29,5 @@ recipe = Recipe(
         snapshots=16,
         extra_ema=(0.05,),
     ),
-    sampling=SamplingConfig(DPMpp2MSDE(), LogSnrSteps(), steps=15, start="data"),
+    sampling=SamplingConfig(DPMpp2MSDE(), LogSnrSteps(sigma_min=0.03), steps=10, start="data"),
 )
