@@ -12,6 +12,7 @@ import torchvision
 from PIL import Image
 
 from tests.data.files import idx
+from unnoise.data.arrays import Idx
 from unnoise.data.dataset import split
 from unnoise.data.decode import Fit
 from unnoise.data.sources import DataConfig
@@ -142,6 +143,9 @@ def test_mnist_layout(source: Any, tmp_path: Path) -> None:
     assert np.array_equal(images.pixels[..., 0], pixels)
     assert images.labels is not None and list(images.labels) == list(range(9)) and len(images.classes) == 10
     assert len(split(images, 0.5).held_out) == 3
+    with pytest.raises(UserError, match=f"but idx files: `data` {raw} trains on these"):  # the folder of the files themselves
+        source(str(raw)).read(Fit())
+    assert sorted(Idx(str(raw)).read(Fit()).pixels.sum((1, 2, 3))) == sorted(images.pixels.sum((1, 2, 3)))
 
 
 def write_cifar(root: Path) -> np.ndarray:

@@ -34,6 +34,8 @@ class _Published(Source):
         """Let torchvision open (and fetch) the set; whatever stands in the way is said in one sentence."""
         root, there = Path(self.root), (Path(self.root) / self.folder).exists()
         if not there and not self.download:
+            if any(root.glob("train-images-idx3-ubyte*")):
+                raise UserError(f"no '{self.folder}' in '{root}', but idx files: `data` {root} trains on these as they are")
             raise UserError(
                 f"no '{self.folder}' in '{root}': give data.source.root, the folder that holds it, or set "
                 f"data.source.download; it is {self.archive}"
@@ -157,7 +159,9 @@ class FashionMnist(_Arrays):
 
     folder: ClassVar[str] = "FashionMNIST"
     side: ClassVar[int] = 28
-    archive: ClassVar[str] = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com (four .gz files, for FashionMNIST/raw)"
+    archive: ClassVar[str] = (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com (four .gz files, to unpack into FashionMNIST/raw)"
+    )
 
     def _make(self, train: bool) -> Any:
         from torchvision.datasets import FashionMNIST
@@ -171,7 +175,7 @@ class Mnist(_Arrays):
 
     folder: ClassVar[str] = "MNIST"
     side: ClassVar[int] = 28
-    archive: ClassVar[str] = "https://ossci-datasets.s3.amazonaws.com/mnist (four .gz files, for MNIST/raw)"
+    archive: ClassVar[str] = "https://ossci-datasets.s3.amazonaws.com/mnist (four .gz files, to unpack into MNIST/raw)"
 
     def _make(self, train: bool) -> Any:
         from torchvision.datasets import MNIST
