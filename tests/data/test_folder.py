@@ -84,5 +84,6 @@ def test_what_cropping_cuts_away_is_said(shape: tuple[int, int], resize: str, sa
 
 def test_the_usual_size() -> None:
     assert usual_size([]) is None and usual_size([(30, 50)]) == (30, 50)
-    assert usual_size([(150, 400), (154, 401), (160, 398)]) == (154, 400)  # about one shape
-    assert usual_size([(300, 400), (400, 300), (900, 1200)]) == (300, 300)  # upright and flat ones
+    assert usual_size([(124, 401), (165, 392), (176, 395), (150, 400), (160, 398)]) == (160, 398)
+    assert usual_size([(300, 400), (300, 401), (900, 1200)]) == (300, 300)  # it cuts a quarter
+    assert usual_size([(200, 400), (400, 200), (200, 401), (401, 200)]) == (200, 200)  # upright and flat ones

@@ -10,11 +10,12 @@ import numpy as np
 
 from unnoise.data.cache import FileSource, Listing
 from unnoise.data.decode import read_header
+from unnoise.data.notes import CROPPED
 from unnoise.data.walk import walk
 from unnoise.utils.errors import UserError
 
 LOOKED_AT = 200  # files whose headers say how large the images are
-ONE_SHAPE = 1.15  # the largest ratio between the proportions of images that have about one shape
+FEW = 0.2  # of the images, that may have another shape than most
 TRAIN, HELD_OUT = ("train", "training"), ("val", "valid", "validation", "test", "testing")
 
 
@@ -99,12 +100,16 @@ class ImageFolder(FileSource):
 
 
 def usual_size(sizes: list[tuple[int, int]]) -> tuple[int, int] | None:
-    """(height, width) of all; the median of several of about one shape, else a square of the median short side; None of none."""
+    """(height, width) of all, None of none; of several a square of the median short side, or the median where a square would cut
+    much of the usual image, and little is cut of most at the median's shape."""
     if not sizes:
         return None
     heights, widths = np.array(sizes).T
-    low, high = np.percentile(widths / heights, [10, 90])
-    if high <= ONE_SHAPE * low:
-        return int(np.median(heights)), int(np.median(widths))
+    if len(set(sizes)) == 1:
+        return sizes[0]
+    h, w = int(np.median(heights)), int(np.median(widths))
+    kept, kept_by_square = (np.minimum(widths / heights / aspect, heights / widths * aspect) for aspect in (w / h, 1.0))
+    if np.median(kept_by_square) < CROPPED <= np.percentile(kept, 100 * FEW):
+        return h, w
     side = int(np.median(np.minimum(heights, widths)))
     return side, side
