@@ -27,8 +27,11 @@ def test_all_that_is_done_with_a_run(run: Path, command: Command, tmp_path: Path
     model = Model.load(run, "cpu")
     assert model.info.shape == (3, 24, 64) and page_facts(model)["shape"] == (3, 24, 64)
     assert command("sample", run, "-n", 3, "--out", tmp_path / "s.npz") == 0
-    assert np.load(tmp_path / "s.npz")["images"].shape == (3, 24, 64, 3)
-    assert command("restore", run, tmp_path / "photos" / "3.png", "--sigma", 25, "--samples", 1, "--out", tmp_path / "clean") == 0
+    images = np.load(tmp_path / "s.npz")["images"]
+    assert images.shape == (3, 24, 64, 3)
+    Image.fromarray(images[0]).save(tmp_path / "noisy.png")
+    assert command("restore", run, tmp_path / "noisy.png", "--sigma", 25, "--out", tmp_path / "clean") == 0
+    assert Image.open(tmp_path / "clean" / "noisy.png").size == (64, 24)
     assert command("report", run) == 0 and (run / "report.html").is_file()
     for kind in ("diffusers", "onnx"):
         assert command("export", run, "--format", kind, "--out", tmp_path / kind) == 0, kind
