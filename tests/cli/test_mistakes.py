@@ -109,6 +109,7 @@ CASES = [  # {names} are those of `places`
     ("restore {trained} {grey} --sigma 9e5", "of 255"),
     ("restore {trained} {grey} {grey}", "written over"),
     ("restore {trained} {grey} --out {tmp}", "written over"),
+    ("restore {trained} {grey} --out {tmp}/clean.png", "is the name of an image: --out "),
     ("restore {trained} {grey} --sampling.steps 5", "add --mode sample"),
     ("restore {trained} {grey} --mode sample --sampling.stpes 5", "did you mean 'steps'"),
     ("restore {trained} {grey}", "no noise to speak of"),

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
+from unnoise.data.kinds import BY_EXTENSION
 from unnoise.utils.errors import UserError
 
 DETAILS = "details"  # a folder in --out
@@ -71,7 +72,12 @@ def _is_below(path: Path, folder: Path) -> bool:
 
 
 def refuse_overwriting(places: list[Place], mask: Path | None, out: Path, overwrite: bool) -> None:
-    """Raises UserError where a result would replace an image, the mask, another result or, unless `overwrite`, another file."""
+    """Raises UserError where a result would replace an image, the mask, another result or, unless `overwrite`, another file.
+
+    And where `out`, a folder, has the name of an image.
+    """
+    if out.suffix.lower() in BY_EXTENSION and not out.is_dir():
+        raise UserError(f"--out is a folder for the results, and '{out}' is the name of an image: --out {out.with_suffix('')}")
     results = [place.result(out) for place in places]
     written = [*results, *(place.detail(out, part) for place in places for part in PARTS)]
     count = Counter(p.resolve() for p in (*(place.path for place in places), *([mask] if mask else []), *written))
