@@ -10,7 +10,7 @@ import numpy as np
 
 from unnoise.data.cache import FileSource, Listing
 from unnoise.data.decode import read_header
-from unnoise.data.notes import CROPPED
+from unnoise.data.notes import CROPPED, kept_by_crop
 from unnoise.data.walk import walk
 from unnoise.utils.errors import UserError
 
@@ -108,8 +108,8 @@ def usual_size(sizes: list[tuple[int, int]]) -> tuple[int, int] | None:
     if len(set(sizes)) == 1:
         return sizes[0]
     h, w = int(np.median(heights)), int(np.median(widths))
-    kept, kept_by_square = (np.minimum(widths / heights / aspect, heights / widths * aspect) for aspect in (w / h, 1.0))
-    if np.median(kept_by_square) < CROPPED <= np.percentile(kept, 100 * FEW):
+    by_square, by_usual = (kept_by_crop(widths / heights, target) for target in (1.0, w / h))
+    if np.median(by_square) < CROPPED <= np.percentile(by_usual, 100 * FEW):
         return h, w
     side = int(np.median(np.minimum(heights, widths)))
     return side, side

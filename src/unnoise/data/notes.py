@@ -38,12 +38,17 @@ def describe_files(headers: Sequence[Header]) -> list[str]:
     return notes
 
 
+def kept_by_crop(aspects: np.ndarray, target: float) -> np.ndarray:
+    """The fraction of images of these ratios of width to height (N,) that cropping to the ratio `target` keeps."""
+    return np.minimum(aspects / target, target / aspects)
+
+
 def describe_crop(headers: Sequence[Header], fit: Fit) -> list[str]:
     """How much of the images cropping cuts away, where that is much, and what keeps it."""
     if fit.size is None or fit.resize != "crop":
         return []
     (h, w), aspect = fit.size, float(np.median([header.width / header.height for header in headers]))
-    kept = min(aspect * h / w, w / (aspect * h))
+    kept = float(kept_by_crop(np.array(aspect), w / h))
     if kept >= CROPPED:
         return []
     shape = f"{aspect:.1f} times as wide as high" if aspect > w / h else f"{1 / aspect:.1f} times as high as wide"
