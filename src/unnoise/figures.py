@@ -17,7 +17,8 @@ from unnoise.diffusion.sampling import SamplingRecord
 from unnoise.diffusion.schedules import Schedule, add_noise
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
-from unnoise.utils.png import MARK, png_text
+from unnoise.utils.names import MARK
+from unnoise.utils.png import png_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from unnoise.utils.png import MARK
+from unnoise.utils.names import MARK
 
 HEAD = 1024  # bytes of a file that are looked at
 

@@ -18,7 +18,7 @@ from PIL import Image
 from unnoise.reports.blocks import Page
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError, printable
-from unnoise.utils.png import MARK
+from unnoise.utils.names import MARK
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARKS = {".html": f'<meta name="generator" content="{MARK[1]}">', ".md": f"<!-- {MARK[1]} -->"}

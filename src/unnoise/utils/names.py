@@ -1,5 +1,6 @@
-"""Names that the command and the front door share."""
+"""Names that several parts share."""
 
+MARK = "Software", "unnoise"  # the first text in every image that this program writes, by which it is known again
 PARTS = {  # short names of the parts that people change most; every other field goes by its dotted name
     "schedule": "schedule",
     "target": "target",

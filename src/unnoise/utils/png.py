@@ -9,8 +9,8 @@ import numpy as np
 from PIL.PngImagePlugin import PngInfo, putchunk
 
 from unnoise.utils import atomic
+from unnoise.utils.names import MARK
 
-MARK = "Software", "unnoise"  # the first text in every image that this program writes, by which it is known again
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by channels: grey, grey and alpha, colour, colour and alpha
 
