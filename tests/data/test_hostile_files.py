@@ -137,9 +137,9 @@ def test_any_damage_is_answered_by_a_sentence(tmp_path: Path, file: tuple[str, b
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged metadata
 @pytest.mark.parametrize("name", FILES)
 def test_every_byte(tmp_path: Path, name: str) -> None:
-    """Each byte in turn made 0, 255 and another, and the file cut off before it."""
+    """Each byte in turn, of long files 250 to 500 of them, made 0, 255 and another, and the file cut off before it."""
     content = FILES[name]
-    for k in range(0, len(content), max(1, len(content) // 500)):
+    for k in range(0, len(content), max(1, len(content) // 250)):
         for byte in {0, 255, content[k] ^ 1, content[k] ^ 128} - {content[k]}:
             within_limits(tmp_path / "d", name, content[:k] + bytes([byte]) + content[k + 1 :])
         within_limits(tmp_path / "d", name, content[:k])

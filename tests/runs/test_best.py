@@ -37,7 +37,7 @@ def few(tmp_path: Path, count: int, say: Callable[[str], None], **changes: objec
     }  # by itself it would be augmented, seen so often
     recipe = small(data__source=source_of(images), training__sample_count=16, **fast, **changes)
     run = begin(tmp_path, recipe, say)
-    run.watch.budget = math.inf
+    run.copies.watch.budget = math.inf
     return run
 
 
@@ -52,8 +52,8 @@ def test_a_network_that_learns_few_images_by_heart_is_caught(tmp_path: Path, dig
     assert last["step"] == 200 and last["copy_rate"] > 0.2 and len(last["levels"]) == 8
     (warning,) = (line for line in said if "are copies of training images" in line)
     assert "fewer steps" in warning and "training.stop_when_copying" in warning
-    digits_run.watch.budget = math.inf
-    found = digits_run.watch.look(digits_run.model.sample(64, seed=3))
+    digits_run.copies.watch.budget = math.inf
+    found = digits_run.copies.watch.look(digits_run.model.sample(64, seed=3))
     assert found is not None and not found.copies
 
 
@@ -70,7 +70,7 @@ def test_copying_is_caught_before_the_end(tmp_path: Path) -> None:
 
 def watched(run: Trainer, seen: Callable[[], Space], loss: Callable[[], float], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the run see that in its samples and held-out images."""
-    monkeypatch.setattr(run.watch, "look", lambda _: seen())
+    monkeypatch.setattr(run.copies.watch, "look", lambda _: seen())
     monkeypatch.setattr("unnoise.runs.trainer.held_out_loss", lambda *_: [loss()])
 
 

@@ -19,14 +19,14 @@ from unnoise.data.pixels import to_uint8
 from unnoise.diffusion.denoiser import NetworkDenoiser
 from unnoise.diffusion.gaussian import Moments
 from unnoise.diffusion.guidance import Guided
-from unnoise.evaluation.copying import Space
 from unnoise.evaluation.held_out import held_out_loss
-from unnoise.evaluation.watch import BUDGET, CopyWatch
+from unnoise.evaluation.watch import CopyWatch
 from unnoise.model import Model
 from unnoise.recipe import RunInfo
 from unnoise.run_folder import RunFolder
 from unnoise.runs.attempts import Attempts
 from unnoise.runs.best import Candidate, stopped_falling
+from unnoise.runs.copies import Copies
 from unnoise.runs.interrupt import uninterrupted
 from unnoise.runs.lock import RunLock
 from unnoise.runs.loggers import Logger
@@ -72,9 +72,8 @@ class Trainer:
         self._try, self._unlogged = Attempts(say), ReadLater()
         self.snapshots = Snapshots(self.state, self.config, folder, runtime, self._try)
         self._held_out: list[float] = []  # losses measured since the start of this process
-        self.watch = CopyWatch(split.train, split.held_out, info.recipe.data.flip)
-        self.copying: Space | None = None  # what the last samples are, where that was looked at
-        self._copies = self._warned = self._skipped = False
+        self.copies = Copies(CopyWatch(split.train, split.held_out, info.recipe.data.flip), say)
+        self._samples_are_copies = False  # the same in all processes
         self._best: Candidate | None = None
         if self.config.stop_when == "plateau" and not self._count_held_out():
             raise UserError("no image is held out, whose loss could stop falling: add images, raise data.held_out, "
@@ -88,8 +87,8 @@ class Trainer:
         best = self.runtime.on_first(lambda: Candidate.read(self.folder))
         self._best = Candidate(*best) if best else None
         self.teacher = load_guided_teacher(self.folder, self.config.objective, self.info.device)
-        if self.watch.note:
-            self.say(self.watch.note)
+        if note := self.copies.watch.note:
+            self.say(note)
         made: list[Logger] = []
         self.runtime.on_first(lambda: made.extend(make_loggers(self.folder, self.state.step, self.info)))
         self.loggers = made  # of the first process alone
@@ -144,11 +143,11 @@ class Trainer:
                                    config.held_out_count)  # fmt: skip
             loss = sum(levels) / len(levels)
             self._held_out.append(loss)
-        rate = None if self.copying is None else self.copying.rate
+        rate = None if self.copies.found is None else self.copies.found.rate
         for logger in self.loggers if levels or rate is not None else []:
             self._try("the held-out loss", partial(logger.log_held_out, self.state.step, loss, levels, rate))
         if loss is not None and math.isfinite(loss) and self.state.step:
-            self._keep_best(Candidate(self._copies, loss, self.state.step))
+            self._keep_best(Candidate(self._samples_are_copies, loss, self.state.step))
 
     def sample_grid(self) -> None:
         """Write the grid of samples from fixed noise at the present step, and look for copies among them.
@@ -166,7 +165,7 @@ class Trainer:
         for logger in self.loggers:
             self._try("the grid", partial(logger.log_grid, step, pixels))
         if step:
-            self._copies = runtime.on_first(lambda: self._look_for_copies(pixels))
+            self._samples_are_copies = runtime.on_first(lambda: self.copies.look(pixels, step, self._best))
 
     def finish(self) -> None:
         """Write the figures of a run: the last grid, a trajectory, the loss curve."""
@@ -247,27 +246,9 @@ class Trainer:
         if self.state.ending or self.state.has_fallen(self.config):
             return
         plateau = self.config.stop_when == "plateau" and stopped_falling(self._held_out)
-        if plateau or (self.config.stop_when_copying and self._copies):
+        if plateau or (self.config.stop_when_copying and self._samples_are_copies):
             why = "the held-out loss has stopped falling" if plateau else "samples are copies of training images"
             self.say(f"{why}: the rate falls to 0 over {self.end_soon()} more steps")
-
-    def _look_for_copies(self, pixels: np.ndarray) -> bool:
-        """Whether samples, uint8 (N, H, W, C), are copies; by the last look, where this one takes too long. Warns at first."""
-        self.copying = found = self.watch.look(pixels)
-        if found is None:
-            if not self._skipped and len(self.split.train) > 1:
-                self.say(
-                    f"copies are looked for more rarely than samples are made: it would take more than {BUDGET:.0%} of the time"
-                )
-            self._skipped = True
-            return self._copies
-        if found.copies and not self._warned:
-            self._warned = True
-            kept = f"; best.safetensors holds step {self._best.step}" if self._best is not None and not self._best.copies else ""
-            self.say(f"step {self.state.step}: {found.rate:.0%} of {found.n} samples are copies of training images (of held-out "
-                     f"images {found.held_out_rate:.0%} would count as such). End it soon, or begin again with fewer steps, more "
-                     f"images, or data.augment 0.1; training.stop_when_copying ends it by itself{kept}")  # fmt: skip
-        return bool(found.copies)
 
     def _keep_best(self, found: Candidate) -> None:
         """Keep the averaged weights where they are better than those kept. All processes call it together."""
