@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from unnoise.data.sources import DataConfig
 from unnoise.diffusion.denoiser import EDM, NetworkDenoiser, Target
@@ -80,7 +81,7 @@ class Recipe:
 
     def weight_shapes(self, shape: tuple[int, int, int], classes: int) -> dict[str, tuple[int, ...]]:
         """The shapes of a denoiser's weights by name, without taking memory for any."""
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutNormal():
             denoiser = self.build_denoiser(shape, classes)
         return {name: tuple(value.shape) for name, value in denoiser.state_dict().items()}
 
@@ -100,6 +101,16 @@ class Recipe:
                 shard(each, Unit)
         optimizers = config.build_optimizers(model)
         return TrainState(model, average, optimizers, extra_averages=dict(zip(config.extra_ema, extra, strict=True)))
+
+
+class _WithoutNormal(TorchFunctionMode):
+    """Inside it weights stay as they are where normal numbers would fill them.
+
+    On the meta device that imports `torch._dynamo`, which takes a second.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **(kwargs or {}))
 
 
 def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:

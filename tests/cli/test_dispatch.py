@@ -29,6 +29,18 @@ def test_help_and_mistypes_do_not_load_torch(words: list[str]) -> None:
     assert f"code {0 if '--help' in words else 2}" in done.stdout
 
 
+def test_neither_training_nor_sampling_imports_the_compiler(tmp_path: Path) -> None:
+    """It takes as long as importing torch, and most machines compile nothing."""
+    code = (
+        "import sys\nimport unnoise as un\n"
+        "un.train('digits', steps=2, out='r', **{'network.widths': [16], 'training.sample_count': 1})\n"
+        "un.load('r').sample(1)\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_usage_names_every_verb(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("--help") == 0
     lines = capsys.readouterr().out.splitlines()

@@ -85,7 +85,7 @@ class FourierTime(nn.Module):
 
     def __init__(self, size: int, low: float, high: float) -> None:
         super().__init__()
-        ramp = torch.linspace(math.log(low), math.log(high), size // 2)
+        ramp = torch.linspace(math.log(low), math.log(high), size // 2, device="cpu")
         self.register_buffer("frequencies", ramp.exp(), persistent=False)
 
     def forward(self, c_noise: Tensor) -> Tensor:

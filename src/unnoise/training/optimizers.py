@@ -8,6 +8,7 @@ orth(U) has U's singular vectors and all singular values near 1. The factor make
 one learning rate serves both. torch.optim.Muon is the same for matrices and refuses convolutions.
 """
 
+import inspect
 import math
 from collections.abc import Callable
 
@@ -31,7 +32,7 @@ def build_optimizers(
     name: str, model: nn.Module, learning_rate: float, beta2: float, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
     """The optimizers of this name that share the parameters of a model: one or, for muon, Muon and AdamW."""
-    adam = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+    adam = _without_dynamo(torch.optim.Adam if name == "adam" else torch.optim.AdamW)
     hidden, others = split_parameters(model) if name == "muon" else ([], list(model.parameters()))
     # Fused: half the time of a step that loops over tensors.
     built: list[torch.optim.Optimizer] = [
@@ -40,6 +41,16 @@ def build_optimizers(
     if hidden:
         built.append(Muon(hidden, learning_rate, weight_decay))
     return built
+
+
+def _without_dynamo(optimizer: type[torch.optim.Adam]) -> type[torch.optim.Adam]:
+    """The same without wrappers for `torch.compile`, which import it in the first step: as slow as importing torch itself."""
+
+    class Eager(optimizer):  # type: ignore[misc, valid-type]
+        add_param_group = inspect.unwrap(optimizer.add_param_group)
+        step = torch.no_grad()(inspect.unwrap(optimizer.step))
+
+    return Eager
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -60,6 +71,8 @@ class Muon(torch.optim.Optimizer):
 
     A step changes nothing where the attribute `found_inf`, a tensor (), is 1: as in torch's fused optimizers.
     """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
 
     def __init__(self, parameters: list[nn.Parameter], lr: float, weight_decay: float = 0.0) -> None:
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
