@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from unnoise.data.dataset import ImageDataset, OnDisk
-from unnoise.data.decode import Fit
+from unnoise.data.fit import Fit
 from unnoise.data.folder import ImageFolder
 from unnoise.diffusion.schedules import Karras
 from unnoise.presets import PRESETS

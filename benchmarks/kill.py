@@ -28,7 +28,7 @@ import torch
 from PIL import Image
 
 from unnoise.data import cache
-from unnoise.data.decode import Fit
+from unnoise.data.fit import Fit
 from unnoise.data.folder import ImageFolder
 from unnoise.model import Model
 from unnoise.presets import PRESETS

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from tests.cli.conftest import Command
-from unnoise.data.decode import Fit
+from unnoise.data.fit import Fit
 
 
 def test_folders_and_arrays_hold_the_same_images(trained: Path, tmp_path: Path, command: Command) -> None:

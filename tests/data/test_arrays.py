@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 from tests.data.files import PIXELS, idx
 from unnoise.data.arrays import Array, Idx, InMemory
 from unnoise.data.dataset import ImageDataset, hash_images
-from unnoise.data.decode import Fit
+from unnoise.data.fit import Fit
 from unnoise.data.sources import find_source
 from unnoise.recipe import Recipe, override
 from unnoise.registry import from_json, to_json

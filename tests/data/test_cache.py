@@ -15,7 +15,8 @@ from tests.data.files import write_pngs
 from unnoise.data import cache
 from unnoise.data.cache import clear_cache, list_cache
 from unnoise.data.dataset import OnDisk
-from unnoise.data.decode import Fit, decode
+from unnoise.data.decode import decode
+from unnoise.data.fit import Fit
 from unnoise.data.folder import ImageFolder
 from unnoise.utils.errors import UserError
 
@@ -50,7 +51,7 @@ def test_two_processes_decode_once(tmp_path: Path) -> None:
     """Both start at once on an empty cache: one builds, the other waits, both see the same."""
     folder, store = write_pngs(tmp_path / "p", 60, (200, 200)), tmp_path / "cache"
     code = (
-        "import sys\nfrom pathlib import Path\nfrom unnoise.data import cache\nfrom unnoise.data.decode import Fit\n"
+        "import sys\nfrom pathlib import Path\nfrom unnoise.data import cache\nfrom unnoise.data.fit import Fit\n"
         "from unnoise.data.folder import ImageFolder\ncount = [0]\nreal = cache.decode\n"
         "def counted(*a):\n    count[0] += 1\n    return real(*a)\n"
         "cache.decode = counted\n"

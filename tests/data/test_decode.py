@@ -13,7 +13,8 @@ from PIL import Image
 
 from tests.data.files import COLOUR, H, W, write_accepted, write_rejected
 from unnoise.data import decode as decode_module
-from unnoise.data.decode import Fit, decode
+from unnoise.data.decode import decode
+from unnoise.data.fit import Fit
 from unnoise.data.folder import ImageFolder
 
 

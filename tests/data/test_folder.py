@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.data.files import PIXELS, png, write_pngs, write_rejected
-from unnoise.data.decode import Fit
+from unnoise.data.fit import Fit
 from unnoise.data.folder import ImageFolder, usual_size
 from unnoise.data.sources import DataConfig
 from unnoise.recipe import Recipe, override

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import save
 
-from unnoise.data.decode import Fit
+from unnoise.data.fit import Fit
 from unnoise.data.sources import find_source
 from unnoise.restoration.files import read_file
 from unnoise.run_folder import RunFolder

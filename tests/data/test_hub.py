@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.data.files import PIXELS, png
-from unnoise.data.decode import Fit
+from unnoise.data.fit import Fit
 from unnoise.data.hub import Hub
 from unnoise.data.sources import find_source
 from unnoise.utils.errors import UserError

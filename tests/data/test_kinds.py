@@ -10,7 +10,8 @@ from PIL import Image, features
 
 from tests.data.files import encoded, tiled, write_tar
 from unnoise import figures
-from unnoise.data.decode import Fit, decode_image
+from unnoise.data.decode import decode_image
+from unnoise.data.fit import Fit
 from unnoise.data.folder import ImageFolder
 from unnoise.data.kinds import BY_EXTENSION, KINDS, is_generated, kind_of
 from unnoise.data.tar import TarShards

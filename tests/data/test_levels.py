@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.data.files import encoded, png16
 from unnoise.data.arrays import InMemory
-from unnoise.data.decode import Fit
+from unnoise.data.fit import Fit
 from unnoise.data.folder import ImageFolder
 from unnoise.data.levels import to_levels
 from unnoise.data.sources import DataConfig

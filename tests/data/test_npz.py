@@ -9,7 +9,7 @@ import pytest
 from tests.data.files import PIXELS
 from unnoise.data.arrays import Array
 from unnoise.data.dataset import split
-from unnoise.data.decode import Fit
+from unnoise.data.fit import Fit
 from unnoise.data.sources import DataConfig
 from unnoise.utils.errors import UserError
 

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.data.files import tiled, write_tar
-from unnoise.data.decode import Fit, decode, decode_image, read_header
+from unnoise.data.decode import decode, decode_image, read_header
+from unnoise.data.fit import Fit
 from unnoise.data.folder import ImageFolder
 from unnoise.data.tar import TarShards
 from unnoise.data.wide import read_wide

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.data.files import png, write_tar
-from unnoise.data.decode import Fit
+from unnoise.data.fit import Fit
 from unnoise.data.tar import TarShards, expand
 from unnoise.utils.errors import UserError
 

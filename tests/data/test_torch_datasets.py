@@ -27,7 +27,7 @@ from tests.data.files import ALPHA, COLOUR, PIXELS, WIDE, over_white
 from unnoise.data import torch_datasets
 from unnoise.data.arrays import InMemory
 from unnoise.data.dataset import ImageDataset
-from unnoise.data.decode import Fit
+from unnoise.data.fit import Fit
 from unnoise.data.sources import DataConfig, as_source
 from unnoise.data.torch_datasets import from_dataset
 from unnoise.utils.errors import UserError

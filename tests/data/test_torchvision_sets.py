@@ -14,7 +14,7 @@ from PIL import Image
 from tests.data.files import idx
 from unnoise.data.arrays import Idx
 from unnoise.data.dataset import split
-from unnoise.data.decode import Fit
+from unnoise.data.fit import Fit
 from unnoise.data.sources import DataConfig
 from unnoise.data.torchvision_sets import Cifar10, FashionMnist, FgvcAircraft, Mnist
 from unnoise.utils.errors import UserError

@@ -12,7 +12,7 @@ from tests.data.files import encoded, tiled, write_tar
 from unnoise import figures
 from unnoise.data.cache import list_cache
 from unnoise.data.dataset import ImageDataset, split
-from unnoise.data.decode import Fit
+from unnoise.data.fit import Fit
 from unnoise.data.folder import ImageFolder
 from unnoise.data.pixels import to_pil
 from unnoise.data.tar import TarShards

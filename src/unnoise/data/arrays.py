@@ -15,7 +15,7 @@ import torch
 
 from unnoise.data.classes import classes_of, encode
 from unnoise.data.dataset import ImageDataset, Source
-from unnoise.data.decode import Fit
+from unnoise.data.fit import Fit
 from unnoise.data.layout import order_of, size_of, to_images
 from unnoise.data.npz import Entry, choose, load, read_headers
 from unnoise.data.torch_datasets import first_size, from_dataset

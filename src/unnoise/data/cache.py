@@ -27,7 +27,8 @@ import numpy as np
 from PIL import Image
 
 from unnoise.data.dataset import ImageDataset, OnDisk, Source, hash_images
-from unnoise.data.decode import Fit, Header, decode, read_header
+from unnoise.data.decode import Header, decode, read_header
+from unnoise.data.fit import Fit
 from unnoise.data.notes import describe_crop, describe_files, describe_values
 from unnoise.data.wide import File, has_tifffile
 from unnoise.utils import atomic

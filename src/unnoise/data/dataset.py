@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unnoise.data.decode import Fit
+from unnoise.data.fit import Fit
 from unnoise.data.pixels import from_uint8
 from unnoise.utils.errors import UserError
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from unnoise.data.cache import FileSource
 from unnoise.data.dataset import ImageDataset
-from unnoise.data.decode import Fit, kind_of_file, read_header
+from unnoise.data.decode import kind_of_file, read_header
+from unnoise.data.fit import Fit
 
 
 def explain_change(source: object, images: ImageDataset, fit: Fit, fingerprint: str) -> str:

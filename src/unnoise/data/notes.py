@@ -6,7 +6,8 @@ from contextlib import suppress
 
 import numpy as np
 
-from unnoise.data.decode import SCALED, Fit, Header, read_values
+from unnoise.data.decode import SCALED, Header, read_values
+from unnoise.data.fit import Fit
 from unnoise.data.wide import File, Wide
 
 LOOKED_AT = 24  # files whose values are looked at

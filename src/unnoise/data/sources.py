@@ -7,7 +7,7 @@ from typing import Any
 
 from unnoise.data.arrays import Array, Digits, Idx, InMemory
 from unnoise.data.dataset import ImageDataset, Source
-from unnoise.data.decode import Fit
+from unnoise.data.fit import Fit
 from unnoise.data.folder import ImageFolder
 from unnoise.data.hub import Hub
 from unnoise.data.kinds import ARCHIVES

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unnoise.data.cache import Listing, scan
-from unnoise.data.decode import Fit
+from unnoise.data.fit import Fit
 from unnoise.data.folder import usual_size
 from unnoise.data.notes import describe_files, describe_values
 from unnoise.data.stats import describe_classes

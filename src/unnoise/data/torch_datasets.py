@@ -16,7 +16,8 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSa
 
 from unnoise.data.classes import GIVE, NO_LABELS, Value, class_of, encode
 from unnoise.data.dataset import ImageDataset
-from unnoise.data.decode import Fit, to_grey_or_colour
+from unnoise.data.decode import to_grey_or_colour
+from unnoise.data.fit import Fit
 from unnoise.data.layout import CHANNELS, describe, to_uint8
 from unnoise.data.pixels import HALF_RANGE
 from unnoise.utils.errors import UserError

@@ -13,7 +13,7 @@ from PIL import Image
 
 from unnoise.data.cache import Listing, read_listing
 from unnoise.data.dataset import ImageDataset, Source
-from unnoise.data.decode import Fit
+from unnoise.data.fit import Fit
 from unnoise.utils.errors import UserError, nearest
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from unnoise.data.decode import MAX_PIXELS, Fit, Header, named, read_header, read_values
+from unnoise.data.decode import MAX_PIXELS, Header, named, read_header, read_values
+from unnoise.data.fit import Fit
 from unnoise.data.kinds import FORMATS
 from unnoise.data.levels import pick, to_layers
 from unnoise.data.notes import range_note

@@ -8,7 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from unnoise import figures
-from unnoise.data.decode import Fit, decode_image
+from unnoise.data.decode import decode_image
+from unnoise.data.fit import Fit
 from unnoise.data.pixels import from_uint8, to_pil, to_uint8
 from unnoise.model import Model
 from unnoise.presets import recipe_for

@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse, Response
 from unnoise import figures
 from unnoise.data.cache import FileSource, Listing
 from unnoise.data.dataset import ImageDataset, Source
-from unnoise.data.decode import Fit, decode
+from unnoise.data.decode import decode
+from unnoise.data.fit import Fit
 from unnoise.data.folder import ImageFolder
 from unnoise.data.sources import find_source, names
 from unnoise.data.survey import survey

@@ -17,7 +17,8 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from unnoise.data.decode import Fit, decode, read_header
+from unnoise.data.decode import decode, read_header
+from unnoise.data.fit import Fit
 from unnoise.data.kinds import HEAD, kind_of
 from unnoise.studio import pixels
 from unnoise.studio.errors import Refusal

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from unnoise.data.dataset import ImageDataset
-from unnoise.data.decode import Fit
+from unnoise.data.fit import Fit
 from unnoise.data.sources import as_source
 from unnoise.diffusion.denoiser import Denoiser
 from unnoise.training.config import TrainingConfig
