@@ -4,6 +4,7 @@ import ast
 import contextlib
 import dataclasses
 import importlib
+import inspect
 import io
 import re
 import shutil
@@ -271,3 +272,16 @@ def test_a_page_runs(page: Path, readme: tuple[Path, dict[str, Any]], small_run:
     with tiny(readme[0]):
         names = run_python(page)
     CHECKS.get(page.stem, lambda _: None)(names)
+
+
+def test_signatures_of_the_reference_are_those_of_the_code() -> None:
+    """Of dataclasses also the fields that they inherit, and no class attributes."""
+    text = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
+    parts = {name: getattr(unnoise, name) for name in dir(unnoise) if name[0].isupper()}
+    parts = {name: part for name, part in parts.items() if isinstance(part, type) and dataclasses.is_dataclass(part)}
+    assert len(parts) > 40
+    for name, part in parts.items():
+        (shown,) = re.findall(rf"^un\.{name}\((.*?)\)$", text, re.M | re.S)
+        found = ast.parse(f"def f({shown}): ...").body[0]
+        assert isinstance(found, ast.FunctionDef)
+        assert [a.arg for a in found.args.args] == list(inspect.signature(part).parameters), name

@@ -92,15 +92,36 @@ def _describe(name: str, module: str) -> Iterator[str]:
             yield _code(f"un.{name}", node.args, node.returns)
             yield f"{ast.get_docstring(node) or ''}\n"
         elif isinstance(node, ast.ClassDef) and node.name == name:
-            yield from _class(node)
+            yield from _class(node, module)
         elif isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == name:
             yield f"`{ast.unparse(node.annotation)}`, from `unnoise.{module}`.\n"
 
 
-def _class(node: ast.ClassDef) -> Iterator[str]:
+def _fields(node: ast.ClassDef, module: str) -> dict[str, str]:
+    """The fields of a dataclass or named tuple by name, also those of the classes that it derives from, in their order."""
+    found: dict[str, str] = {}
+    for base in map(ast.unparse, node.bases):
+        for path in (module, *_imported(base, module)):
+            for other in _module(path).body:
+                if isinstance(other, ast.ClassDef) and other.name == base:
+                    found |= _fields(other, path)
+    if any("dataclass" in ast.unparse(d) for d in node.decorator_list) or "NamedTuple" in map(ast.unparse, node.bases):
+        own = {ast.unparse(f.target): ast.unparse(f) for f in node.body if isinstance(f, ast.AnnAssign)}
+        found |= {name: text for name, text in own.items() if "ClassVar" not in text and "init=False" not in text}
+    return found
+
+
+def _imported(name: str, module: str) -> list[str]:
+    """The module of this package that a name of `module` comes from, if any."""
+    return [node.module.removeprefix("unnoise.") for node in _module(module).body
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("unnoise.")
+            and any(alias.name == name for alias in node.names)]  # fmt: skip
+
+
+def _class(node: ast.ClassDef, module: str) -> Iterator[str]:
     bases = [ast.unparse(base) for base in node.bases if ast.unparse(base) not in ("ABC", "NamedTuple")]
-    values = [f for f in node.body if isinstance(f, ast.AnnAssign)]
-    arguments = [ast.unparse(f) for f in values]
+    bases = [base for base in bases if not base.startswith("_")]
+    arguments = list(_fields(node, module).values())
     constructor = next((f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"), None)
     if constructor is not None:
         arguments = _arguments(constructor.args)

@@ -46,6 +46,9 @@ from .diffusion.denoiser import (
     X0 as X0,
 )
 from .diffusion.denoiser import (
+    Coefficients as Coefficients,
+)
+from .diffusion.denoiser import (
     Denoiser as Denoiser,
 )
 from .diffusion.denoiser import (

@@ -33,6 +33,7 @@ from unnoise.utils.errors import UserError
 from unnoise.utils.rng import BatchRng
 from unnoise.utils.runtime import choose_device
 
+INVERSION_STEPS = 100
 OUTPUTS = ("uint8", "tensor")
 
 
@@ -149,7 +150,14 @@ class Model:
         if guidance.needs_labels and not self.info.recipe.training.label_dropout:
             raise UserError("class guidance needs a network that was trained without labels too, and this one always saw them "
                             "(training.label_dropout 0): choose sampling.guidance auto")  # fmt: skip
+        if self.lacks_guide(sampling):
+            return self.denoiser
         return guidance.wrap(self.denoiser, self.guide if guidance.needs_guide else None)
+
+    def lacks_guide(self, sampling: SamplingConfig) -> bool:
+        """Whether it samples without the recipe's own guidance, since the run has no early average yet."""
+        guidance = sampling.guidance
+        return guidance.needs_guide and guidance == self.info.recipe.sampling.guidance and self.guide is None
 
     def image_to_image(self, x: Tensor, strength: float, indices: Sequence[int], seed: int = 0,
                        sampling: SamplingConfig | None = None, label: Tensor | None = None) -> Tensor:  # fmt: skip
@@ -178,9 +186,16 @@ class Model:
         return trajectory(self.guided(sampling), x_t, sampling, rng, self.labels(label, indices, seed), start)
 
     def invert(self, x: Tensor, sampling: SamplingConfig | None = None, label: Tensor | None = None) -> Tensor:
-        """DDIM inversion: the noise from which `sample_from_noise` samples x (B, C, H, W) again."""
-        model = self.mean_model
-        return invert(model.denoiser, x.to(self.info.device), sampling or model.info.recipe.sampling, label)
+        """DDIM inversion: the noise from which `sample_from_noise` samples x (B, C, H, W) again.
+
+        By default in 100 steps on the recipe's times: in the few that sample well an image is not found again.
+        """
+        return invert(self.mean_model.denoiser, x.to(self.info.device), sampling or self._inversion(), label)
+
+    def _inversion(self) -> SamplingConfig:
+        recipe = self.mean_model.info.recipe
+        most = (recipe.schedule.steps, recipe.sampling.times.max_steps)
+        return replace(recipe.sampling, steps=min([INVERSION_STEPS, *(n for n in most if n is not None)]))
 
     def sample_from_noise(self, noise: Tensor, sampling: SamplingConfig | None = None, label: Tensor | None = None) -> Tensor:
         """The images (B, C, H, W) that noise (B, C, H, W) at t = 1 leads to, by DDIM without guidance: `invert` undone."""
@@ -192,7 +207,7 @@ class Model:
                               label: Tensor | None = None) -> Iterator[SamplingRecord]:  # fmt: skip
         """The same, a record a step."""
         model = self.mean_model
-        sampling = replace(sampling or model.info.recipe.sampling, sampler=DDIM(), clamp_estimate=False, guidance=NoGuidance())
+        sampling = replace(sampling or self._inversion(), sampler=DDIM(), clamp_estimate=False, guidance=NoGuidance())
         return trajectory(model.denoiser, noise, sampling, BatchRng(0, []), label)
 
     def noise_of(self, index: int, seed: int = 0) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from unnoise.data.sources import DataConfig
-from unnoise.diffusion.denoiser import EDM, NetworkDenoiser, Target
+from unnoise.diffusion.denoiser import EDM, NetworkDenoiser, Target, check_start
 from unnoise.diffusion.samplers import DPMpp2MSDE
 from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.diffusion.schedules import Karras, Schedule
@@ -61,11 +61,7 @@ class Recipe:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
-        one = torch.ones((), dtype=torch.float64)
-        alpha, sigma = self.schedule.alpha(one), self.schedule.sigma(one)
-        if not isinstance(self.target, EDM) and not all(torch.isfinite(v) for v in self.target.coefficients(alpha, sigma)):
-            raise UserError(f"the target {to_json(self.target)['name']} can't start from pure noise, where this schedule's alpha "
-                            "is 0: choose target velocity or flow")  # fmt: skip
+        check_start(self.schedule, self.target)
         if self.data.augment and not self.network.takes_augmentation:
             raise UserError("this network takes no augmentation labels, so augmentation would leak into samples: "
                             "choose network unet, or data.augment 0")  # fmt: skip

@@ -284,8 +284,10 @@ def _plain(kind: Any, value: Any, where: str) -> Any:
             return value
         if option is type(None) and value is None:
             return None
+        items = typing.get_args(option)
+        if typing.get_origin(option) is tuple and items[-1] is Ellipsis and type(value) in (int, float):
+            return (_plain(items[0], value, where),)  # one number for a list of one
         if typing.get_origin(option) is tuple and isinstance(value, list):
-            items = typing.get_args(option)
             if items[-1] is Ellipsis:
                 return tuple(_plain(items[0], v, where) for v in value)
             if len(items) == len(value):

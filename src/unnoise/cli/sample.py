@@ -69,7 +69,8 @@ def sample(
     count = n or (len(model.info.classes) if label == EVERY else 16)
     if runtime.is_first:
         how = f"{name_of(sampling.sampler)}, {sampling.steps} steps"
-        say(f"sampling {count} images: {how}" + (f", {name_of(sampling.guidance)} guidance" if guidance else ""))
+        none = ", without guidance, as the run has no early average yet" if model.lacks_guide(sampling) else ""
+        say(f"sampling {count} images: {how}{none or (f', {name_of(sampling.guidance)} guidance' if guidance else '')}")
     if out == home / "generated":
         overwrite = overwrite or all(map(figures.is_ours, (*out.glob("*.png"), *home.glob("generated-grid.png"))))
     records = generate(model, Generation.of(model, count, seed, batch, sampling, label), out, runtime, overwrite)

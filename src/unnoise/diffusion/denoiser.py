@@ -111,6 +111,16 @@ TARGETS: dict[str, type[Target]] = {
 }
 
 
+def check_start(schedule: Schedule, target: Target) -> None:
+    """Raises UserError for a target from whose prediction no image follows where sampling starts."""
+    if isinstance(target, EDM):
+        return
+    one = torch.ones((), dtype=torch.float64)
+    if not all(torch.isfinite(value) for value in target.coefficients(schedule.alpha(one), schedule.sigma(one))):
+        raise UserError(f"the target {type(target).__name__.lower()} can't start from pure noise, where this schedule's alpha is "
+                        "0: choose target velocity or flow")  # fmt: skip
+
+
 class Denoiser(nn.Module, ABC):
     """An estimate of the clean image."""
 
@@ -155,7 +165,7 @@ class NetworkDenoiser(Denoiser):
         return ratio.clamp(1e-4, 1e4).log() / 4
 
     def _coefficients(self, t: Tensor) -> Coefficients:
-        return self.target.coefficients(self.schedule.alpha(t), self.schedule.sigma(t))
+        return Coefficients(*self.target.coefficients(self.schedule.alpha(t), self.schedule.sigma(t)))
 
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None, **cond: Tensor) -> Tensor:
         t = t.expand(len(x_t))
@@ -173,6 +183,9 @@ class NetworkDenoiser(Denoiser):
     def _estimate(self, x_t: Tensor, coefficients: Coefficients, c_noise: Tensor, label: Tensor | None, **cond: Tensor) -> Tensor:
         c_in, c_skip, c_out = (per_image(c, x_t) for c in coefficients)
         output = self.network(c_in * x_t, c_noise.to(x_t), label, **cond)
+        if not isinstance(output, Tensor) or output.shape != x_t.shape:
+            raise UserError(f"the network {type(self.network).__name__} must return a tensor like its x, {tuple(x_t.shape)}, not "
+                            f"{tuple(output.shape) if isinstance(output, Tensor) else f'a {type(output).__name__}'}")  # fmt: skip
         x_hat: Tensor = c_skip * x_t + c_out * output.to(x_t.dtype)
         return x_hat
 

@@ -124,6 +124,16 @@ def starting_point(
     return alpha * moments.sample(rng, like) + sigma * rng.normal_like(like)
 
 
+def _check_labels(denoiser: Denoiser, label: Tensor | None, count: int) -> None:
+    classes = getattr(getattr(denoiser, "network", None), "classes", None)
+    if label is None:
+        return
+    if label.shape != (count,):
+        raise UserError(f"labels must be one an image, ({count},), not {tuple(label.shape)}")
+    if isinstance(classes, int) and classes and not ((label >= -1) & (label < classes)).all():
+        raise UserError(f"labels are 0 to {classes - 1}, or -1 for none, not {int(label.min())} to {int(label.max())}")
+
+
 def sample(
     denoiser: Denoiser,
     shape: tuple[int, int, int, int],
@@ -138,8 +148,10 @@ def sample(
     """Sample images of `shape` (N, C, H, W) on [-1, 1], with the denoiser as it is: call `.eval()` first.
 
     Image n depends on (seed, indices[n]) alone, whatever the batch; `indices` are 0 .. N-1 by default. `label` is (N,) int64 or
-    None. `config` says all else of sampling. The images lie on the denoiser's device.
+    None. `config` says all else of sampling. The images lie on the denoiser's device. Raises UserError for labels that the
+    network does not have.
     """
+    _check_labels(denoiser, label, shape[0])
     config = (config or SamplingConfig()).override(sampler, steps)
     rng = BatchRng(seed, range(shape[0]) if indices is None else indices)
     tensor = next(chain(denoiser.parameters(), denoiser.buffers()), torch.empty(0))

@@ -52,6 +52,7 @@ class NetworkConfig(ABC):
         """
 
 
+PLAIN = (bool, int, float, str, tuple, list, type(None))  # defaults that a recipe can hold
 GIVEN = ("channels", "size", "classes")  # constructor arguments that the data decide
 
 
@@ -60,7 +61,8 @@ class ModuleConfig(NetworkConfig):
     """A plain `nn.Module` class as a network.
 
     Its constructor gets those of `channels`, `size` (height, width) and `classes` that it names, and `options`, (name, value)
-    pairs. A class attribute `size_divisor` says what height and width must be multiples of.
+    pairs, to which the constructor's own defaults are added, so that a recipe keeps them. A class attribute `size_divisor` says
+    what height and width must be multiples of.
     """
 
     module: type[nn.Module]
@@ -82,6 +84,8 @@ class ModuleConfig(NetworkConfig):
         if missing:
             raise UserError(f"the constructor of {self.module.__name__} needs '{missing[0]}', which is none of "
                             f"{', '.join(GIVEN)}: give it a default, or set network.{missing[0]}")  # fmt: skip
+        defaults = {n: p.default for n, p in self.parameters.items() if n not in GIVEN and isinstance(p.default, PLAIN)}
+        object.__setattr__(self, "options", tuple((defaults | dict(self.options)).items()))
 
     @cached_property
     def parameters(self) -> dict[str, inspect.Parameter]:

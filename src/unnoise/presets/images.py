@@ -7,6 +7,7 @@ Hardware: any; the network is sized for it. The longer the better; without --min
 from unnoise.data.folder import ImageFolder
 from unnoise.data.sources import DataConfig
 from unnoise.diffusion.denoiser import EDM
+from unnoise.diffusion.guidance import AutoGuidance
 from unnoise.diffusion.samplers import DPMpp2MSDE
 from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.diffusion.schedules import Karras
@@ -16,7 +17,7 @@ from unnoise.recipe import Recipe
 from unnoise.training.config import TrainingConfig
 
 recipe = Recipe(
-    data=DataConfig(source=ImageFolder(), flip=True, augment=None),
+    data=DataConfig(source=ImageFolder(), augment=None),
     schedule=Karras(sigma_max=80.0),
     target=EDM(sigma_data=0.0),
     network=AutoUNet(),
@@ -29,5 +30,5 @@ recipe = Recipe(
         snapshots=16,
         extra_ema=(0.05,),
     ),
-    sampling=SamplingConfig(DPMpp2MSDE(), LogSnrSteps(sigma_min=0.03), steps=10, start="data"),
+    sampling=SamplingConfig(DPMpp2MSDE(), LogSnrSteps(sigma_min=0.03), steps=10, guidance=AutoGuidance(1.25), start="data"),
 )

@@ -8,7 +8,7 @@ from typing import Any
 from unnoise.data.dataset import ImageDataset
 from unnoise.data.fit import Fit
 from unnoise.data.sources import as_source
-from unnoise.diffusion.denoiser import Denoiser
+from unnoise.diffusion.denoiser import Denoiser, NetworkDenoiser, check_start
 from unnoise.training.config import TrainingConfig
 from unnoise.training.loop import TrainState, checkpoint_activations, train
 from unnoise.training.records import TrainingRecord
@@ -45,6 +45,11 @@ def fit(
     if config.batch == 0:
         raise UserError("training.batch 0 measures a size, which is for runs: give a number")
     images = read_data(data, size)
+    if isinstance(denoiser, NetworkDenoiser):
+        check_start(denoiser.schedule, denoiser.target)
+    classes = getattr(getattr(denoiser, "network", None), "classes", None)
+    if isinstance(classes, int) and images.labels is not None and len(images.classes) > classes > 0:
+        raise UserError(f"the images have {len(images.classes)} classes, and the network {classes}: build it for as many")
     device = device or choose_device()
     bf16 = bf16_pays(device)[0] if config.precision == "auto" else config.precision == "bf16"
     denoiser.to(device)

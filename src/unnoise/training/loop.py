@@ -203,7 +203,11 @@ def compute_gradients(model: Denoiser, batch: Batch, config: TrainingConfig, run
             for k, piece in enumerate(batch.split(micro_batches)):
                 with no_sync(model, k + 1 < micro_batches):
                     with runtime.autocast():
-                        total = config.objective(model, piece, config.loss, progress, teacher).sum()
+                        each = config.objective(model, piece, config.loss, progress, teacher)
+                    if each.shape != (len(piece.x),):
+                        raise UserError(f"the objective {type(config.objective).__name__} must give a number an image, "
+                                        f"({len(piece.x)},), not {tuple(each.shape)}")  # fmt: skip
+                    total = each.sum()
                     (total * (runtime.world_size / total_size)).backward()  # processes average their gradients
                 loss += total.detach() / total_size
             return runtime.sum(loss), micro_batches
