@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from tests.cli.conftest import call
+from tests.conftest import quiet, small
 from tests.diffusion.oracles import psnr
 from unnoise.data.labels import labels_for
 from unnoise.diffusion.denoiser import AutocastDenoiser
-from unnoise.diffusion.guidance import AutoGuidance, ClassGuidance
+from unnoise.diffusion.guidance import AutoGuidance, ClassGuidance, NoGuidance
 from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.model import Model
 from unnoise.restoration.noise import GaussianNoise, PoissonNoise
 from unnoise.restoration.operators import Blur, Mask
+from unnoise.runs.resume import resume
+from unnoise.runs.start import begin
 from unnoise.runs.trainer import Trainer
 from unnoise.utils.errors import UserError
 from unnoise.utils.rng import BatchRng
@@ -35,6 +39,26 @@ def test_what_is_missing_is_named(small_run: Trainer, tmp_path: Path) -> None:
         replace(model, moments=None).sample(1, sampling=SamplingConfig(start="data"))
     with pytest.raises(UserError, match=r"guide\.safetensors"):
         model.sample(1, sampling=SamplingConfig(guidance=AutoGuidance()))
+
+
+def test_until_there_is_an_early_average_a_run_samples_without_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where its recipe guides by it; guidance that is asked for is refused."""
+    run = begin(tmp_path / "run", small(training__steps=30, sampling__guidance="auto", sampling__guidance__scale=2), quiet)
+    records = run.train()
+    next(records)
+    records.close()  # before the early average is stored
+    model = Model.load(run.folder.path)
+    plain = model.sample(2, sampling=replace(model.sampling(), guidance=NoGuidance()))
+    assert model.lacks_guide(model.sampling()) and np.array_equal(model.sample(2), plain)
+    assert call("sample", str(run.folder.path), "-n", "2", "--out", str(tmp_path / "a.npz")) == 0
+    assert "without guidance, as the run has no early average yet" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"guide\.safetensors"):
+        model.sample(2, sampling=replace(model.sampling(), guidance=AutoGuidance(3)))
+    again = resume(run.folder.path, quiet)
+    list(again.train())
+    model = Model.load(run.folder.path)
+    plain = model.sample(2, sampling=replace(model.sampling(), guidance=NoGuidance()))
+    assert not model.lacks_guide(model.sampling()) and not np.array_equal(model.sample(2), plain)
 
 
 def test_labels_of_samples(small_run: Trainer) -> None:
