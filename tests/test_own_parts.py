@@ -100,6 +100,10 @@ def test_labels_that_the_network_does_not_have_are_refused() -> None:
     for label in ([5, 0], [-2, 0]):
         with pytest.raises(UserError, match="labels are 0 to 4, or -1 for none"):
             un.sample(denoiser, (2, 1, 8, 8), label=torch.tensor(label))
+    x = un.sample(denoiser, (2, 1, 8, 8), "ddim", 2, label=torch.tensor([4, -1]))
+    assert torch.equal(x, un.sample(denoiser, (2, 1, 8, 8), un.DDIM(), 2, label=torch.tensor([4, -1])))
+    with pytest.raises(UserError, match="unknown sampler 'dim'"):
+        un.sample(denoiser, (2, 1, 8, 8), "dim")
     with pytest.raises(UserError, match="one an image"):
         un.sample(denoiser, (2, 1, 8, 8), label=torch.tensor([1]))
     with pytest.raises(UserError, match="10 classes, and the network 5"):

@@ -15,6 +15,8 @@ def class_index(name: str, classes: Sequence[str]) -> int:
     """The index of a class. Raises UserError naming the nearest one, or where there are no classes."""
     if not classes:
         raise UserError("this run was trained without labels: leave `label` away, or train one with labels")
+    if not isinstance(name, str):
+        raise UserError(f"a label is the name of a class, such as '{classes[0]}', not {name!r}")
     if name not in classes:
         raise UserError(f"unknown label '{name}': {nearest(name, classes)}")
     return list(classes).index(name)

@@ -13,7 +13,7 @@ from torch import Tensor
 from unnoise.diffusion.denoiser import Denoiser
 from unnoise.diffusion.gaussian import Moments
 from unnoise.diffusion.guidance import Guidance, NoGuidance
-from unnoise.diffusion.samplers import BoundDenoiser, DPMpp2M, Sampler
+from unnoise.diffusion.samplers import SAMPLERS, BoundDenoiser, DPMpp2M, Sampler
 from unnoise.diffusion.timesteps import SamplingTimes, TrailingSteps
 from unnoise.utils.errors import UserError, nearest
 from unnoise.utils.rng import BatchRng
@@ -137,7 +137,7 @@ def _check_labels(denoiser: Denoiser, label: Tensor | None, count: int) -> None:
 def sample(
     denoiser: Denoiser,
     shape: tuple[int, int, int, int],
-    sampler: Sampler | None = None,
+    sampler: Sampler | str | None = None,
     steps: int | None = None,
     *,
     seed: int = 0,
@@ -147,11 +147,15 @@ def sample(
 ) -> Tensor:
     """Sample images of `shape` (N, C, H, W) on [-1, 1], with the denoiser as it is: call `.eval()` first.
 
-    Image n depends on (seed, indices[n]) alone, whatever the batch; `indices` are 0 .. N-1 by default. `label` is (N,) int64 or
-    None. `config` says all else of sampling. The images lie on the denoiser's device. Raises UserError for labels that the
-    network does not have.
+    Image n depends on (seed, indices[n]) alone, whatever the batch; `indices` are 0 .. N-1 by default. `sampler` is one, or its
+    name. `label` is (N,) int64 or None. `config` says all else of sampling. The images lie on the denoiser's device. Raises
+    UserError for labels that the network does not have.
     """
     _check_labels(denoiser, label, shape[0])
+    if isinstance(sampler, str):
+        if sampler not in SAMPLERS:
+            raise UserError(f"unknown sampler '{sampler}': {nearest(sampler, SAMPLERS)}")
+        sampler = SAMPLERS[sampler]()
     config = (config or SamplingConfig()).override(sampler, steps)
     rng = BatchRng(seed, range(shape[0]) if indices is None else indices)
     tensor = next(chain(denoiser.parameters(), denoiser.buffers()), torch.empty(0))

@@ -15,7 +15,7 @@ PRESETS: dict[str, Recipe] = {
     "images": images.recipe,
     "notebook": notebook.recipe,
 }
-MAX_SIDE = {"digits": 16, "fashion-mnist": 32}  # small images, in which text may not be mirrored, are alike enough to share one
+MAX_SIDE = {"digits": 16, "fashion-mnist": 32}  # small images of any kind are alike enough to share one
 DEFAULT_SIDE = 64  # of images that may be larger: what an ordinary machine can learn in an hour
 MULTIPLES = {32: 4, 2**30: 8}  # of which the sides are multiples, by the largest side
 
