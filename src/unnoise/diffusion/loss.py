@@ -88,10 +88,5 @@ def diffusion_loss(
     """
     x_hat = denoiser(add_noise(denoiser.schedule, x, t, noise), t, label, **cond)
     error = (x_hat - x) / per_image(denoiser.output_scale(t), x)
-    rho = (loss or L2())(error)
-    if rho.shape != error.shape:
-        raise UserError(
-            f"the loss {type(loss).__name__} must be elementwise: of {tuple(error.shape)} it makes {tuple(rho.shape)}"
-        )
-    each = rho.flatten(1).mean(1)
+    each = (loss or L2())(error).flatten(1).mean(1)
     return each if weight is None else weight * each
