@@ -7,7 +7,8 @@
 #     byte in 0..255  ->  value = byte / 255 in [0, 1]  ->  x = 2 value - 1 in [-1, 1]
 #
 # Without `FGVC_ROOT` set to the folder that holds `fgvc-aircraft-2013b`, these chapters use scikit-learn's 8x8 digits,
-# which need no download.
+# which need no download. The code of all chapters runs in the folder `notebooks`, with what
+# `pip install -e '.[notebooks]'` brings.
 
 # %%
 from dataclasses import replace

@@ -88,7 +88,8 @@ for name, sampler in (("DDPM", un.DDPM()), ("DDIM", un.DDIM())):
 # %% [markdown]
 # Two corrections, each a named option:
 #
-# - `--schedule.zero-terminal-snr true --target velocity`: stretch the schedule so that it ends in pure noise (Lin et al. 2024).
-#   The target can't be epsilon there, since x_T then holds nothing of the image and 1 / alpha is infinite.
+# - `--schedule linear --schedule.zero-terminal-snr true --target velocity`: stretch the schedule so that it ends in pure noise
+#   (Lin et al. 2024). The target can't be epsilon there, since x_T then holds nothing of the image and 1 / alpha is infinite.
 # - `--sampling.start data`: start from alpha x + sigma eps with x sampled from the Gaussian of the training images. It helps
-#   a model that is trained already, such as the notebook's own weights.
+#   a model that is trained already, such as the notebook's own weights (imported with `--data`: the Gaussian is measured on the
+#   images, 65 of them at least).

@@ -28,8 +28,9 @@ source(atomic.write)
 
 # %% [markdown]
 # **To the notebook and back.** `unnoise export RUN --out final_model.pth` writes what the notebook loads;
-# `unnoise import final_model.pth --run DIR` turns such a file into a run folder that samples, restores and is evaluated like any
-# other. Only tensors are read: a pickle can run code when it is opened, and is refused.
+# `unnoise import final_model.pth --run DIR` turns such a file into a run folder that samples and restores like any other and,
+# with `--data fgvc-aircraft --root DIR` for the images, is evaluated like one. Only tensors are read: a pickle can run code when
+# it is opened, and is refused.
 
 # %%
 folder = Path(tempfile.mkdtemp())

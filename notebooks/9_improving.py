@@ -18,9 +18,9 @@ source(Block.forward)
 # What each gains was measured at equal seconds of training with three seeds: the table stands in
 # [docs/improvements.md](../docs/improvements.md), and `benchmarks/ablation.py` repeats it. In a shell each is one option:
 #
-#     unnoise train digits --network.style.norm batch
-#     unnoise train digits --network.style.activation relu --network.attention-tokens 0
-#     unnoise train digits --loss l1 --schedule cosine --target velocity --training.times uniform
+#     unnoise train digits --network.style.norm batch --run runs/batch-norm
+#     unnoise train digits --network.style.activation relu --network.attention-tokens 0 --run runs/relu
+#     unnoise train digits --loss l1 --schedule cosine --target velocity --training.times uniform --run runs/l1
 #
 # More than any of these is gained by what the list does not name: a target and training times that spend the effort on the noise
 # levels that matter most, an average of the weights, a learning rate that falls to zero, a smaller network in bfloat16 that takes

@@ -65,8 +65,8 @@ class Recipe:
         if self.data.augment and not self.network.takes_augmentation:
             raise UserError("this network takes no augmentation labels, so augmentation would leak into samples: "
                             "choose network unet, or data.augment 0")  # fmt: skip
-        self.training.times(torch.full((1,), 0.5), self.schedule)  # refuses times that the schedule does not have
-        self.sampling.times(self.schedule, self.sampling.steps)  # and more steps than it has
+        self.training.check(self.schedule)
+        self.sampling.times(self.schedule, self.sampling.steps)  # refuses more steps than it has
 
     def build_denoiser(self, shape: tuple[int, int, int], classes: int) -> NetworkDenoiser:
         """A new denoiser for images of (C, H, W), its weights a function of the seed alone."""

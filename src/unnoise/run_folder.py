@@ -64,7 +64,9 @@ class RunFolder:
         folder = cls(hub.local(path))
         if not folder.path.is_dir():
             near = _nearest_run(folder.path)
-            hint = f"did you mean '{near}'?" if near else f"train one with 'unnoise train --run {path}'"
+            hint = f"did you mean '{near}'?" if near else f"train one with 'unnoise train IMAGES --run {path}'"
+            if folder.path.is_file():
+                hint = f"weights of another program become one by 'unnoise import {path} --run OTHER'"
             raise UserError(f"no run folder '{path}': {hint}")
         if not folder.recipe.is_file():
             raise UserError(f"'{path}' is not a run folder: it has no recipe.json")
@@ -212,7 +214,7 @@ class RunFolder:
         """
         if self.recipe.exists():
             raise UserError(f"'{self.path}' holds a run already: go on with 'unnoise train --resume {self.path}' "
-                            "or choose another folder")  # fmt: skip
+                            "or choose another folder (--run OTHER)")  # fmt: skip
         if not self.path.is_dir():
             return
         self._refuse_links()

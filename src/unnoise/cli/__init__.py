@@ -110,4 +110,5 @@ def main() -> None:
         print(f"unnoise: can't read or write{where}: {e.strerror or e}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
+        print("unnoise: stopped", file=sys.stderr)
         sys.exit(130)

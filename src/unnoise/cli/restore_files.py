@@ -60,6 +60,8 @@ def _add_folder(images: Images, folder: Path, out: Path) -> None:
     within = folder.resolve() != out.resolve()
     inside = [name for name in map(PurePath, found.images) if not (within and _is_below(folder / name, out))]
     why = [*found.left_out.notes(), *(f"left out: {reason}" for reason in found.skipped)]
+    if not inside and (folder / "recipe.json").is_file():
+        raise UserError(f"'{folder}' is a run, which comes first: 'unnoise restore {folder} IMAGE'")
     if not inside:
         raise UserError("; ".join([f"no images in '{folder}' or below to restore", *why]))
     images.places += [Place(folder / name, name.with_name(name.stem)) for name in inside]

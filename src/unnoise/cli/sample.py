@@ -75,8 +75,12 @@ def sample(
         overwrite = overwrite or all(map(figures.is_ours, (*out.glob("*.png"), *home.glob("generated-grid.png"))))
     records = generate(model, Generation.of(model, count, seed, batch, sampling, label), out, runtime, overwrite)
     start = time.perf_counter()
-    for _ in track(records, count, "images", shown=runtime.is_first):
-        pass
+    try:
+        for _ in track(records, count, "images", shown=runtime.is_first):
+            pass
+    except KeyboardInterrupt:
+        say("what is sampled is kept: the same command goes on")
+        raise
     if runtime.is_first:
         shown = "" if out.suffix == ".npz" else f"/ and {grid_path(out)}"
         say(f"{count} images in {time.perf_counter() - start:.1f} s: {out}{shown}")

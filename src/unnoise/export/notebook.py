@@ -21,16 +21,19 @@ from unnoise.training.distributed import full_state_dict
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
 
+PARALLEL = "module."  # before each name, where nn.DataParallel was saved
+NAMED = 8  # keys in a message
+
 
 def import_notebook(path: Path, run: Path, changes: dict[str, Any] | None = None, measure: bool = False) -> RunInfo:
     """Make a run folder of a notebook's `state_dict`; its widths and channels are read off the weights.
 
     `changes` alter the `notebook` preset by dotted names. `measure` reads the recipe's data and stores its mean and
-    covariance, for sampling that starts from them. Raises UserError, naming each wrong key and shape.
+    covariance, for sampling that starts from them. Raises UserError, naming wrong keys and shapes.
     """
     folder = RunFolder(run)
     folder.refuse_existing()
-    state = read_state_dict(path)
+    state = {name.removeprefix(PARALLEL): tensor for name, tensor in read_state_dict(path).items()}
     channels, config = _config_of(state)
     if own := [name for name in changes or {} if name.startswith("network")]:
         raise UserError(f"{own[0]} can't be chosen: the network is read off the weights")
@@ -86,7 +89,7 @@ def _config_of(state: dict[str, Tensor]) -> tuple[int, SimpleUnetConfig]:
 
 
 def _compare(state: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
-    """Raises UserError that names every key that is missing, too many, or of another shape."""
+    """Raises UserError that names keys that are missing, too many, or of another shape."""
     wrong = [f"{name} is missing" for name in expected if name not in state]
     wrong += [f"{name} is unknown" for name in state if name not in expected]
     wrong += [
@@ -95,4 +98,5 @@ def _compare(state: dict[str, Tensor], expected: dict[str, Tensor], path: Path) 
         if name in state and state[name].shape != tensor.shape
     ]
     if wrong:
-        raise UserError(f"'{path}' holds another network than the notebook's: {', '.join(wrong)}")
+        shown = wrong[:NAMED] + [f"and {len(wrong) - NAMED} more"] * (len(wrong) > NAMED)
+        raise UserError(f"'{path}' holds another network than the notebook's: {', '.join(shown)}")

@@ -25,6 +25,7 @@ from unnoise.utils.errors import UserError
 MAX_STAGES = 12
 MAX_SIDE = 1200  # pixels of an image on the page
 MAX_SECONDS = 1e9  # of a session
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of BatchNorm, beside its parameters
 MAX_CLASSES = 40  # that are named
 PER_CLASS = {"n": "Samples", "real": "Held out", "recognised": "Recognised", "real_recognised": "Held out, recognised"}
 EXAMPLE_LATER = "Not made yet: it takes the run's images, and some seconds."
@@ -154,7 +155,7 @@ def _parameters(folder: RunFolder) -> int | None:
         return None
     try:
         with safe_open(folder.model, "pt") as file:
-            names = [name for name in file.keys() if not name.startswith(checkpoint.MOMENTS)]  # noqa: SIM118
+            names = [name for name in file.keys() if not (name.startswith(checkpoint.MOMENTS) or name.endswith(STATISTICS))]  # noqa: SIM118
             return sum(int(np.prod(file.get_slice(name).get_shape(), dtype=object)) for name in names)
     except Exception as e:  # safetensors raises its own kinds
         raise UserError(f"'{folder.model}' is damaged ({str(e).splitlines()[0]}): restore it from a copy") from e

@@ -1,5 +1,6 @@
 """Ctrl-C and other signals between two steps, never within one."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,11 +13,11 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 class Interrupt:
     """Inside it, the first of these signals only sets `signal`; a second one ends at once.
 
-    A hangup that is ignored, as under nohup, stays so.
+    A hangup that is ignored, as under nohup, stays so. `note` is written to stderr at the first one.
     """
 
-    def __init__(self, signals: tuple[signal.Signals, ...] = SIGNALS) -> None:
-        self._signals = signals
+    def __init__(self, signals: tuple[signal.Signals, ...] = SIGNALS, note: str = "") -> None:
+        self._signals, self._note = signals, note
 
     def __enter__(self) -> "Interrupt":
         self.signal = 0
@@ -29,6 +30,7 @@ class Interrupt:
         if self.signal:
             raise KeyboardInterrupt
         self.signal = number
+        os.write(2, self._note.encode())  # print may be what was interrupted
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():

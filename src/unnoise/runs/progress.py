@@ -17,6 +17,7 @@ from unnoise.training.records import ReadLater, TrainingRecord
 LINE_EVERY = 30.0  # seconds
 REFRESH_EVERY = 0.5  # of a notebook's bar
 WIDTH = 30  # of a notebook's bar
+STOPPING = "\nstopping after this step, or the preview that is being made; again stops at once\n"
 
 
 def follow(trainer: Trainer, progress: bool = True) -> int:
@@ -34,7 +35,8 @@ def follow(trainer: Trainer, progress: bool = True) -> int:
 def _follow(trainer: Trainer, progress: bool) -> int:
     meter, speed = CostMeter(trainer.runtime.device), 0.0
     main = threading.current_thread() is threading.main_thread()  # signals are handled nowhere else
-    with Interrupt() if main else nullcontext() as interrupt, TrainingProgress(trainer, progress) as shown:
+    note = STOPPING if trainer.runtime.is_first else ""
+    with Interrupt(note=note) if main else nullcontext() as interrupt, TrainingProgress(trainer, progress) as shown:
 
         def stop() -> bool:
             if interrupt is None or not interrupt.signal:

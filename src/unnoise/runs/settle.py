@@ -38,6 +38,7 @@ OPEN_SECONDS = 1200.0  # for which a network is chosen where the end of the trai
 TRIED_BATCH = 128  # on a GPU, while networks are compared
 PLAIN_RATE = 1e-3  # the learning rate of networks of which nothing is known
 PREVIEW = 0.007  # of a budget of time, that a grid and a held-out loss may each take
+LONGEST_PREVIEW = 0.1  # of the budget, that MIN_SAMPLES may take; where they take more there is one
 MIN_SAMPLES = 4
 Say = Callable[[str], None]
 
@@ -190,7 +191,8 @@ def with_whole_previews(config: TrainingConfig) -> TrainingConfig:
 def fit_previews(config: TrainingConfig, calls: int, speed: float, seconds: float, say: Say) -> TrainingConfig:
     """Grids and held-out losses of a size that leaves the time to training; a forward pass is a third of a training step."""
     passes = 3 * speed * PREVIEW * seconds
-    count = min(config.sample_count, max(MIN_SAMPLES, int(passes / calls)))
+    least = MIN_SAMPLES if MIN_SAMPLES * calls * PREVIEW < LONGEST_PREVIEW * passes else 1
+    count = min(config.sample_count, max(least, int(passes / calls)))
     held_out = min(config.held_out_count, max(MIN_SAMPLES, int(passes / LEVELS)))
     if (count, held_out) != (config.sample_count, config.held_out_count):
         say(f"previews: {count} samples, the held-out loss on {held_out} images, which is what the time allows")

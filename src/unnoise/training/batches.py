@@ -15,7 +15,6 @@ from unnoise.diffusion.schedules import Schedule
 from unnoise.diffusion.timesteps import stratified_uniform
 from unnoise.training.config import TrainingConfig
 from unnoise.utils import philox, rng
-from unnoise.utils.errors import UserError
 from unnoise.utils.runtime import SINGLE, Runtime, copy_to, is_asynchronous
 
 
@@ -85,13 +84,6 @@ class Batches:
         mirrored = copy_to(torch.from_numpy(u < 0.5), self.device)
         return torch.where(mirrored[:, None, None, None], x.flip(3), x)
 
-    def _times(self, u: Tensor) -> Tensor:
-        t = self.config.times(u, self.schedule)
-        if t.shape != u.shape or not ((t >= 0) & (t <= 1)).all():
-            raise UserError(f"the training times {type(self.config.times).__name__} must be {len(u)} numbers in [0, 1], not "
-                            f"{tuple(t.shape)} from {float(t.min()):g} to {float(t.max()):g}")  # fmt: skip
-        return t
-
     def __call__(self, step: int) -> Batch:
         """The batch of step `step` (from 0)."""
         seed, size, augment_labels = self.config.seed, self.config.batch, None
@@ -104,7 +96,7 @@ class Batches:
             x, augment_labels = augment(x, u, z, self.augment)
         generator = rng.stream(seed, "times", step)
         u = stratified_uniform(generator.random(), size) if self.config.stratified_times else rng.uniform(generator, size)
-        t = copy_to(self._times(u)[self.part], self.device)
+        t = copy_to(self.config.times(u, self.schedule)[self.part], self.device)
         label = None
         if self.labels is not None:
             hidden = rng.uniform(generator, size)[self.part] < self.config.label_dropout

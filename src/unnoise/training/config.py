@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from unnoise.diffusion.loss import L2, Loss
+from unnoise.diffusion.schedules import Schedule
 from unnoise.diffusion.timesteps import LogNormalTimes, TrainingTimes
 from unnoise.training import optimizers
 from unnoise.training.objective import Denoising, Objective
@@ -116,6 +117,17 @@ class TrainingConfig:
         for name, table in tables.items():
             if (value := getattr(self, name)) not in table:
                 raise UserError(f"unknown {name} '{value}': {nearest(value, table)}")
+
+    def check(self, schedule: Schedule) -> None:
+        """Raises UserError for times that this schedule lacks, and for times and a loss that break their contract."""
+        u, error = torch.linspace(0.01, 0.99, 8), torch.zeros(1, 1, 2, 2)
+        t, rho = self.times(u, schedule), self.loss(error)
+        if t.shape != u.shape or not ((t >= 0) & (t <= 1)).all():
+            raise UserError(f"the training times {type(self.times).__name__} must be a number in [0, 1] for each u: "
+                            f"{tuple(u.shape)} make {tuple(t.shape)}, from {float(t.min()):g} to {float(t.max()):g}")  # fmt: skip
+        if rho.shape != error.shape:
+            raise UserError(f"the loss {type(self.loss).__name__} must be elementwise: of {tuple(error.shape)} it makes "
+                            f"{tuple(rho.shape)}")  # fmt: skip
 
     def build_optimizers(self, model: nn.Module) -> list[torch.optim.Optimizer]:
         """The optimizers that share the parameters of a model."""

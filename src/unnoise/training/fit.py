@@ -45,6 +45,7 @@ def fit(
     if config.batch == 0:
         raise UserError("training.batch 0 measures a size, which is for runs: give a number")
     images = read_data(data, size)
+    config.check(denoiser.schedule)
     if isinstance(denoiser, NetworkDenoiser):
         check_start(denoiser.schedule, denoiser.target)
     classes = getattr(getattr(denoiser, "network", None), "classes", None)

@@ -149,10 +149,6 @@ def _check(config: TrainingConfig, runtime: Runtime, teacher: Guided | None) -> 
         raise UserError("training.learning_rate 0 and training.batch 0 are chosen when a run begins: give numbers here")
     if config.objective.needs_guided_teacher and teacher is None:
         raise UserError("guidance is learned from a teacher: leave it out, or distil a run, un.distill(RUN, guidance=1.5)")
-    error = torch.zeros(1, 1, 2, 2)
-    if config.loss(error).shape != error.shape:
-        raise UserError(f"the loss {type(config.loss).__name__} must be elementwise: of {tuple(error.shape)} it makes "
-                        f"{tuple(config.loss(error).shape)}")  # fmt: skip
     if config.batch < runtime.world_size:
         raise UserError(f"a batch of {config.batch} can't be shared by {runtime.world_size} processes: raise training.batch")
 
