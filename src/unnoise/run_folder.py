@@ -26,6 +26,7 @@ from unnoise.training import checkpoint
 from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
 
+SHOWN_LOSSES = 50  # of the last steps, whose mean is shown
 GRID = re.compile(r"\d{6,12}\.png")
 Curve = tuple[list[int], list[float]]  # steps and values
 LOCK, HOLDER = ".lock", ".lock.json"  # who writes to the run; the second is removed when that ends, so a kill leaves it
@@ -65,7 +66,7 @@ class RunFolder:
         if not folder.path.is_dir():
             near = _nearest_run(folder.path)
             hint = f"did you mean '{near}'?" if near else f"train one with 'unnoise train IMAGES --run {path}'"
-            if folder.path.is_file():
+            if folder.path.suffix in (".pth", ".pt"):
                 hint = f"weights of another program become one by 'unnoise import {path} --run OTHER'"
             raise UserError(f"no run folder '{path}': {hint}")
         if not folder.recipe.is_file():
@@ -291,7 +292,7 @@ def _summarise(folder: RunFolder) -> RunSummary:
     curve = _curve_of(steps)
     step = int(steps[-1]["step"]) if steps else 0
     state = "done" if step and step == total else "unfinished" if step else "no steps"
-    loss = float(np.mean(curve[1][-50:])) if curve else None
+    loss = float(np.mean(curve[1][-SHOWN_LOSSES:])) if curve else None
     return RunSummary(folder.path, state, step, total, loss, min(held_out[1]) if held_out else None)
 
 

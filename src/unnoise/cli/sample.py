@@ -74,7 +74,7 @@ def sample(
     if out == home / "generated":
         overwrite = overwrite or all(map(figures.is_ours, (*out.glob("*.png"), *home.glob("generated-grid.png"))))
     records = generate(model, Generation.of(model, count, seed, batch, sampling, label), out, runtime, overwrite)
-    start = time.perf_counter()
+    start, before = time.perf_counter(), {p: p.stat().st_mtime_ns for p in out.glob("*.png")}
     try:
         for _ in track(records, count, "images", shown=runtime.is_first):
             pass
@@ -83,7 +83,9 @@ def sample(
         raise
     if runtime.is_first:
         shown = "" if out.suffix == ".npz" else f"/ and {grid_path(out)}"
-        say(f"{count} images in {time.perf_counter() - start:.1f} s: {out}{shown}")
+        replaced = sum(not p.exists() or p.stat().st_mtime_ns != written for p, written in before.items())
+        told = f", in place of {replaced} of before, which --out OTHER keeps" if replaced else ""
+        say(f"{count} images in {time.perf_counter() - start:.1f} s: {out}{shown}{told}")
     runtime.leave()
     return 0
 

@@ -4,10 +4,14 @@ import math
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
+
+from unnoise.run_folder import SHOWN_LOSSES
 from unnoise.runs.cost import CostMeter
 from unnoise.runs.interrupt import Interrupt
 from unnoise.runs.report import report_training
@@ -90,7 +94,8 @@ class TrainingProgress:
                    TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
         console, shown = Console(), shown and trainer.runtime.is_first
         self.trainer, self.shown = trainer, shown
-        self.mean, self.records, self.skipped, self.facts = math.nan, 0, 0, ""
+        self.records, self.skipped, self.facts = 0, 0, ""
+        self._losses = deque[float](maxlen=SHOWN_LOSSES)
         self.notebook = NotebookLine() if shown and console.is_jupyter else None
         self.bar = shown and console.is_terminal and not console.is_dumb_terminal and not console.is_jupyter
         self._progress = Progress(*columns, console=console, disable=not self.bar)
@@ -127,9 +132,10 @@ class TrainingProgress:
         for r in records:
             self.skipped += r.skipped
             if math.isfinite(r.loss):
-                self.mean = r.loss if math.isnan(self.mean) else 0.98 * self.mean + 0.02 * r.loss
+                self._losses.append(r.loss)
             skipped = f", {self.skipped} step{'s' * (self.skipped > 1)} skipped" if self.skipped else ""
-            self.facts = f"loss {self.mean:.4f}, {r.images_per_second:.0f} images/s{skipped}"
+            loss = float(np.mean(self._losses)) if self._losses else math.nan
+            self.facts = f"loss {loss:.4f}, {r.images_per_second:.0f} images/s{skipped}"
 
     def ends_in(self, steps: int) -> None:
         """Say that training ends after some more steps."""
