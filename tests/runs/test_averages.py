@@ -20,6 +20,7 @@ def test_a_run_averaged_again(tmp_path: Path) -> None:
     model = Model.load(tmp_path / "out")
     for mine, kept in zip(model.denoiser.parameters(), run.state.extra_averages[0.05].parameters(), strict=True):
         torch.testing.assert_close(mine, kept, rtol=1e-4, atol=1e-6)
+    assert run.folder.guide.read_bytes() == (tmp_path / "out" / "guide.safetensors").read_bytes()
     with pytest.raises(UserError, match=r"from 0\.05 up to 0\.28, not 0\.3"):
         make_average(tmp_path / "run", 0.3, tmp_path / "other")
     with pytest.raises(UserError, match="holds a run already"):

@@ -1,5 +1,6 @@
 """Other averages of a run's weights as runs: made from its snapshots afterwards (post-hoc EMA), or the best on the way."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from unnoise.runs.best import Candidate
 from unnoise.runs.lock import RunLock, creating
 from unnoise.training.checkpoint import Tensors
 from unnoise.training.ema import reconstruct
+from unnoise.utils import atomic
 from unnoise.utils.errors import UserError
 
 
@@ -43,5 +45,7 @@ def _write(run: RunFolder, made: RunFolder, tensors: Tensors, width: float) -> N
     lock = RunLock(made.path)
     with creating(made, lock):
         made.write_model(tensors, run.read_moments())
+        if run.guide.is_file():
+            atomic.write(made.guide, lambda p: shutil.copyfile(run.guide, p))
         replace(info, recipe=recipe).save(made.recipe)  # last: what has a recipe is a run
     lock.release()
