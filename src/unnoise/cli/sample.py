@@ -84,8 +84,8 @@ def sample(
     if runtime.is_first:
         shown = "" if out.suffix == ".npz" else f"/ and {grid_path(out)}"
         replaced = sum(not p.exists() or p.stat().st_mtime_ns != written for p, written in before.items())
-        told = f", in place of {replaced} of before, which --out OTHER keeps" if replaced else ""
-        say(f"{count} images in {time.perf_counter() - start:.1f} s: {out}{shown}{told}")
+        note = f", in place of {replaced} of before, which --out OTHER keeps" if replaced else ""
+        say(f"{count} images in {time.perf_counter() - start:.1f} s: {out}{shown}{note}")
     runtime.leave()
     return 0
 
