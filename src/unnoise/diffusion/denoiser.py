@@ -111,6 +111,12 @@ TARGETS: dict[str, type[Target]] = {
 }
 
 
+def count_classes(denoiser: "Denoiser") -> int | None:
+    """How many classes the denoiser's network has, 0 for none; None where it does not say."""
+    found = getattr(getattr(denoiser, "network", None), "classes", None)
+    return found if isinstance(found, int) else None
+
+
 def check_start(schedule: Schedule, target: Target) -> None:
     """Raises UserError for a target from whose prediction no image follows where sampling starts."""
     if isinstance(target, EDM):

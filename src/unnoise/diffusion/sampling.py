@@ -10,7 +10,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from unnoise.diffusion.denoiser import Denoiser
+from unnoise.diffusion.denoiser import Denoiser, count_classes
 from unnoise.diffusion.gaussian import Moments
 from unnoise.diffusion.guidance import Guidance, NoGuidance
 from unnoise.diffusion.samplers import SAMPLERS, BoundDenoiser, DPMpp2M, Sampler
@@ -125,12 +125,12 @@ def starting_point(
 
 
 def _check_labels(denoiser: Denoiser, label: Tensor | None, count: int) -> None:
-    classes = getattr(getattr(denoiser, "network", None), "classes", None)
+    classes = count_classes(denoiser)
     if label is None:
         return
     if label.shape != (count,):
         raise UserError(f"labels must be one an image, ({count},), not {tuple(label.shape)}")
-    if isinstance(classes, int) and classes and not ((label >= -1) & (label < classes)).all():
+    if classes and not ((label >= -1) & (label < classes)).all():
         raise UserError(f"labels are 0 to {classes - 1}, or -1 for none, not {int(label.min())} to {int(label.max())}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from unnoise.data.dataset import ImageDataset
 from unnoise.data.fit import Fit
 from unnoise.data.sources import as_source
-from unnoise.diffusion.denoiser import Denoiser, NetworkDenoiser, check_start
+from unnoise.diffusion.denoiser import Denoiser, NetworkDenoiser, check_start, count_classes
 from unnoise.training.config import TrainingConfig
 from unnoise.training.loop import TrainState, checkpoint_activations, train
 from unnoise.training.records import TrainingRecord
@@ -48,8 +48,8 @@ def fit(
     config.check(denoiser.schedule)
     if isinstance(denoiser, NetworkDenoiser):
         check_start(denoiser.schedule, denoiser.target)
-    classes = getattr(getattr(denoiser, "network", None), "classes", None)
-    if isinstance(classes, int) and images.labels is not None and len(images.classes) > classes > 0:
+    classes = count_classes(denoiser)
+    if classes and images.labels is not None and len(images.classes) > classes:
         raise UserError(f"the images have {len(images.classes)} classes, and the network {classes}: build it for as many")
     device = device or choose_device()
     bf16 = bf16_pays(device)[0] if config.precision == "auto" else config.precision == "bf16"
