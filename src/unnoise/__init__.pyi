@@ -333,6 +333,9 @@ from .training.consistency import (
 from .training.fit import (
     fit as fit,
 )
+from .training.matching import (
+    DistributionMatching as DistributionMatching,
+)
 from .training.objective import (
     Objective as Objective,
 )

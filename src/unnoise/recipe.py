@@ -95,8 +95,13 @@ class Recipe:
         if sharded:
             for each in (model, average, *extra):
                 shard(each, Unit)
-        optimizers = config.build_optimizers(model)
-        return TrainState(model, average, optimizers, extra_averages=dict(zip(config.extra_ema, extra, strict=True)))
+        optimizers, critic = config.build_optimizers(model), None
+        if config.objective.critic_rate:
+            critic = copy.deepcopy(model)
+            optimizers += config.build_optimizers(critic, config.objective.critic_rate)
+        state = TrainState(model, average, optimizers, critic=critic)
+        state.extra_averages.update(zip(config.extra_ema, extra, strict=True))
+        return state
 
 
 class _WithoutNormal(TorchFunctionMode):

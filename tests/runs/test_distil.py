@@ -21,7 +21,7 @@ from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.diffusion.schedules import Karras, Schedule
 from unnoise.model import Model
 from unnoise.run_folder import RunFolder
-from unnoise.runs.distil import begin_student, divide_budget
+from unnoise.runs.distil import METHODS, begin_student, divide_budget
 from unnoise.runs.resume import resume
 from unnoise.runs.start import begin
 from unnoise.runs.student import choose_times
@@ -48,10 +48,10 @@ def stopped(run: Trainer, step: int) -> None:
 
 def test_a_student_is_a_run(student: Path, small_run: Trainer) -> None:
     info = RunFolder.open(student).read_info()
-    assert info.from_run == small_run.folder.path.name and info.recipe.training.objective == un.ConsistencyTuning()
+    assert info.from_run == small_run.folder.path.name and info.recipe.training.objective == un.DistributionMatching()
     sampling = info.recipe.sampling
     assert isinstance(sampling.sampler, un.Consistency) and isinstance(sampling.times, un.GivenSteps)
-    assert len(sampling.times.ratios) == 3 and sampling.steps in (1, 2)
+    assert sampling.times.ratios[0] == 1.4 and len(sampling.times.ratios) == 3 and sampling.steps in (1, 2)
     model = un.load(student)
     images = [model.sample(3, steps=steps) for steps in (1, 2, 3, 4)]
     assert len({x.tobytes() for x in images}) == 4 and np.array_equal(images[sampling.steps - 1], model.sample(3))
@@ -77,17 +77,22 @@ def test_means_are_the_teachers(student: Path, small_run: Trainer) -> None:
 
 
 @pytest.mark.parametrize("stop", [0, 4])
-def test_a_student_resumes_exactly(tmp_path: Path, small_run: Trainer, stop: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_a_student_resumes_exactly(
+    tmp_path: Path, small_run: Trainer, method: str, stop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Stopped before the first checkpoint, when only its teacher's weights are there, and after one."""
     monkeypatch.setattr("unnoise.runs.trainer.choose_times", lambda *_: None)  # seconds each
     teacher = small_run.folder.path
-    list(begin_student(teacher, tmp_path / "whole", steps=8, guidance=1.5, say=quiet).train())
-    broken = begin_student(teacher, tmp_path / "broken", steps=8, guidance=1.5, say=quiet)
+    list(begin_student(teacher, tmp_path / "whole", steps=8, guidance=1.5, say=quiet, method=method).train())
+    broken = begin_student(teacher, tmp_path / "broken", steps=8, guidance=1.5, say=quiet, method=method)
     if stop:
         stopped(broken, stop)
     broken.lock.release()
     assert [r.step for r in resume(tmp_path / "broken", quiet).train()] == [*range(stop + 1, 9)]
-    for name in ("model.safetensors", "checkpoints/000008/model.safetensors", "checkpoints/000008/optimizer.safetensors"):
+    last = tmp_path / "whole" / "checkpoints" / "000008"
+    assert (last / "critic.safetensors").exists() == (method == "matching")
+    for name in ("model.safetensors", *(f"checkpoints/000008/{path.name}" for path in last.glob("*.safetensors"))):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "broken" / name).read_bytes(), name
 
 
@@ -114,6 +119,8 @@ def test_what_can_not_be_distilled(student: Path, small_run: Trainer, tmp_path: 
         begin_student(teacher, student, steps=2, say=quiet)
     with pytest.raises(UserError, match="scale of guidance must be at least 0"):
         begin_student(teacher, out, steps=2, guidance=-1.0, say=quiet)
+    with pytest.raises(UserError, match="unknown method 'matchng': did you mean 'matching'"):
+        begin_student(teacher, out, steps=2, method="matchng", say=quiet)
     unlabelled = tmp_path / "unlabelled"
     shutil.copytree(teacher, unlabelled)
     info = RunFolder(unlabelled).read_info()
@@ -127,7 +134,7 @@ def test_what_can_not_be_distilled(student: Path, small_run: Trainer, tmp_path: 
         un.train("digits", steps=2, out=out, from_run=student, progress=False)
     assert not out.exists()
     guided = un.TrainingConfig(steps=1, objective=un.ConsistencyTuning(un.ClassGuidance(2.0)))
-    with pytest.raises(UserError, match="guidance is learned from a teacher"):
+    with pytest.raises(UserError, match="ConsistencyTuning learns from a teacher here"):
         next(un.fit(small().build_denoiser((1, 8, 8), 10), "digits", config=guided))
 
 

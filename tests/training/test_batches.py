@@ -10,6 +10,7 @@ from unnoise.data.sources import DataConfig
 from unnoise.diffusion.schedules import Flow
 from unnoise.training.batches import Batches, Prefetch
 from unnoise.training.config import TrainingConfig
+from unnoise.training.matching import DistributionMatching
 from unnoise.utils.runtime import Runtime
 
 
@@ -42,7 +43,7 @@ def test_the_last_partial_batch_is_dropped() -> None:
 def test_each_process_reads_its_part() -> None:
     """Parts of 2, 3 and 5 processes put together are what one process sees, to the bit; also when prefetched."""
     images = DataConfig().load()
-    config = TrainingConfig(batch=8, label_dropout=0.4)
+    config = TrainingConfig(batch=8, label_dropout=0.4, objective=DistributionMatching())
     whole = Batches(images, config, Flow(), flip=True, augment=0.2)
     for count in (2, 3, 5):
         runtimes = [Runtime(rank=k, world_size=count) for k in range(count)]

@@ -5,32 +5,20 @@ import torch
 from torch import Tensor, nn
 
 from tests.diffusion.oracles import GaussianPixels, MixturePixels
+from tests.training.pixels import PixelNetwork, batch_of, gaussian, mixture
 from unnoise.diffusion.denoiser import EDM, Denoiser, NetworkDenoiser, Target, Velocity
 from unnoise.diffusion.guidance import ClassGuidance, ClassGuided
 from unnoise.diffusion.loss import L2, Loss, PseudoHuber
 from unnoise.diffusion.samplers import Heun
 from unnoise.diffusion.sampling import SamplingConfig, trajectory
 from unnoise.diffusion.schedules import Cosine, Karras, Schedule, per_image
-from unnoise.diffusion.timesteps import LogNormalTimes, LogSnrSteps, stratified_uniform
-from unnoise.training.batches import Batch
+from unnoise.diffusion.timesteps import LogSnrSteps
 from unnoise.training.consistency import ConsistencyTuning
+from unnoise.training.objective import Teacher
 from unnoise.utils.errors import UserError
 from unnoise.utils.rng import BatchRng
 
 SCHEDULES: list[tuple[Schedule, Target]] = [(Karras(10.0), EDM(0.5)), (Cosine(alpha_end=0.1), Velocity())]
-
-
-class PixelNetwork(nn.Module):
-    """Each pixel by itself, from its value and the noise level."""
-
-    def __init__(self, width: int = 48) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(2, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
-
-    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None, **cond: Tensor) -> Tensor:
-        level = c_noise[:, None, None, None].expand_as(x)
-        y: Tensor = self.layers(torch.stack([x, level], dim=-1)).squeeze(-1)
-        return y
 
 
 class FlowStudent(Denoiser):
@@ -44,21 +32,6 @@ class FlowStudent(Denoiser):
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None, **cond: Tensor) -> Tensor:
         alpha, sigma = (per_image(s, x_t) for s in (self.schedule.alpha(t), self.schedule.sigma(t)))
         return self.mean + self.std * (x_t - alpha * self.mean) * ((alpha * self.std) ** 2 + sigma**2).rsqrt()
-
-
-def gaussian(size: int, generator: torch.Generator) -> Tensor:
-    return 0.3 + 0.5 * torch.randn(size, 1, 2, 2, generator=generator)
-
-
-def mixture(size: int, generator: torch.Generator) -> Tensor:
-    signs = torch.where(torch.rand(size, 1, 2, 2, generator=generator) < 0.3, -1.0, 1.0)
-    return 0.6 * signs + 0.2 * torch.randn(size, 1, 2, 2, generator=generator)
-
-
-def batch_of(schedule: Schedule, x: Tensor, generator: torch.Generator, label: Tensor | None = None) -> Batch:
-    u = stratified_uniform(float(torch.rand((), generator=generator)), len(x)).to(x)
-    noise = torch.randn(x.shape, generator=generator).to(x)
-    return Batch(x, LogNormalTimes(-0.4, 1.6)(u, schedule), noise, label)
 
 
 @pytest.mark.parametrize(("schedule", "target"), SCHEDULES, ids=["karras", "cosine"])
@@ -147,6 +120,6 @@ def test_guidance_moves_what_the_student_learns() -> None:
     shift = guided(x_t, batch.t, label) - teacher(x_t, batch.t, label)
     assert float(shift[label >= 0].abs().min()) > 0 and not shift[label < 0].any()
     objective, ratio = ConsistencyTuning(ClassGuidance(2.5), first_gap=1.0), schedule.ratio(batch.t)
-    found = objective(teacher, batch, L2(), 0.0, guided)
+    found = objective(teacher, batch, L2(), 0.0, Teacher(guided))
     expected = (teacher(x_t, batch.t, label) - batch.x - shift).square().flatten(1).mean(1) / ratio
     torch.testing.assert_close(found, expected)

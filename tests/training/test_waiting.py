@@ -19,6 +19,7 @@ from unnoise.data.dataset import ImageDataset, split
 from unnoise.runs.progress import TrainingProgress
 from unnoise.runs.start import begin
 from unnoise.training import batches, loop, records
+from unnoise.training.consistency import OBJECTIVES
 from unnoise.training.loop import TrainState, train
 from unnoise.training.optimizers import NAMES, build_optimizers
 from unnoise.training.records import Measured, TrainingRecord
@@ -75,15 +76,17 @@ def digits(**changes: Any) -> tuple[TrainState, ImageDataset, Any]:
     return recipe.build_state(images.shape, 10, "cpu"), images, recipe.training
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("optimizer", NAMES)
-def test_nothing_in_a_step_waits(optimizer: str, device: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_in_a_step_waits(optimizer: str, objective: str, device: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the loop, nor one that reads each record when the next one is there; then the result is that of a CPU."""
-    state, images, config = digits(training__optimizer=optimizer, data__augment=0.2)
-    plain, _, _ = digits(training__optimizer=optimizer, data__augment=0.2)
+    state, images, config = digits(training__optimizer=optimizer, data__augment=0.2, training__objective=objective)
+    plain, _, _ = digits(training__optimizer=optimizer, data__augment=0.2, training__objective=objective)
+    teacher = copy.deepcopy(state.model) if config.objective.needs_teacher else None
     losses: list[float] = []
     last: TrainingRecord | None = None
     with NoReading():
-        for record in train(state, images, config, flip=True, augment=0.2):
+        for record in train(state, images, config, flip=True, augment=0.2, teacher=teacher):
             assert state.step == record.step  # it is complete as of the last record
             losses += [last.loss] if last else []
             last = record
@@ -91,7 +94,7 @@ def test_nothing_in_a_step_waits(optimizer: str, device: None, monkeypatch: pyte
     losses.append(last.loss)
     assert Event.waited == [(k, min(k + 1, 4)) for k in range(1, 5)]  # one step behind, and never more
     monkeypatch.undo()
-    assert losses == [r.loss for r in train(plain, images, config, flip=True, augment=0.2)]
+    assert losses == [r.loss for r in train(plain, images, config, flip=True, augment=0.2, teacher=teacher)]
     for mine, theirs in zip(state.models.values(), plain.models.values(), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(mine.state_dict().values(), theirs.state_dict().values(), strict=True))
 
@@ -99,12 +102,13 @@ def test_nothing_in_a_step_waits(optimizer: str, device: None, monkeypatch: pyte
 @pytest.mark.parametrize("times", ["log-normal", "uniform"])
 def test_nothing_in_a_batch_waits(times: str) -> None:
     """Made by a thread of its own, on the device `meta`, which has no values to read."""
-    state, images, config = digits(training__times=times)
+    state, images, config = digits(training__times=times, training__objective="matching")
     made = batches.Batches(images, config, state.model.schedule, Runtime("meta"), flip=True, augment=0.2)
     with NoReading():
         batch = made(3)
     assert all(field is not None and field.device == META for field in batch)
-    assert [tuple(field.shape) for field in batch if field is not None] == [(32, 1, 8, 8), (32,), (32, 1, 8, 8), (32,), (32, 7)]
+    shapes = [tuple(field.shape) for field in batch if field is not None]
+    assert shapes == [(32, 1, 8, 8), (32,), (32, 1, 8, 8), (32,), (32, 7), (32, 2, 1, 8, 8)]
 
 
 def test_a_step_that_reads_would_be_found() -> None:

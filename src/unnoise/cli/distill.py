@@ -14,7 +14,10 @@ def distill(
     minutes: Annotated[float | None, arg(help="be done, last samples included, after this long")] = None,
     steps: Annotated[int | None, arg(help="train the student for this many steps")] = None,
     run: Annotated[Path | None, arg(help="folder of the student; RUN-fast by default")] = None,
-    guidance: Annotated[float | None, arg(help="strength of class guidance that the student learns")] = None,
+    guidance: Annotated[
+        float | None, arg(help="strength of guidance to learn (1: none); that of the run's own sampling by default")
+    ] = None,
+    method: Annotated[str, arg(help="matching, of distributions, or consistency, of calls: docs/distill.md")] = "matching",
     data: Annotated[str | None, arg(help="where the run's images are now, if they have moved")] = None,
 ) -> int:
     """Train a student of a run, which samples in one or two calls of the network instead of six to fifteen.
@@ -29,4 +32,5 @@ def distill(
     from unnoise.runs.distil import begin_student
 
     started = time.perf_counter()
-    return follow_trainings(lambda on: begin_student(teacher, run, minutes, steps, guidance, say_of_run, on, data, started))
+    return follow_trainings(lambda on: begin_student(
+        teacher, run, minutes, steps, guidance, say_of_run, on, data, started, method))  # fmt: skip

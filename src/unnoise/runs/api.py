@@ -80,19 +80,22 @@ def resume(run: Path | str, *, steps: int | None = None, minutes: float | None =
 
 
 def distill(model: Model | Path | str, *, minutes: float | None = None, steps: int | None = None, out: Path | str | None = None,
-            guidance: float | None = None, data: Any = None, progress: bool = True) -> Trainer:  # fmt: skip
+            guidance: float | None = None, method: str = "matching", data: Any = None,
+            progress: bool = True) -> Trainer:  # fmt: skip
     """Train a student of a model that has a run folder, which samples in one or two calls, as `unnoise distill` does.
 
-    Give `minutes` or `steps`. `out` is RUN-fast by default; `guidance` is the strength of class guidance that the student learns;
-    `data` says where the images are now, or gives again those that Python gave. Gives the student's run. Raises UserError for a
-    model without a folder, a student, and whatever else can't be.
+    Give `minutes` or `steps`. `out` is RUN-fast by default; `guidance` is the strength of guidance that the student learns, by
+    default that with which the run samples; 1 is none. `method` is matching or consistency (docs/distill.md); `data` says where
+    the images are now, or gives again those that Python gave. Gives the student's run. Raises UserError for a model without a
+    folder, a student, and whatever else can't be.
     """
     started, runtime = time.perf_counter(), Runtime.join()
     folder = RunFolder(Path(model)) if not isinstance(model, Model) else model.folder
     if folder is None:
         raise UserError("only a model with a run folder is distilled, since its images are named there: un.load(RUN)")
     with runtime.guard():
-        trainer = begin_student(folder.path, out, minutes, steps, guidance, runtime=runtime, data=data, started=started)
+        trainer = begin_student(folder.path, out, minutes, steps, guidance, runtime=runtime, data=data, started=started,
+                                method=method)  # fmt: skip
         follow(trainer, progress)
     return trainer
 

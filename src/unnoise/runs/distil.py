@@ -1,6 +1,7 @@
 """Beginning a student: a run that is trained to sample in one or two calls of the network what its teacher samples in many."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,15 @@ from unnoise.recipe import Recipe, RunInfo
 from unnoise.run_folder import RunFolder
 from unnoise.runs.resume import find_images
 from unnoise.runs.settle import with_whole_previews
-from unnoise.runs.start import Say, begin
+from unnoise.runs.start import Say, begin, silent
 from unnoise.runs.trainer import Trainer
 from unnoise.training.consistency import ConsistencyTuning
-from unnoise.utils.errors import UserError
+from unnoise.training.matching import DistributionMatching
+from unnoise.utils.errors import UserError, nearest
 from unnoise.utils.runtime import SINGLE, Runtime
 
 TEACHER = 0.5  # of a budget that teacher and student share: the parts by which docs/distill.md was measured
-RATE = 0.5  # of the teacher's learning rate
+MATCHING_RATE, CONSISTENCY_RATE = 0.2, 0.5  # of the teacher's learning rate
 
 
 def student_folder(run: Path | str) -> RunFolder:
@@ -46,13 +48,17 @@ def divide_budget(recipe: Recipe) -> tuple[Recipe, tuple[float | None, int | Non
 
 def begin_student(run: Path | str, out: Path | str | None = None, minutes: float | None = None, steps: int | None = None,
                   guidance: float | None = None, say: Say = print, runtime: Runtime = SINGLE, data: Any = None,
-                  started: float | None = None) -> Trainer:  # fmt: skip
+                  started: float | None = None, method: str = "matching") -> Trainer:  # fmt: skip
     """Begin to distil a run into the folder `out`, by default RUN-fast, for `minutes` or `steps`.
 
-    `guidance` is the strength of guidance, by class or else by the run's early average, that the student learns. `data` says
-    where the images are now, or gives again those that Python gave; `started` is when the clock began (`time.perf_counter`).
-    Raises UserError for a run that is a student itself or has no weights, and where no budget is given.
+    `guidance` is the strength of guidance, by class or else by the run's early average, that the student learns: by default
+    that of the run's own sampling; 1 is none. `data` says where the images are now, or gives again those that Python gave;
+    `started` is when the clock began (`time.perf_counter`). `method` is a key of METHODS. Raises UserError for a run that is a
+    student itself or has no weights, and where no budget is given.
     """
+    say = say if runtime.is_first else silent
+    if method not in METHODS:
+        raise UserError(f"unknown method '{method}': {nearest(method, METHODS)}")
     folder = RunFolder.open(run)
     info = folder.read_info()
     if info.recipe.training.objective.from_teacher:
@@ -61,29 +67,55 @@ def begin_student(run: Path | str, out: Path | str | None = None, minutes: float
     if minutes is None and steps is None:
         raise UserError("a student needs a budget: give `minutes` or `steps`")
     model = Model.load(run, runtime.device)
-    model.guided(replace(info.recipe.sampling, guidance=guidance_of(info, guidance)))  # refuses what the run can't have
+    learned = guidance_of(info, guidance)
+    sampling = replace(info.recipe.sampling, guidance=learned)
+    model.guided(sampling)  # refuses what the run can't have
+    if model.lacks_guide(sampling):
+        learned = NoGuidance()
+        say("the student learns no guidance, since its teacher has no early average yet")
+    elif guidance is None and not isinstance(learned, NoGuidance):
+        say("the student learns the guidance with which its teacher samples (guidance 1: none)")
     info = find_images(folder, info, data, say, None, runtime)[1]
-    recipe = student_recipe(info, minutes, steps, guidance_of(info, guidance))
+    recipe = student_recipe(info.recipe, learned, method)
+    recipe = replace(recipe, training=replace(recipe.training, minutes=minutes, steps=steps))
     return begin(out or student_folder(run).path, recipe, say, runtime=runtime, started=started, from_run=run)
 
 
-def student_recipe(info: RunInfo, minutes: float | None, steps: int | None, guidance: Guidance) -> Recipe:
-    """The recipe of a run's student."""
-    taught, sampling, times = info.recipe.training, info.recipe.sampling, info.recipe.training.times
-    if isinstance(times, LogNormalTimes):
-        end = math.log(min(80.0, float(info.recipe.schedule.ratio(torch.ones((), dtype=torch.float64)))))
-        times = replace(times, std=max(times.std, min(2.4, max(1.6, (end - times.mean) / 2))))  # 2 % at the end, where it begins
-    training = replace(
-        with_whole_previews(taught), objective=ConsistencyTuning(guidance), loss=PseudoHuber(), times=times,
-        minutes=minutes, steps=steps, epochs=None, learning_rate=RATE * taught.learning_rate,
-        stop_when="never", snapshots=0, extra_ema=(),
-    )  # fmt: skip
+def student_recipe(taught: Recipe, guidance: Guidance, method: str) -> Recipe:
+    """The recipe of a run's student, without a budget."""
+    recipe, sampling = METHODS[method](taught, guidance), taught.sampling
+    training = replace(with_whole_previews(recipe.training), minutes=None, steps=None, epochs=None, stop_when="never",
+                       snapshots=0, extra_ema=())  # fmt: skip
     few = SamplingConfig(Consistency(), GivenSteps(), 2, sampling.clamp_estimate, sampling.start, sampling.dynamic)
-    return replace(info.recipe, training=training, sampling=few)
+    return replace(recipe, training=training, sampling=few)
+
+
+def matching(taught: Recipe, guidance: Guidance) -> Recipe:
+    """Distribution matching, which needs no augmentation: it learns from its teacher, not from images."""
+    config, data = taught.training, replace(taught.data, augment=0.0)
+    objective = DistributionMatching(guidance, tell_critic=taught.network.takes_augmentation)
+    training = replace(config, objective=objective, learning_rate=MATCHING_RATE * config.learning_rate)
+    return replace(taught, data=data, training=training)
+
+
+def consistency(taught: Recipe, guidance: Guidance) -> Recipe:
+    """Consistency tuning, at times of which 2 % are the end, where sampling begins."""
+    config, times = taught.training, taught.training.times
+    if isinstance(times, LogNormalTimes):
+        end = math.log(min(80.0, float(taught.schedule.ratio(torch.ones((), dtype=torch.float64)))))
+        times = replace(times, std=max(times.std, min(2.4, max(1.6, (end - times.mean) / 2))))
+    training = replace(config, objective=ConsistencyTuning(guidance), loss=PseudoHuber(), times=times,
+                       learning_rate=CONSISTENCY_RATE * config.learning_rate)  # fmt: skip
+    return replace(taught, training=training)
+
+
+METHODS: dict[str, Callable[[Recipe, Guidance], Recipe]] = {"matching": matching, "consistency": consistency}
 
 
 def guidance_of(info: RunInfo, scale: float | None) -> Guidance:
-    """Guidance of this strength: by class where there are labels, else by the run's early average."""
+    """Guidance of this strength: by class where there are labels, else by the run's early average; None: as the run samples."""
     if scale is None:
+        return info.recipe.sampling.guidance
+    if scale == 1:
         return NoGuidance()
     return ClassGuidance(scale) if info.classes else AutoGuidance(scale)

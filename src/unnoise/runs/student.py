@@ -8,13 +8,14 @@ from torch import Tensor
 
 from unnoise.data.dataset import ImageDataset
 from unnoise.data.pixels import from_uint8, to_uint8
-from unnoise.diffusion.guidance import Guided
+from unnoise.diffusion.denoiser import Denoiser
 from unnoise.diffusion.timesteps import GivenSteps
 from unnoise.evaluation.distances import kernel_distance
 from unnoise.model import Model
 from unnoise.recipe import RunInfo
 from unnoise.run_folder import RunFolder
 from unnoise.training.consistency import ConsistencyTuning
+from unnoise.training.matching import DistributionMatching
 from unnoise.training.objective import Objective
 from unnoise.utils.rng import BatchRng
 
@@ -26,22 +27,22 @@ MIN_HELD_OUT = 20  # by which they are chosen; of fewer the training images serv
 MAX_IMAGES = 1000  # that samples are held against
 
 
-def load_guided_teacher(folder: RunFolder, objective: Objective, device: str) -> Guided | None:
-    """The teacher, where the student learns its guidance. Raises UserError where it is gone."""
-    if not isinstance(objective, ConsistencyTuning) or not objective.needs_guided_teacher:
+def load_teacher(folder: RunFolder, objective: Objective, device: str) -> Denoiser | None:
+    """The teacher, guided as the objective says, where it is needed. Raises UserError where it is gone."""
+    if not objective.needs_teacher:
         return None
+    assert isinstance(objective, ConsistencyTuning | DistributionMatching)
     model = Model.load(folder.teacher.path, device)
-    guided = model.guided(replace(model.info.recipe.sampling, guidance=objective.guidance))
-    assert isinstance(guided, Guided)
-    return guided
+    return model.guided(replace(model.info.recipe.sampling, guidance=objective.guidance))
 
 
 @torch.no_grad()
 def choose_times(model: Model, images: ImageDataset, count: int, seed: int) -> Times | None:
     """The noise levels sigma / alpha between calls, and how many calls to make, one or two.
 
-    One level after the other, each below the one before, where the kernel distance from `count` samples to the images is least,
-    in the principal components of the training images. None where these are not known, since there are too few.
+    First those that the student was trained for, if any; then one level after the other, each below the one before, where the
+    kernel distance from `count` samples to the images is least, in the principal components of the training images. None where
+    these are not known, since there are too few.
     """
     if model.moments is None:
         return None
@@ -66,10 +67,13 @@ def choose_times(model: Model, images: ImageDataset, count: int, seed: int) -> T
 
     denoiser, schedule, label = model.denoiser, model.denoiser.schedule, model.labels(None, range(count), seed)
     x_hat = model.sample_batch(range(count), seed, model.sampling(steps=1))
+    objective = model.info.recipe.training.objective
+    trained_for = objective.levels if isinstance(objective, DistributionMatching) else ()
     highest = 0.9 * float(schedule.ratio(torch.ones((), dtype=torch.float64)))
     ratios, distances = list[float](), [distance(x_hat)]
     for number in range(1, MAX_CALLS):
         tried = [part * ratios[-1] for part in FURTHER] if ratios else [ratio for ratio in FIRST if ratio < highest]
+        tried = list(trained_for[number - 1 : number]) or tried
         found = {ratio: call(x_hat, ratio, number) for ratio in tried}
         ratios.append(min(found, key=lambda ratio: distance(found[ratio])))
         x_hat = found[ratios[-1]]

@@ -16,9 +16,8 @@ from torch import Tensor
 from unnoise import figures
 from unnoise.data.dataset import Split
 from unnoise.data.pixels import to_uint8
-from unnoise.diffusion.denoiser import NetworkDenoiser
+from unnoise.diffusion.denoiser import Denoiser, NetworkDenoiser
 from unnoise.diffusion.gaussian import Moments
-from unnoise.diffusion.guidance import Guided
 from unnoise.evaluation.held_out import held_out_loss
 from unnoise.evaluation.watch import CopyWatch
 from unnoise.model import Model
@@ -32,7 +31,7 @@ from unnoise.runs.lock import RunLock
 from unnoise.runs.loggers import Logger
 from unnoise.runs.settle import measure_moments
 from unnoise.runs.snapshots import Snapshots
-from unnoise.runs.student import MIN_HELD_OUT, choose_times, load_guided_teacher, with_times
+from unnoise.runs.student import MIN_HELD_OUT, choose_times, load_teacher, with_times
 from unnoise.runs.trackers import make_loggers
 from unnoise.training import checkpoint
 from unnoise.training.distributed import full_state_dict
@@ -66,7 +65,7 @@ class Trainer:
         self.state = info.recipe.build_state(info.shape, len(info.classes), info.device, self.sharded, weights)
         self.lock, self.loggers = RunLock(folder.path), list[Logger]()
         self.threads = Threads(runtime.threads, self.config.is_timed, say)
-        self.teacher: Guided | None = None
+        self.teacher: Denoiser | None = None
         self.moments: Moments | None = None  # of the training images, or of those of the first process
         self._micro_batches, self._expected = self.config.micro_batches, 0
         self._try, self._unlogged = Attempts(say), ReadLater()
@@ -86,7 +85,7 @@ class Trainer:
         self.moments = Moments(*moments) if moments else None
         best = self.runtime.on_first(lambda: Candidate.read(self.folder))
         self._best = Candidate(*best) if best else None
-        self.teacher = load_guided_teacher(self.folder, self.config.objective, self.info.device)
+        self.teacher = load_teacher(self.folder, self.config.objective, self.info.device)
         if note := self.copies.watch.note:
             self.say(note)
         made: list[Logger] = []

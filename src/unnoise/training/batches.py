@@ -19,13 +19,17 @@ from unnoise.utils.runtime import SINGLE, Runtime, copy_to, is_asynchronous
 
 
 class Batch(NamedTuple):
-    """x and noise (B, C, H, W), t (B,), label (B,) or None, augment_labels (B, 7) or None."""
+    """x and noise (B, C, H, W), t (B,), label (B,) or None, augment_labels (B, 7) or None, draws (B, N, C, H, W) or None.
+
+    `draws` is further noise, for objectives that need it.
+    """
 
     x: Tensor
     t: Tensor
     noise: Tensor
     label: Tensor | None = None
     augment_labels: Tensor | None = None
+    draws: Tensor | None = None
 
     @property
     def cond(self) -> dict[str, Tensor]:
@@ -102,7 +106,10 @@ class Batches:
             hidden = rng.uniform(generator, size)[self.part] < self.config.label_dropout
             label = copy_to(self.labels[torch.from_numpy(self.indices(step))].masked_fill(hidden, -1), self.device)
         noise = philox.normal(rng.key(seed, "noise", step), self.part, x.shape[1:], self.device)
-        return Batch(x, t, noise, label, augment_labels)
+        draws = None
+        if count := self.config.objective.draws:
+            draws = philox.normal(rng.key(seed, "draws", step), self.part, (count, *x.shape[1:]), self.device)
+        return Batch(x, t, noise, label, augment_labels, draws)
 
 
 @contextmanager

@@ -42,11 +42,11 @@ class Contents:
 
 
 def collect(models: Mapping[str, nn.Module], optimizers: Optimizers) -> Contents:
-    """All that `save` writes, on the CPU; the optimizers are those of `models["model"]`.
+    """All that `save` writes, on the CPU; the optimizers are those of `models["model"]` and, where there is one, "critic".
 
     All processes call it together where the models are sharded; only the first gets the tensors.
     """
-    state = distributed.full_optimizer_state(models["model"], optimizers)
+    state = distributed.full_optimizer_state(models["model"], optimizers, models.get("critic"))
     tensors = {f"{parameter}/{name}": value for parameter, values in state.items() for name, value in values.items()}
     return Contents({name: distributed.full_state_dict(model) for name, model in models.items()}, tensors)
 
@@ -148,7 +148,7 @@ def _load_verified(path: Path, models: Mapping[str, nn.Module], optimizers: Opti
     for key, value in load_file(path / "optimizer.safetensors").items():
         parameter, _, name = key.rpartition("/")
         values.setdefault(parameter, {})[name] = value
-    distributed.load_optimizer_state(models["model"], optimizers, values)
+    distributed.load_optimizer_state(models["model"], optimizers, values, models.get("critic"))
     return state
 
 

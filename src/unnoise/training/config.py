@@ -129,9 +129,9 @@ class TrainingConfig:
             raise UserError(f"the loss {type(self.loss).__name__} must be elementwise: of {tuple(error.shape)} it makes "
                             f"{tuple(rho.shape)}")  # fmt: skip
 
-    def build_optimizers(self, model: nn.Module) -> list[torch.optim.Optimizer]:
-        """The optimizers that share the parameters of a model."""
-        return optimizers.build_optimizers(self.optimizer, model, self.learning_rate, self.beta2, self.weight_decay)
+    def build_optimizers(self, model: nn.Module, scale: float = 1.0) -> list[torch.optim.Optimizer]:
+        """The optimizers that share the parameters of a model, at `scale` times the learning rate."""
+        return optimizers.build_optimizers(self.optimizer, model, self.learning_rate, self.beta2, self.weight_decay, scale)
 
     @property
     def is_timed(self) -> bool:

@@ -19,7 +19,8 @@ from unnoise.diffusion.guidance import Guidance, Guided, NoGuidance
 from unnoise.diffusion.loss import Loss
 from unnoise.diffusion.schedules import add_noise, per_image
 from unnoise.training.batches import Batch
-from unnoise.training.objective import Denoising, Objective
+from unnoise.training.matching import DistributionMatching
+from unnoise.training.objective import Denoising, Objective, Teacher
 from unnoise.utils.errors import UserError
 
 MAX_RATIO = 1e3  # noise levels beyond it count as this one
@@ -46,7 +47,7 @@ class ConsistencyTuning(Objective):
             raise UserError(f"gaps are fractions, 0 < last_gap <= first_gap <= 1, not {self.last_gap} and {self.first_gap}")
 
     @property
-    def needs_guided_teacher(self) -> bool:
+    def needs_teacher(self) -> bool:
         return not isinstance(self.guidance, NoGuidance)
 
     def lower(self, ratio: Tensor, progress: float) -> Tensor:
@@ -55,7 +56,7 @@ class ConsistencyTuning(Objective):
         lower: Tensor = ratio * (1 - gap * (1 + 8 * torch.sigmoid(-ratio))).clamp(min=0)
         return lower
 
-    def __call__(self, model: Denoiser, batch: Batch, loss: Loss, progress: float, teacher: Guided | None) -> Tensor:
+    def __call__(self, model: Denoiser, batch: Batch, loss: Loss, progress: float, teacher: Teacher | None) -> Tensor:
         schedule, x, noise = model.schedule, batch.x, batch.noise
         ratio = schedule.ratio(batch.t).clamp(max=MAX_RATIO)
         lower = self.lower(ratio, progress)
@@ -63,11 +64,16 @@ class ConsistencyTuning(Objective):
         x_t = add_noise(schedule, x, t, noise)
         with torch.no_grad(), torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):  # dropout is the same below
             if teacher is not None:
-                x = x + teacher.shift(x_t, t, batch.label, **batch.cond)
+                assert isinstance(teacher.denoiser, Guided)
+                x = x + teacher.denoiser.shift(x_t, t, batch.label, **batch.cond)
                 noise = (x_t - per_image(schedule.alpha(t), x) * x) / per_image(schedule.sigma(t), x)
             f_s = torch.where(per_image(lower, x) > 0, model(add_noise(schedule, x, s, noise), s, batch.label, **batch.cond), x)
         error = model(x_t, t, batch.label, **batch.cond) - f_s
         return loss(error).flatten(1).mean(1) / (ratio.clamp(max=EVEN) * (1 - lower / ratio))
 
 
-OBJECTIVES: dict[str, type[Objective]] = {"denoising": Denoising, "consistency": ConsistencyTuning}
+OBJECTIVES: dict[str, type[Objective]] = {
+    "denoising": Denoising,
+    "consistency": ConsistencyTuning,
+    "matching": DistributionMatching,
+}

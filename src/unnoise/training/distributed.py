@@ -72,10 +72,19 @@ def load_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     set_model_state_dict(model, dict(state), options=StateDictOptions(full_state_dict=True))
 
 
-def full_optimizer_state(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, dict[str, Tensor]]:
-    """Of each parameter, by its name in `model`, the tensors of its optimizer's state; as `full_state_dict` for the rest."""
+def named_parameters(model: nn.Module, critic: nn.Module | None = None) -> dict[str, nn.Parameter]:
+    """All that optimizers change, by name; before those of a critic stands `critic.`."""
+    return dict(model.named_parameters()) | ({} if critic is None else dict(critic.named_parameters("critic")))
+
+
+def full_optimizer_state(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer],
+                         critic: nn.Module | None = None) -> dict[str, dict[str, Tensor]]:  # fmt: skip
+    """Of each parameter, by its name, the tensors of its optimizer's state; as `full_state_dict` for the rest.
+
+    Where the model is sharded there is no critic.
+    """
     if not _has_shards(model):
-        names = {id(p): name for name, p in model.named_parameters()}
+        names = {id(p): name for name, p in named_parameters(model, critic).items()}
         found = {names[id(p)]: values for o in optimizers for p, values in o.state.items()}
         return {name: {k: v.cpu() for k, v in values.items()} for name, values in found.items()}
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
@@ -86,14 +95,14 @@ def full_optimizer_state(model: nn.Module, optimizers: Sequence[torch.optim.Opti
 
 
 def load_optimizer_state(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer],
-                         state: Mapping[str, Mapping[str, Tensor]]) -> None:  # fmt: skip
+                         state: Mapping[str, Mapping[str, Tensor]], critic: nn.Module | None = None) -> None:  # fmt: skip
     """Restore what `full_optimizer_state` gave, which every process has.
 
     DCP's own loader would invent state for parameters that never had a gradient, so that a resumed run differs from an unbroken
     one. Fused optimizers walk the memory itself, so a moment must have the strides of its parameter. What another optimizer
     left of a parameter, in a run of an earlier version, is forgotten.
     """
-    parameters = dict(model.named_parameters())
+    parameters = named_parameters(model, critic)
     values = {id(parameters[name]): {k: _laid_out_as(parameters[name], v) for k, v in own.items()} for name, own in state.items()}
     for optimizer in optimizers:
         own = optimizer.state_dict()

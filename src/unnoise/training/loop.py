@@ -18,7 +18,6 @@ from torch.utils.checkpoint import checkpoint
 
 from unnoise.data.dataset import ImageDataset
 from unnoise.diffusion.denoiser import Denoiser
-from unnoise.diffusion.guidance import Guided
 from unnoise.networks.base import Unit
 from unnoise.networks.layers import Dropout
 from unnoise.training.batches import Batch, Batches, prefetch
@@ -26,6 +25,7 @@ from unnoise.training.budget import Budget
 from unnoise.training.config import TrainingConfig
 from unnoise.training.distributed import Replicated, full_tensor
 from unnoise.training.ema import PowerEMA
+from unnoise.training.objective import Teacher
 from unnoise.training.records import Measured, ReadLater, TrainingRecord
 from unnoise.utils import rng
 from unnoise.utils.errors import UserError
@@ -38,7 +38,8 @@ MAX_SKIPPED = 5  # steps in a row whose gradient is not finite
 class TrainState:
     """What training changes, and all that a checkpoint holds: the model, the average of its weights for use, the optimizers.
 
-    `extra_averages` are averages of other widths, by width. `total` is the number of steps in all, None while it is open;
+    `extra_averages` are averages of other widths, by width. `critic` learns beside the model, where the objective asks for one.
+    `total` is the number of steps in all, None while it is open;
     `decay_from` the step from which the learning rate falls, where it is not the configuration that decides; `rise_from` the step
     from which it rises: not 0 where a training that had ended goes on. `ending`: `end_soon` has
     fixed the end, whatever time is left. `whole` is false while a step changes the weights.
@@ -54,11 +55,18 @@ class TrainState:
     ending: bool = False
     whole: bool = True
     extra_averages: dict[float, Denoiser] = field(default_factory=dict)
+    critic: Denoiser | None = None
 
     @property
     def models(self) -> dict[str, nn.Module]:
         """All models by name."""
-        return {"model": self.model, "average": self.average, **{f"average-{w:g}": m for w, m in self.extra_averages.items()}}
+        averages = {"average": self.average, **{f"average-{w:g}": m for w, m in self.extra_averages.items()}}
+        return {**self.trained, **averages}
+
+    @property
+    def trained(self) -> dict[str, Denoiser]:
+        """Those that the optimizers change."""
+        return {"model": self.model} | ({} if self.critic is None else {"critic": self.critic})
 
     def learning_rate(self, config: TrainingConfig, step: int) -> float:
         """That of step `step`, from 0."""
@@ -93,7 +101,7 @@ class TrainState:
 
 def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runtime: Runtime = SINGLE,
           flip: bool = False, augment: float = 0.0, deadline: float | None = None,
-          teacher: Guided | None = None) -> Iterator[TrainingRecord]:  # fmt: skip
+          teacher: Denoiser | None = None) -> Iterator[TrainingRecord]:  # fmt: skip
     """Train until the budget is spent, changing `state` in place; a record is yielded after each step.
 
     `flip` and `augment` are as in `Batches`. `deadline` is when `config.minutes` are over (`time.perf_counter`), by default that
@@ -102,7 +110,7 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
     not even one image fits in memory.
     """
     _check(config, runtime, teacher)
-    model = state.model.train()
+    model, trained = state.model, [m.train() for m in state.trained.values()]
     fresh = state.step == 0
     averages = [PowerEMA(model, state.average, config.ema, fresh)]
     averages += [PowerEMA(model, average, width, fresh) for width, average in state.extra_averages.items()]
@@ -110,22 +118,23 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
     count = runtime.sum(torch.tensor(float(len(images)), device=runtime.device)) if images.per_process else len(images)
     first, start = state.step, time.perf_counter()
     budget = _plan(state, config, config.steps_asked(int(count)), deadline or start + 60 * (config.minutes or 0.0))
-    wrapped = Replicated(model) if runtime.world_size > 1 and not config.sharded else model
-    parameters, buffers = list(model.parameters()), list(model.buffers())
+    wrapped, *critic = [Replicated(m) if runtime.world_size > 1 and not config.sharded else m for m in trained]
+    helper = None if teacher is None else Teacher(teacher, *critic)
+    parameters, buffers = ([v for m in trained for v in of(m)] for of in (nn.Module.parameters, nn.Module.buffers))
     has_dropout = any(isinstance(m, Dropout) and m.threshold for m in model.modules())
     micro_batches, unread, skips = config.micro_batches, ReadLater(), Skips()
     with prefetch(batches) as fetch:
         while state.total is None or state.step < state.total:
             learning_rate = state.learning_rate(config, state.step)
             for group in (g for optimizer in state.optimizers for g in optimizer.param_groups):
-                group["lr"] = learning_rate
+                group["lr"] = learning_rate * group["scale"]
             before = [b.clone() for b in buffers]  # a forward pass changes batch statistics
             batch = fetch(state.step)
 
             with seeded_dropout(config.seed, state.step, runtime.rank, batch.x.device) if has_dropout else nullcontext():
                 progress = state.step / state.total if state.total else 0.0
-                loss, micro_batches = compute_gradients(wrapped, batch, config, runtime, micro_batches, progress, teacher)
-            norm = clip_gradients(parameters, config.clip)
+                loss, micro_batches = compute_gradients(wrapped, batch, config, runtime, micro_batches, progress, helper)
+            norm = sum((clip_gradients(list(m.parameters()), config.clip) for m in trained), torch.zeros(()))
 
             step, state.whole = state.step + 1, False
             apply_gradients(state.optimizers, norm, buffers, before)
@@ -143,12 +152,14 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
     skips.count(unread.rest())
 
 
-def _check(config: TrainingConfig, runtime: Runtime, teacher: Guided | None) -> None:
+def _check(config: TrainingConfig, runtime: Runtime, teacher: Denoiser | None) -> None:
     """Raises UserError for what can't be trained."""
     if not config.learning_rate or not config.batch:
         raise UserError("training.learning_rate 0 and training.batch 0 are chosen when a run begins: give numbers here")
-    if config.objective.needs_guided_teacher and teacher is None:
-        raise UserError("guidance is learned from a teacher: leave it out, or distil a run, un.distill(RUN, guidance=1.5)")
+    if config.objective.needs_teacher and teacher is None:
+        raise UserError(f"{type(config.objective).__name__} learns from a teacher here: distil a run, un.distill(RUN)")
+    if config.objective.critic_rate and config.sharded:
+        raise UserError("a student learns beside a critic, which can't be sharded: leave out training.sharded")
     if config.batch < runtime.world_size:
         raise UserError(f"a batch of {config.batch} can't be shared by {runtime.world_size} processes: raise training.batch")
 
@@ -189,7 +200,7 @@ def seeded_dropout(seed: int, step: int, rank: int, device: torch.device) -> Ite
 
 def compute_gradients(model: Denoiser, batch: Batch, config: TrainingConfig, runtime: Runtime = SINGLE,
                       micro_batches: int = 1, progress: float = 0.0,
-                      teacher: Guided | None = None) -> tuple[Tensor, int]:  # fmt: skip
+                      teacher: Teacher | None = None) -> tuple[Tensor, int]:  # fmt: skip
     """The gradient of the mean loss over a batch, accumulated over micro-batches; twice as many where memory runs out.
 
     The loss is that of `config.objective`, to which `progress` and `teacher` go.
@@ -221,7 +232,9 @@ def compute_gradients(model: Denoiser, batch: Batch, config: TrainingConfig, run
                 raise UserError(f"not even one image of {tuple(batch.x.shape[1:])} fits in memory: lower data.size or "
                                 "network.widths")  from e  # fmt: skip
             micro_batches = min(size, 2 * micro_batches)
-            model.zero_grad()
+            for module in (model, teacher.critic if teacher else None):
+                if module is not None:
+                    module.zero_grad()
 
 
 def no_sync(model: nn.Module, accumulating: bool) -> AbstractContextManager[None]:

@@ -29,9 +29,12 @@ LR_SCHEDULES: dict[str, Callable[[float, float], float]] = {  # of the fraction 
 
 
 def build_optimizers(
-    name: str, model: nn.Module, learning_rate: float, beta2: float, weight_decay: float
+    name: str, model: nn.Module, learning_rate: float, beta2: float, weight_decay: float, scale: float = 1.0
 ) -> list[torch.optim.Optimizer]:
-    """The optimizers of this name that share the parameters of a model: one or, for muon, Muon and AdamW."""
+    """The optimizers of this name that share the parameters of a model: one or, for muon, Muon and AdamW.
+
+    `scale` is by how much their learning rate is to be multiplied when it is set.
+    """
     adam = _without_dynamo(torch.optim.Adam if name == "adam" else torch.optim.AdamW)
     hidden, others = split_parameters(model) if name == "muon" else ([], list(model.parameters()))
     # Fused: half the time of a step that loops over tensors.
@@ -40,6 +43,8 @@ def build_optimizers(
     ]
     if hidden:
         built.append(Muon(hidden, learning_rate, weight_decay))
+    for group in (g for optimizer in built for g in optimizer.param_groups):
+        group["scale"] = scale
     return built
 
 
