@@ -39,8 +39,8 @@ from unnoise.networks.base import ModuleConfig, NetworkConfig
 from unnoise.networks.simple_unet import SimpleUnetConfig
 from unnoise.networks.unet import AutoUNet, UNetConfig
 from unnoise.networks.unet2d import UNet2DConfig
-from unnoise.training.consistency import OBJECTIVES
 from unnoise.training.objective import Objective
+from unnoise.training.objectives import OBJECTIVES
 from unnoise.utils.errors import UserError, nearest
 
 NETWORKS: dict[str, type[NetworkConfig]] = {

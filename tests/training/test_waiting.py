@@ -19,8 +19,8 @@ from unnoise.data.dataset import ImageDataset, split
 from unnoise.runs.progress import TrainingProgress
 from unnoise.runs.start import begin
 from unnoise.training import batches, loop, records
-from unnoise.training.consistency import OBJECTIVES
 from unnoise.training.loop import TrainState, train
+from unnoise.training.objectives import OBJECTIVES
 from unnoise.training.optimizers import NAMES, build_optimizers
 from unnoise.training.records import Measured, TrainingRecord
 from unnoise.utils.errors import UserError

@@ -27,6 +27,8 @@ from unnoise.utils.runtime import SINGLE, Runtime
 
 TEACHER = 0.5  # of a budget that teacher and student share: the parts by which docs/distill.md was measured
 MATCHING_RATE, CONSISTENCY_RATE = 0.2, 0.5  # of the teacher's learning rate
+LEVEL = 1.4  # where the second call begins
+FURTHER = (0.5, 0.25)  # where a third and a fourth call begin, for which a student is not trained, as parts of the level before
 
 
 def student_folder(run: Path | str) -> RunFolder:
@@ -86,14 +88,18 @@ def student_recipe(taught: Recipe, guidance: Guidance, method: str) -> Recipe:
     recipe, sampling = METHODS[method](taught, guidance), taught.sampling
     training = replace(with_whole_previews(recipe.training), minutes=None, steps=None, epochs=None, stop_when="never",
                        snapshots=0, extra_ema=())  # fmt: skip
-    few = SamplingConfig(Consistency(), GivenSteps(), 2, sampling.clamp_estimate, sampling.start, sampling.dynamic)
+    objective = training.objective
+    levels = objective.levels if isinstance(objective, DistributionMatching) else ()
+    times = GivenSteps((*levels, *(part * levels[-1] for part in FURTHER))) if levels else GivenSteps()
+    few = SamplingConfig(Consistency(), times, 2, sampling.clamp_estimate, sampling.start, sampling.dynamic)
     return replace(recipe, training=training, sampling=few)
 
 
 def matching(taught: Recipe, guidance: Guidance) -> Recipe:
     """Distribution matching, which needs no augmentation: it learns from its teacher, not from images."""
     config, data = taught.training, replace(taught.data, augment=0.0)
-    objective = DistributionMatching(guidance, tell_critic=taught.network.takes_augmentation)
+    level = min(LEVEL, 0.5 * _end(taught))
+    objective = DistributionMatching(guidance, (level,), tell_critic=taught.network.takes_augmentation)
     training = replace(config, objective=objective, learning_rate=MATCHING_RATE * config.learning_rate)
     return replace(taught, data=data, training=training)
 
@@ -102,11 +108,15 @@ def consistency(taught: Recipe, guidance: Guidance) -> Recipe:
     """Consistency tuning, at times of which 2 % are the end, where sampling begins."""
     config, times = taught.training, taught.training.times
     if isinstance(times, LogNormalTimes):
-        end = math.log(min(80.0, float(taught.schedule.ratio(torch.ones((), dtype=torch.float64)))))
-        times = replace(times, std=max(times.std, min(2.4, max(1.6, (end - times.mean) / 2))))
+        times = replace(times, std=max(times.std, min(2.4, max(1.6, (math.log(_end(taught)) - times.mean) / 2))))
     training = replace(config, objective=ConsistencyTuning(guidance), loss=PseudoHuber(), times=times,
                        learning_rate=CONSISTENCY_RATE * config.learning_rate)  # fmt: skip
     return replace(taught, training=training)
+
+
+def _end(recipe: Recipe) -> float:
+    """The noise level at which sampling begins, 80 where that is more."""
+    return min(80.0, float(recipe.schedule.ratio(torch.ones((), dtype=torch.float64))))
 
 
 METHODS: dict[str, Callable[[Recipe, Guidance], Recipe]] = {"matching": matching, "consistency": consistency}

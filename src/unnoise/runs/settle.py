@@ -28,6 +28,7 @@ from unnoise.training.autotune import (
 )
 from unnoise.training.config import TrainingConfig
 from unnoise.training.loop import TrainState
+from unnoise.training.objective import Denoising
 from unnoise.utils.runtime import Runtime
 from unnoise.utils.threads import Threads
 
@@ -156,8 +157,8 @@ def choose_augmentation(recipe: Recipe, epochs: float, say: Say) -> Recipe:
 
 
 def _share(config: TrainingConfig, processes: int) -> TrainingConfig:
-    """With the batch of one of several processes."""
-    return replace(config, batch=max(1, config.batch // processes))
+    """What is measured: denoising, which needs no teacher, with the batch of one of several processes."""
+    return replace(config, batch=max(1, config.batch // processes), objective=Denoising())
 
 
 def _count(images: ImageDataset, processes: int) -> int:

@@ -40,9 +40,8 @@ def load_teacher(folder: RunFolder, objective: Objective, device: str) -> Denois
 def choose_times(model: Model, images: ImageDataset, count: int, seed: int) -> Times | None:
     """The noise levels sigma / alpha between calls, and how many calls to make, one or two.
 
-    First those that the student was trained for, if any; then one level after the other, each below the one before, where the
-    kernel distance from `count` samples to the images is least, in the principal components of the training images. None where
-    these are not known, since there are too few.
+    One level after the other, each below the one before, where the kernel distance from `count` samples to the images is least,
+    in the principal components of the training images. None where these are not known, since there are too few.
     """
     if model.moments is None:
         return None
@@ -67,13 +66,10 @@ def choose_times(model: Model, images: ImageDataset, count: int, seed: int) -> T
 
     denoiser, schedule, label = model.denoiser, model.denoiser.schedule, model.labels(None, range(count), seed)
     x_hat = model.sample_batch(range(count), seed, model.sampling(steps=1))
-    objective = model.info.recipe.training.objective
-    trained_for = objective.levels if isinstance(objective, DistributionMatching) else ()
     highest = 0.9 * float(schedule.ratio(torch.ones((), dtype=torch.float64)))
     ratios, distances = list[float](), [distance(x_hat)]
     for number in range(1, MAX_CALLS):
         tried = [part * ratios[-1] for part in FURTHER] if ratios else [ratio for ratio in FIRST if ratio < highest]
-        tried = list(trained_for[number - 1 : number]) or tried
         found = {ratio: call(x_hat, ratio, number) for ratio in tried}
         ratios.append(min(found, key=lambda ratio: distance(found[ratio])))
         x_hat = found[ratios[-1]]

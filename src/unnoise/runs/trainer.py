@@ -34,6 +34,7 @@ from unnoise.runs.snapshots import Snapshots
 from unnoise.runs.student import MIN_HELD_OUT, choose_times, load_teacher, with_times
 from unnoise.runs.trackers import make_loggers
 from unnoise.training import checkpoint
+from unnoise.training.consistency import ConsistencyTuning
 from unnoise.training.distributed import full_state_dict
 from unnoise.training.loop import train
 from unnoise.training.records import ReadLater, TrainingRecord
@@ -168,7 +169,7 @@ class Trainer:
 
     def finish(self) -> None:
         """Write the figures of a run: the last grid, a trajectory, the loss curve."""
-        if self.is_student:
+        if isinstance(self.config.objective, ConsistencyTuning):
             self._choose_times()
         recipe = self.info.recipe
         self._evaluate()
@@ -199,7 +200,7 @@ class Trainer:
     def _begin(self) -> float:
         """The grid and the loss before training; gives the seconds that they took."""
         begun = time.perf_counter()
-        if self.is_student:
+        if isinstance(self.config.objective, ConsistencyTuning):
             self._choose_times()
         self._evaluate()
         return time.perf_counter() - begun

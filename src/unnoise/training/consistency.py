@@ -19,8 +19,7 @@ from unnoise.diffusion.guidance import Guidance, Guided, NoGuidance
 from unnoise.diffusion.loss import Loss
 from unnoise.diffusion.schedules import add_noise, per_image
 from unnoise.training.batches import Batch
-from unnoise.training.matching import DistributionMatching
-from unnoise.training.objective import Denoising, Objective, Teacher
+from unnoise.training.objective import Objective, Teacher
 from unnoise.utils.errors import UserError
 
 MAX_RATIO = 1e3  # noise levels beyond it count as this one
@@ -70,10 +69,3 @@ class ConsistencyTuning(Objective):
             f_s = torch.where(per_image(lower, x) > 0, model(add_noise(schedule, x, s, noise), s, batch.label, **batch.cond), x)
         error = model(x_t, t, batch.label, **batch.cond) - f_s
         return loss(error).flatten(1).mean(1) / (ratio.clamp(max=EVEN) * (1 - lower / ratio))
-
-
-OBJECTIVES: dict[str, type[Objective]] = {
-    "denoising": Denoising,
-    "consistency": ConsistencyTuning,
-    "matching": DistributionMatching,
-}
