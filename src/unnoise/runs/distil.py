@@ -26,7 +26,8 @@ from unnoise.utils.errors import UserError, nearest
 from unnoise.utils.runtime import SINGLE, Runtime
 
 TEACHER = 0.5  # of a budget that teacher and student share: the parts by which docs/distill.md was measured
-MATCHING_RATE, CONSISTENCY_RATE = 0.2, 0.5  # of the teacher's learning rate
+MATCHING_RATE, CONSISTENCY_RATE = 0.3, 0.5  # of the teacher's learning rate
+MATCHING_TIMES = LogNormalTimes(mean=-0.8, std=1.4)  # at which samples are compared with images
 LEVEL = 1.4  # where the second call begins
 FURTHER = (0.5, 0.25)  # where a third and a fourth call begin, for which a student is not trained, as parts of the level before
 
@@ -97,10 +98,11 @@ def student_recipe(taught: Recipe, guidance: Guidance, method: str) -> Recipe:
 
 def matching(taught: Recipe, guidance: Guidance) -> Recipe:
     """Distribution matching, which needs no augmentation: it learns from its teacher, not from images."""
-    config, data = taught.training, replace(taught.data, augment=0.0)
+    config, data, times = taught.training, replace(taught.data, augment=0.0), taught.training.times
+    times = MATCHING_TIMES if isinstance(times, LogNormalTimes) else times
     level = min(LEVEL, 0.5 * _end(taught))
     objective = DistributionMatching(guidance, (level,), tell_critic=taught.network.takes_augmentation)
-    training = replace(config, objective=objective, learning_rate=MATCHING_RATE * config.learning_rate)
+    training = replace(config, objective=objective, times=times, learning_rate=MATCHING_RATE * config.learning_rate)
     return replace(taught, data=data, training=training)
 
 

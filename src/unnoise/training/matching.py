@@ -43,7 +43,7 @@ class DistributionMatching(Objective):
     from_teacher: ClassVar[bool] = True
     guidance: Guidance = field(default_factory=NoGuidance)
     levels: tuple[float, ...] = (1.4,)
-    critic_rate: float = 10.0
+    critic_rate: float = 8.0
     tell_critic: bool = True
 
     def __post_init__(self) -> None:
