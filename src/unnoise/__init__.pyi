@@ -339,6 +339,9 @@ from .training.matching import (
 from .training.objective import (
     Objective as Objective,
 )
+from .training.objective import (
+    Teacher as Teacher,
+)
 from .utils.errors import (
     UserError as UserError,
 )

@@ -90,14 +90,15 @@ class Recipe:
         config, model = self.training, self.build_denoiser(shape, classes).to(device)
         model.load_state_dict(dict(weights or {}), strict=False)
         average, *extra = (copy.deepcopy(model).eval() for _ in (config.ema, *config.extra_ema))
-        if config.activation_checkpointing:
-            checkpoint_activations(model)
+        critic = copy.deepcopy(model) if config.objective.critic_rate else None
+        for trained in (model, critic) if config.activation_checkpointing else ():
+            if trained is not None:
+                checkpoint_activations(trained)
         if sharded:
             for each in (model, average, *extra):
                 shard(each, Unit)
-        optimizers, critic = config.build_optimizers(model), None
-        if config.objective.critic_rate:
-            critic = copy.deepcopy(model)
+        optimizers = config.build_optimizers(model)
+        if critic is not None:
             optimizers += config.build_optimizers(critic, config.objective.critic_rate)
         state = TrainState(model, average, optimizers, critic=critic)
         state.extra_averages.update(zip(config.extra_ema, extra, strict=True))

@@ -102,7 +102,8 @@ def matching(taught: Recipe, guidance: Guidance) -> Recipe:
     times = MATCHING_TIMES if isinstance(times, LogNormalTimes) else times
     level = min(LEVEL, 0.5 * _end(taught))
     objective = DistributionMatching(guidance, (level,), tell_critic=taught.network.takes_augmentation)
-    training = replace(config, objective=objective, times=times, learning_rate=MATCHING_RATE * config.learning_rate)
+    training = replace(config, objective=objective, times=times, learning_rate=MATCHING_RATE * config.learning_rate,
+                       sharded=False)  # fmt: skip
     return replace(taught, data=data, training=training)
 
 

@@ -40,7 +40,7 @@ def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = Fal
     check_reopens(recipe)
     check_tracker(recipe.training.tracker)
     if recipe.training.objective.from_teacher and from_run is None:
-        raise UserError("training.objective consistency is for students of another run: 'unnoise distill RUN' makes one")
+        raise UserError("this training.objective is for students of another run: 'unnoise distill RUN' makes one")
     if recipe.data.labels and not recipe.network.takes_labels:
         recipe = replace(recipe, data=replace(recipe.data, labels=False))
         say("this network takes no labels: training without")
