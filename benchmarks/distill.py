@@ -1,12 +1,13 @@
-"""Teacher and student by network calls at equal seconds in all: a table of distances.
+"""Teacher and students by network calls at equal seconds in all: a table of distances.
 
     python benchmarks/distill.py DATA OUT --seconds 60 --judge 'python judge.py digits' [-n 1000] [--seeds 3] [--calls 1,2,3,5,15]
            [--options '--root DIR']
 
-For each seed a teacher trains for so many seconds, its student for as many more, and another teacher for twice as many; each then
-samples N images at each number of calls, into OUT/NAME-SEED-CALLS.npz: a teacher with DPM-Solver++(2M), a student in at most 4
-calls. The judge is any command that takes such files and prints a line of JSON for each, with `samples` (the file), `fd` (a
-Frechet distance), `c2st` and `nn_ratio`. `--options` are of the training. What is in OUT already is not made again.
+For each seed a teacher trains for so many seconds, a student by each method for as many more, and another teacher for twice as
+many; each then samples N images at each number of calls, into OUT/NAME-SEED-CALLS.npz: a teacher with DPM-Solver++(2M), a
+student in at most 4 calls. The judge is any command that takes such files and prints a line of JSON for each, with `samples`
+(the file), `fd` (a Frechet distance), `c2st` and `nn_ratio`. `--options` are of the training. What is in OUT already is not
+made again.
 """
 
 import argparse
@@ -18,7 +19,8 @@ from pathlib import Path
 from statistics import median
 
 COMMAND = [sys.executable, "-m", "unnoise"]
-MAX_CALLS = {"student": 4}
+METHODS = ("matching", "consistency")
+MAX_CALLS = 4  # of a student
 
 
 def run(*words: object) -> None:
@@ -26,14 +28,14 @@ def run(*words: object) -> None:
 
 
 def train(a: argparse.Namespace, seed: int) -> dict[str, Path]:
-    """The run folders of teacher, student, and a teacher of twice the time."""
+    """The run folders of teacher, students by method, and a teacher of twice the time."""
     minutes, options = a.seconds / 60, shlex.split(a.options)
-    folders = {name: a.out / f"{name}-{seed}" for name in ("teacher", "student", "teacher-twice")}
+    folders = {name: a.out / f"{name}-{seed}" for name in ("teacher", *METHODS, "teacher-twice")}
     for name, folder in folders.items():
         if (folder / "report.html").exists():
             continue
-        if name == "student":
-            run("distill", folders["teacher"], "--minutes", minutes, "--run", folder)
+        if name in METHODS:
+            run("distill", folders["teacher"], "--minutes", minutes, "--method", name, "--run", folder)
         else:
             time = minutes if name == "teacher" else 2 * minutes
             run("train", *a.data, "--minutes", time, "--seed", seed, "--run", folder, *options)
@@ -43,7 +45,7 @@ def train(a: argparse.Namespace, seed: int) -> dict[str, Path]:
 def generate(a: argparse.Namespace, name: str, folder: Path, calls: int) -> Path:
     path = folder.with_name(f"{folder.name}-{calls}.npz")
     if not path.exists():
-        how = [] if name == "student" else ["--sampler", "dpm++2m"]
+        how = [] if name in METHODS else ["--sampler", "dpm++2m"]
         run("sample", folder, "-n", a.n, "--steps", calls, "--out", path, *how)
     return path
 
@@ -65,7 +67,7 @@ def main() -> None:
     for seed in range(a.seeds):
         for name, folder in train(a, seed).items():
             for c in calls:
-                if c <= MAX_CALLS.get(name, c):
+                if name not in METHODS or c <= MAX_CALLS:
                     paths[generate(a, name, folder, c)] = (name, c)
     printed = subprocess.run([*shlex.split(a.judge), *map(str, paths)], capture_output=True, text=True, check=True).stdout
     found: dict[str, dict[int, list[dict[str, float]]]] = {}

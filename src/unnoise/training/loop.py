@@ -39,10 +39,9 @@ class TrainState:
     """What training changes, and all that a checkpoint holds: the model, the average of its weights for use, the optimizers.
 
     `extra_averages` are averages of other widths, by width. `critic` learns beside the model, where the objective asks for one.
-    `total` is the number of steps in all, None while it is open;
-    `decay_from` the step from which the learning rate falls, where it is not the configuration that decides; `rise_from` the step
-    from which it rises: not 0 where a training that had ended goes on. `ending`: `end_soon` has
-    fixed the end, whatever time is left. `whole` is false while a step changes the weights.
+    `total` is the number of steps in all, None while it is open; `decay_from` the step from which the learning rate falls, where
+    it is not the configuration that decides; `rise_from` the step from which it rises: not 0 where a training that had ended goes
+    on. `ending`: `end_soon` has fixed the end, whatever time is left. `whole` is false while a step changes the weights.
     """
 
     model: Denoiser
@@ -120,7 +119,7 @@ def train(state: TrainState, images: ImageDataset, config: TrainingConfig, runti
     budget = _plan(state, config, config.steps_asked(int(count)), deadline or start + 60 * (config.minutes or 0.0))
     wrapped, *critic = [Replicated(m) if runtime.world_size > 1 and not config.sharded else m for m in trained]
     helper = None if teacher is None else Teacher(teacher, *critic)
-    parameters, buffers = ([v for m in trained for v in of(m)] for of in (nn.Module.parameters, nn.Module.buffers))
+    parameters, buffers = [p for m in trained for p in m.parameters()], [b for m in trained for b in m.buffers()]
     has_dropout = any(isinstance(m, Dropout) and m.threshold for m in model.modules())
     micro_batches, unread, skips = config.micro_batches, ReadLater(), Skips()
     with prefetch(batches) as fetch:
