@@ -7,9 +7,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def launch(*arguments: str) -> "subprocess.Popen[str]":
-    """`python -m arguments` in two processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
+def launch(*arguments: str, processes: int = 2) -> "subprocess.Popen[str]":
+    """`python -m arguments` in several processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--rdzv-backend", "c10d",
                "--rdzv-endpoint", "localhost:0", "-m", "--", *arguments]  # fmt: skip
     return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 

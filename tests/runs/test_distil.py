@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from unnoise.diffusion.gaussian import Moments
 from unnoise.diffusion.sampling import SamplingConfig
 from unnoise.diffusion.schedules import Karras, Schedule
 from unnoise.model import Model
+from unnoise.recipe import override
 from unnoise.run_folder import RunFolder
 from unnoise.runs.distil import METHODS, begin_student, divide_budget
 from unnoise.runs.resume import resume
@@ -27,6 +29,11 @@ from unnoise.runs.start import begin
 from unnoise.runs.student import choose_times
 from unnoise.runs.trainer import Trainer
 from unnoise.utils.errors import UserError
+
+GUIDANCE: list[tuple[un.Guidance, float | None]] = [  # of a run's sampling, and what is asked for
+    (un.NoGuidance(), None), (un.ClassGuidance(1.3), None), (un.ClassGuidance(1.3), 1.0), (un.ClassGuidance(1.3), 2.0),
+    (un.AutoGuidance(1.25), None), (un.AutoGuidance(1.25), None),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -97,14 +104,16 @@ def test_a_student_resumes_exactly(
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_same_student(tmp_path: Path, small_run: Trainer) -> None:
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_train_the_same_student(tmp_path: Path, small_run: Trainer, processes: int) -> None:
     teacher = str(small_run.folder.path)
     one = begin_student(teacher, tmp_path / "one", steps=6, guidance=1.5, say=quiet)
     list(one.train())
-    process = launch("unnoise", "distill", teacher, "--steps", "6", "--guidance", "1.5", "--run", str(tmp_path / "two"))
+    arguments = ["distill", teacher, "--steps", "6", "--guidance", "1.5", "--run", str(tmp_path / "several")]
+    process = launch("unnoise", *arguments, processes=processes)
     said = finish(process)
     assert process.returncode == 0, said
-    expected, found = (RunFolder(tmp_path / name).read_losses() for name in ("one", "two"))
+    expected, found = (RunFolder(tmp_path / name).read_losses() for name in ("one", "several"))
     assert expected is not None and found is not None
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-4)
 
@@ -136,6 +145,46 @@ def test_what_can_not_be_distilled(student: Path, small_run: Trainer, tmp_path: 
     guided = un.TrainingConfig(steps=1, objective=un.ConsistencyTuning(un.ClassGuidance(2.0)))
     with pytest.raises(UserError, match="ConsistencyTuning learns from a teacher here"):
         next(un.fit(small().build_denoiser((1, 8, 8), 10), "digits", config=guided))
+
+
+def test_guidance_is_that_of_the_teachers_sampling_by_default(small_run: Trainer, tmp_path: Path) -> None:
+    run, said = tmp_path / "run", list[str]()
+    shutil.copytree(small_run.folder.path, run)
+    info, objectives = RunFolder(run).read_info(), list[object]()
+    for k, (own, given) in enumerate(GUIDANCE):
+        recipe = replace(info.recipe, sampling=replace(info.recipe.sampling, guidance=own))
+        replace(info, recipe=recipe).save(run / "recipe.json")
+        if k == len(GUIDANCE) - 1:
+            (run / "guide.safetensors").unlink()
+        student = begin_student(run, tmp_path / f"student{k}", steps=2, guidance=given, say=said.append)
+        student.lock.release()
+        objective = student.config.objective
+        assert isinstance(objective, un.DistributionMatching)
+        objectives.append(objective.guidance)
+    plain, by_class, auto = un.NoGuidance(), un.ClassGuidance(1.3), un.AutoGuidance(1.25)
+    assert objectives == [plain, by_class, plain, un.ClassGuidance(2.0), auto, plain]
+    assert sum("the student learns the guidance with which its teacher samples" in line for line in said) == 2
+    assert sum("learns no guidance, since its teacher has no early average yet" in line for line in said) == 1
+
+
+KINDS: list[dict[str, Any]] = [
+    {"network": "simple-unet", "network.widths": [16, 32], "data.labels": False},
+    {"data.labels": False},
+    {"schedule": "linear", "schedule.timesteps": 50},
+]
+
+
+@pytest.mark.parametrize("changes", KINDS, ids=str)
+def test_every_kind_of_run_has_students(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Networks without augmentation labels, with statistics of batches; no classes; a schedule that ends short of noise."""
+    teacher = begin(tmp_path / "teacher", override(small(training__steps=2), changes), quiet)
+    list(teacher.train())
+    student = begin_student(tmp_path / "teacher", steps=2, say=quiet)
+    list(student.train())
+    student.finish()
+    objective = student.config.objective
+    assert isinstance(objective, un.DistributionMatching) and objective.tell_critic == ("network" not in changes)
+    assert un.load(tmp_path / "teacher-fast").sample(3).shape == (3, 8, 8, 1)
 
 
 def test_a_budget_is_divided() -> None:

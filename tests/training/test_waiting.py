@@ -106,8 +106,8 @@ def test_nothing_in_a_batch_waits(times: str) -> None:
     made = batches.Batches(images, config, state.model.schedule, Runtime("meta"), flip=True, augment=0.2)
     with NoReading():
         batch = made(3)
-    assert all(field is not None and field.device == META for field in batch)
-    shapes = [tuple(field.shape) for field in batch if field is not None]
+    assert all(field is not None and field.device == META for field in batch[:-1])
+    shapes = [tuple(field.shape) for field in batch[:-1] if field is not None]
     assert shapes == [(32, 1, 8, 8), (32,), (32, 1, 8, 8), (32,), (32, 7), (32, 2, 1, 8, 8)]
 
 

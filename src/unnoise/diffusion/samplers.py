@@ -255,7 +255,7 @@ class UniPC(Sampler):
 class Consistency(Sampler):
     """Multistep consistency sampling (Song et al. 2023, algorithm 1): the estimate, with fresh noise to the next time.
 
-    For a denoiser whose estimate is a sample by itself, as a student's is (training/consistency.py).
+    For a denoiser whose estimate is a sample by itself, as a student's is (training/matching.py, training/consistency.py).
     """
 
     def step(self, denoise: BoundDenoiser, x_t: Tensor, t: Time, s: Time, state: State, rng: BatchRng) -> Step:

@@ -21,7 +21,6 @@ from unnoise.diffusion.guidance import ClassGuidance, NoGuidance
 from unnoise.diffusion.inversion import start_time
 from unnoise.diffusion.samplers import DDIM
 from unnoise.diffusion.sampling import SamplingConfig
-from unnoise.diffusion.timesteps import LogSnrSteps
 from unnoise.export.onnx import graph_error, require_onnx, write_graph
 from unnoise.export.place import bare_denoiser, write_folder
 from unnoise.export.runtime import Say, runtime_files
@@ -99,7 +98,7 @@ def page_facts(model: Model) -> dict[str, Any]:
     steps = [n for n in STEPS if n <= min(schedule.steps or n, config.times.max_steps or n)]
     ddim = replace(config, sampler=DDIM(), steps=min(MORPH_STEPS, steps[-1]))
     if model.is_student:
-        ddim = replace(ddim, times=LogSnrSteps())  # in as few steps: its estimate is the same all along a trajectory
+        ddim = replace(config, sampler=DDIM())  # on its own times, for which it was trained
     return {
         "version": unnoise.__version__, "shape": info.shape, "classes": info.classes, "images": info.images,
         "parameters": sum(p.numel() for p in model.network.parameters()),

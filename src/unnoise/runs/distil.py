@@ -29,7 +29,7 @@ TEACHER = 0.5  # of a budget that teacher and student share: the parts by which 
 MATCHING_RATE, CONSISTENCY_RATE = 0.3, 0.5  # of the teacher's learning rate
 MATCHING_TIMES = LogNormalTimes(mean=-0.8, std=1.4)  # at which samples are compared with images
 LEVEL = 1.4  # where the second call begins
-FURTHER = (0.5, 0.25)  # where a third and a fourth call begin, for which a student is not trained, as parts of the level before
+FURTHER = (0.5, 0.25)  # where further calls begin, for which a student is not trained, as parts of the last trained level
 
 
 def student_folder(run: Path | str) -> RunFolder:
@@ -81,6 +81,8 @@ def begin_student(run: Path | str, out: Path | str | None = None, minutes: float
     info = find_images(folder, info, data, say, None, runtime)[1]
     recipe = student_recipe(info.recipe, learned, method)
     recipe = replace(recipe, training=replace(recipe.training, minutes=minutes, steps=steps))
+    if info.recipe.training.sharded and not recipe.training.sharded:
+        say("a student by matching is not sharded, unlike its teacher: each process holds teacher, student and critic whole")
     return begin(out or student_folder(run).path, recipe, say, runtime=runtime, started=started, from_run=run)
 
 
@@ -92,7 +94,8 @@ def student_recipe(taught: Recipe, guidance: Guidance, method: str) -> Recipe:
     objective = training.objective
     levels = objective.levels if isinstance(objective, DistributionMatching) else ()
     times = GivenSteps((*levels, *(part * levels[-1] for part in FURTHER))) if levels else GivenSteps()
-    few = SamplingConfig(Consistency(), times, 2, sampling.clamp_estimate, sampling.start, sampling.dynamic)
+    steps = 1 + max(1, len(levels))
+    few = SamplingConfig(Consistency(), times, steps, sampling.clamp_estimate, sampling.start, sampling.dynamic)
     return replace(recipe, training=training, sampling=few)
 
 
@@ -108,7 +111,12 @@ def matching(taught: Recipe, guidance: Guidance) -> Recipe:
 
 
 def consistency(taught: Recipe, guidance: Guidance) -> Recipe:
-    """Consistency tuning, at times of which 2 % are the end, where sampling begins."""
+    """Consistency tuning, at times of which 2 % are the end, where sampling begins.
+
+    Raises UserError for guidance of one's own.
+    """
+    if not isinstance(guidance, NoGuidance | ClassGuidance | AutoGuidance):
+        raise UserError("consistency tuning can't learn guidance of one's own: give `guidance` 1, or `method` matching")
     config, times = taught.training, taught.training.times
     if isinstance(times, LogNormalTimes):
         times = replace(times, std=max(times.std, min(2.4, max(1.6, (math.log(_end(taught)) - times.mean) / 2))))

@@ -11,6 +11,7 @@ import torch
 from unnoise import __version__
 from unnoise.data.dataset import ImageDataset, split
 from unnoise.data.stats import describe_classes
+from unnoise.diffusion.samplers import Consistency
 from unnoise.recipe import Recipe, RunInfo, command_line
 from unnoise.registry import check_reopens, from_json, to_json
 from unnoise.run_folder import RunFolder
@@ -39,7 +40,7 @@ def begin(path: Path | str, recipe: Recipe, say: Say = print, strict: bool = Fal
     runtime.on_first(folder.refuse_existing)
     check_reopens(recipe)
     check_tracker(recipe.training.tracker)
-    if recipe.training.objective.from_teacher and from_run is None:
+    if recipe.training.objective.from_teacher and (from_run is None or not isinstance(recipe.sampling.sampler, Consistency)):
         raise UserError("this training.objective is for students of another run: 'unnoise distill RUN' makes one")
     if recipe.data.labels and not recipe.network.takes_labels:
         recipe = replace(recipe, data=replace(recipe.data, labels=False))

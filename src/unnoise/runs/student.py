@@ -9,13 +9,12 @@ from torch import Tensor
 from unnoise.data.dataset import ImageDataset
 from unnoise.data.pixels import from_uint8, to_uint8
 from unnoise.diffusion.denoiser import Denoiser
+from unnoise.diffusion.guidance import NoGuidance
 from unnoise.diffusion.timesteps import GivenSteps
 from unnoise.evaluation.distances import kernel_distance
 from unnoise.model import Model
 from unnoise.recipe import RunInfo
 from unnoise.run_folder import RunFolder
-from unnoise.training.consistency import ConsistencyTuning
-from unnoise.training.matching import DistributionMatching
 from unnoise.training.objective import Objective
 from unnoise.utils.rng import BatchRng
 
@@ -28,12 +27,11 @@ MAX_IMAGES = 1000  # that samples are held against
 
 
 def load_teacher(folder: RunFolder, objective: Objective, device: str) -> Denoiser | None:
-    """The teacher, guided as the objective says, where it is needed. Raises UserError where it is gone."""
+    """The teacher, guided as the objective's `guidance` says, where it is needed. Raises UserError where it is gone."""
     if not objective.needs_teacher:
         return None
-    assert isinstance(objective, ConsistencyTuning | DistributionMatching)
     model = Model.load(folder.teacher.path, device)
-    return model.guided(replace(model.info.recipe.sampling, guidance=objective.guidance))
+    return model.guided(replace(model.info.recipe.sampling, guidance=getattr(objective, "guidance", NoGuidance())))
 
 
 @torch.no_grad()

@@ -34,9 +34,9 @@ from unnoise.runs.snapshots import Snapshots
 from unnoise.runs.student import MIN_HELD_OUT, choose_times, load_teacher, with_times
 from unnoise.runs.trackers import make_loggers
 from unnoise.training import checkpoint
-from unnoise.training.consistency import ConsistencyTuning
 from unnoise.training.distributed import full_state_dict
 from unnoise.training.loop import train
+from unnoise.training.matching import DistributionMatching
 from unnoise.training.records import ReadLater, TrainingRecord
 from unnoise.utils.errors import UserError
 from unnoise.utils.runtime import Runtime
@@ -92,8 +92,9 @@ class Trainer:
         made: list[Logger] = []
         self.runtime.on_first(lambda: made.extend(make_loggers(self.folder, self.state.step, self.info)))
         self.loggers = made  # of the first process alone
-        if self.info.compiled and isinstance(self.state.model, NetworkDenoiser):
-            self.state.model.compile_network()
+        for model in self.state.trained.values():
+            if self.info.compiled and isinstance(model, NetworkDenoiser):
+                model.compile_network()
 
     @property
     def is_student(self) -> bool:
@@ -169,7 +170,7 @@ class Trainer:
 
     def finish(self) -> None:
         """Write the figures of a run: the last grid, a trajectory, the loss curve."""
-        if isinstance(self.config.objective, ConsistencyTuning):
+        if self.is_student and not isinstance(self.config.objective, DistributionMatching):
             self._choose_times()
         recipe = self.info.recipe
         self._evaluate()
@@ -200,7 +201,7 @@ class Trainer:
     def _begin(self) -> float:
         """The grid and the loss before training; gives the seconds that they took."""
         begun = time.perf_counter()
-        if isinstance(self.config.objective, ConsistencyTuning):
+        if self.is_student and not isinstance(self.config.objective, DistributionMatching):
             self._choose_times()
         self._evaluate()
         return time.perf_counter() - begun

@@ -21,7 +21,7 @@ from unnoise.utils.runtime import SINGLE, Runtime, copy_to, is_asynchronous
 class Batch(NamedTuple):
     """x and noise (B, C, H, W), t (B,), label (B,) or None, augment_labels (B, 7) or None, draws (B, N, C, H, W) or None.
 
-    `draws` is further noise, for objectives that need it.
+    `draws` is further noise, for objectives that need it; `first` the place of the first image in the batch of all processes.
     """
 
     x: Tensor
@@ -30,6 +30,7 @@ class Batch(NamedTuple):
     label: Tensor | None = None
     augment_labels: Tensor | None = None
     draws: Tensor | None = None
+    first: int = 0
 
     @property
     def cond(self) -> dict[str, Tensor]:
@@ -38,9 +39,11 @@ class Batch(NamedTuple):
 
     def split(self, count: int) -> Iterator["Batch"]:
         """`count` micro-batches of about equal size."""
-        pieces = [[None] * count if field is None else field.tensor_split(count) for field in self]
+        pieces = [[None] * count if field is None else field.tensor_split(count) for field in self[:-1]]
+        first = self.first
         for values in zip(*pieces, strict=True):
-            yield Batch(*values)
+            yield (piece := Batch(*values, first=first))
+            first += len(piece.x)
 
 
 class Batches:
@@ -109,7 +112,7 @@ class Batches:
         draws = None
         if count := self.config.objective.draws:
             draws = philox.normal(rng.key(seed, "draws", step), self.part, (count, *x.shape[1:]), self.device)
-        return Batch(x, t, noise, label, augment_labels, draws)
+        return Batch(x, t, noise, label, augment_labels, draws, self.part.start)
 
 
 @contextmanager

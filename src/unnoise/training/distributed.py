@@ -16,7 +16,10 @@ from unnoise.training.optimizers import Muon
 
 
 class Replicated(Denoiser):
-    """A denoiser of which each process has a copy: gradients are averaged over all of them while they are computed."""
+    """A denoiser of which each process has a copy: gradients are averaged over all of them while they are computed.
+
+    Without gradients it is the copy alone, so that processes may call it as often as each needs.
+    """
 
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
@@ -24,7 +27,8 @@ class Replicated(Denoiser):
         self.replica, self.schedule = DistributedDataParallel(denoiser, find_unused_parameters=True), denoiser.schedule
 
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None, **cond: Tensor) -> Tensor:
-        x_hat: Tensor = self.replica(x_t, t, label, **cond)
+        copies = self.replica if torch.is_grad_enabled() else self.replica.module
+        x_hat: Tensor = copies(x_t, t, label, **cond)
         return x_hat
 
     def output_scale(self, t: Tensor) -> Tensor:

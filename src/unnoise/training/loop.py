@@ -8,7 +8,7 @@ Every random number is a function of (seed, purpose, step), so a run that stoppe
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -206,12 +206,15 @@ def compute_gradients(model: Denoiser, batch: Batch, config: TrainingConfig, run
     Gives the loss, () detached, and the number of micro-batches. Batch statistics, where a network has them, are those of a
     micro-batch. Of several processes each gives its own part of the batch; gradient and loss are of all of it.
     """
+    trained = [module for module in (model, teacher and teacher.critic) if module is not None]
     size, total_size = len(batch.x), config.batch if runtime.world_size > 1 else len(batch.x)
     while True:
         loss = batch.x.new_zeros(())
         try:
             for k, piece in enumerate(batch.split(micro_batches)):
-                with no_sync(model, k + 1 < micro_batches):
+                with ExitStack() as stack:
+                    for module in trained:
+                        stack.enter_context(no_sync(module, k + 1 < micro_batches))
                     with runtime.autocast():
                         each = config.objective(model, piece, config.loss, progress, teacher)
                     if each.shape != (len(piece.x),):
@@ -231,9 +234,8 @@ def compute_gradients(model: Denoiser, batch: Batch, config: TrainingConfig, run
                 raise UserError(f"not even one image of {tuple(batch.x.shape[1:])} fits in memory: lower data.size or "
                                 "network.widths")  from e  # fmt: skip
             micro_batches = min(size, 2 * micro_batches)
-            for module in (model, teacher.critic if teacher else None):
-                if module is not None:
-                    module.zero_grad()
+            for module in trained:
+                module.zero_grad()
 
 
 def no_sync(model: nn.Module, accumulating: bool) -> AbstractContextManager[None]:

@@ -57,16 +57,12 @@ class DistributionMatching(Objective):
     def draws(self) -> int:
         return 1 + len(self.levels)
 
-    @property
-    def needs_teacher(self) -> bool:
-        return True
-
     def __call__(self, model: Denoiser, batch: Batch, loss: Loss, progress: float, teacher: Teacher | None) -> Tensor:
         assert teacher is not None and teacher.critic is not None and batch.draws is not None
         sample, t, label = self.sample(model, batch), batch.t, batch.label
         x = sample.detach()
         x_t = add_noise(model.schedule, x, t, batch.draws[:, 0])
-        of_samples = teacher.critic(x_t, t, label, **self._calls(x))
+        of_samples = teacher.critic(x_t, t, label, **self._calls(x, batch.first))
         with torch.no_grad():
             of_images = teacher.denoiser(x_t, t, label)
         distance = (x - of_images).abs().mean((1, 2, 3), keepdim=True).clamp(min=MIN_DISTANCE)
@@ -76,28 +72,29 @@ class DistributionMatching(Objective):
         each: Tensor = (matching + critics).flatten(1).mean(1)
         return each
 
-    def _calls(self, x: Tensor) -> dict[str, Tensor]:
+    def _turn(self, call: int, first: int) -> slice:
+        """The images of a batch that learn this call, from 0; `first` is the place of its first one in the batch of all."""
+        calls = 1 + len(self.levels)
+        return slice((call - first) % calls, None, calls)
+
+    def _calls(self, x: Tensor, first: int) -> dict[str, Tensor]:
         """What tells the critic which call each sample x (B, C, H, W) is of: of the k-th after the first label k is 1."""
         if not self.levels or not self.tell_critic:
             return {}
         labels = x.new_zeros(len(x), LABELS)
         for k in range(len(self.levels)):
-            labels[k + 1 :: 1 + len(self.levels), k] = 1
+            labels[self._turn(k + 1, first), k] = 1
         return {"augment_labels": labels}
 
     def sample(self, model: Denoiser, batch: Batch) -> Tensor:
         """A sample from each image's noise, (B, C, H, W), in 1, 2, ... calls by turns; only the last one has a gradient."""
-        schedule, label, calls = model.schedule, batch.label, 1 + len(self.levels)
-        if len(batch.x) < calls:
-            raise UserError(f"a student of {calls} calls learns from {calls} images at once, at least, not {len(batch.x)}: raise "
-                            "training.batch, or lower training.micro_batches")  # fmt: skip
+        schedule, label, t = model.schedule, batch.label, torch.ones_like(batch.t)
         assert batch.draws is not None
-        t = torch.ones_like(batch.t)
         x_t = add_noise(schedule, batch.x, t, batch.noise)
         with torch.no_grad():
-            for last in range(1, calls):
-                turn = slice(last, None, calls)
-                for k in range(last):
+            for last in range(1, 1 + len(self.levels)):
+                turn = self._turn(last, batch.first)
+                for k in range(last if len(x_t[turn]) else 0):
                     x = model(x_t[turn], t[turn], None if label is None else label[turn])
                     t[turn] = schedule.time_at(torch.full_like(t[turn], self.levels[k]))
                     x_t[turn] = add_noise(schedule, x, t[turn], batch.draws[turn, k + 1])

@@ -46,7 +46,7 @@ class Objective(ABC):
     @property
     def needs_teacher(self) -> bool:
         """Whether it can't do without `teacher`."""
-        return False
+        return bool(self.critic_rate)
 
     @abstractmethod
     def __call__(self, model: Denoiser, batch: "Batch", loss: Loss, progress: float, teacher: Teacher | None) -> Tensor:

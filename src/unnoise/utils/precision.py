@@ -17,8 +17,11 @@ def exact(x: Tensor) -> Tensor:
 
 
 def autocast(device: torch.device | str, bf16: bool) -> AbstractContextManager[Any]:
-    """Run networks in bfloat16 where that is asked for; weights and everything else stay float32."""
-    return torch.autocast(torch.device(device).type, torch.bfloat16) if bf16 else nullcontext()
+    """Run networks in bfloat16 where that is asked for; weights and everything else stay float32.
+
+    Cast weights are not kept: those of a call without gradients would be taken for one with them, which then has none.
+    """
+    return torch.autocast(torch.device(device).type, torch.bfloat16, cache_enabled=False) if bf16 else nullcontext()
 
 
 def bf16_pays(device: torch.device | str, seconds: float = 1.0) -> tuple[bool, float]:
