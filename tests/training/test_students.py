@@ -1,6 +1,5 @@
 """Students in the training loop: whatever a step is computed in, its gradients are the same."""
 
-import copy
 from typing import Any
 
 import pytest
@@ -28,7 +27,7 @@ def gradients(objective: str, micro_batches: int = 1, bf16: bool = False, **chan
         generator = torch.Generator().manual_seed(1)
         for p in model.parameters():  # convolutions that begin at 0 would have no gradient behind them
             p.data += 0.05 * torch.randn(p.shape, generator=generator)
-    teacher = Teacher(copy.deepcopy(state.model), state.critic)
+    teacher = Teacher(state.average, state.critic) if recipe.training.objective.needs_teacher else None
     batch = Batches(images, recipe.training, state.model.schedule)(0)
     compute_gradients(state.model, batch, recipe.training, Runtime("cpu", bf16), micro_batches, teacher=teacher)
     return {f"{n}.{name}": p.grad for n, m in state.trained.items() for name, p in m.named_parameters() if p.grad is not None}

@@ -42,8 +42,8 @@ class Batch(NamedTuple):
         pieces = [[None] * count if field is None else field.tensor_split(count) for field in self[:-1]]
         first = self.first
         for values in zip(*pieces, strict=True):
-            yield (piece := Batch(*values, first=first))
-            first += len(piece.x)
+            yield Batch(*values)._replace(first=first)
+            first += len(values[0])
 
 
 class Batches:

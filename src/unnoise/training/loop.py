@@ -206,7 +206,7 @@ def compute_gradients(model: Denoiser, batch: Batch, config: TrainingConfig, run
     Gives the loss, () detached, and the number of micro-batches. Batch statistics, where a network has them, are those of a
     micro-batch. Of several processes each gives its own part of the batch; gradient and loss are of all of it.
     """
-    trained = [module for module in (model, teacher and teacher.critic) if module is not None]
+    trained = [module for module in (model, teacher.critic if teacher else None) if module is not None]
     size, total_size = len(batch.x), config.batch if runtime.world_size > 1 else len(batch.x)
     while True:
         loss = batch.x.new_zeros(())
