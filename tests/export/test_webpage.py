@@ -118,7 +118,7 @@ def test_what_the_page_is_told(make: MakeRun, small_run: Trainer) -> None:
 
 
 def test_a_student_answers_in_few_calls(make: MakeRun) -> None:
-    """As many as its times are for; it is not guided, and between two images it goes by way of its own estimates."""
+    """As many as its times are for; it is not guided, and between two images it makes the calls that it makes to sample."""
     student = {
         "training.objective": "consistency",
         "sampling.sampler": "consistency",
@@ -129,7 +129,7 @@ def test_a_student_answers_in_few_calls(make: MakeRun) -> None:
     model = replace(model, info=replace(model.info, recipe=override(model.info.recipe, student)))
     facts = page_facts(model)
     assert list(facts["sample"]) == [1, 2, 3, 4] and facts["steps"] == 2 and facts["guidance"] is None
-    assert sum("call" in line for line in facts["ddim"]["lines"]) == 4
+    assert sum("call" in line for line in facts["ddim"]["lines"]) == 2
 
 
 def test_what_no_page_can_show(make: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
