@@ -66,7 +66,7 @@ class Recipe:
             raise UserError("this network takes no augmentation labels, so augmentation would leak into samples: "
                             "choose network unet, or data.augment 0")  # fmt: skip
         if getattr(self.training.objective, "tell_critic", False) and not self.network.takes_augmentation:
-            raise UserError("this network takes no augmentation labels, by which a critic is told the call: choose "
+            raise UserError("this network takes no augmentation labels, by which a critic knows the call: choose "
                             "training.objective.tell_critic false")  # fmt: skip
         self.training.check(self.schedule)
         self.sampling.times(self.schedule, self.sampling.steps)  # refuses more steps than it has

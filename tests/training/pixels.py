@@ -31,7 +31,9 @@ def mixture(size: int, generator: torch.Generator) -> Tensor:
     return 0.6 * signs + 0.2 * torch.randn(size, 1, 2, 2, generator=generator)
 
 
-def batch_of(schedule: Schedule, x: Tensor, generator: torch.Generator, label: Tensor | None = None, draws: int = 0) -> Batch:
+def batch_of(
+    schedule: Schedule, x: Tensor, generator: torch.Generator, label: Tensor | None = None, extra_noise: int = 0
+) -> Batch:
     u = stratified_uniform(float(torch.rand((), generator=generator)), len(x)).to(x)
-    noise, *others = (torch.randn(x.shape, generator=generator).to(x) for _ in range(1 + draws))
-    return Batch(x, LogNormalTimes(-0.4, 1.6)(u, schedule), noise, label, draws=torch.stack(others, 1) if others else None)
+    noise, *others = (torch.randn(x.shape, generator=generator).to(x) for _ in range(1 + extra_noise))
+    return Batch(x, LogNormalTimes(-0.4, 1.6)(u, schedule), noise, label, extra_noise=torch.stack(others, 1) if others else None)

@@ -37,7 +37,7 @@ class GaussianStudent(Denoiser):
 def test_an_exact_student_stays(schedule: Schedule, objective: DistributionMatching) -> None:
     """With a critic that is exact the gradient vanishes at the images' own mean and deviation, and leads back from others."""
     generator, teacher = torch.Generator().manual_seed(0), GaussianPixels(schedule)
-    batch = batch_of(schedule, gaussian(20_000, generator).double(), generator, draws=objective.draws)
+    batch = batch_of(schedule, gaussian(20_000, generator).double(), generator, extra_noise=objective.extra_noise)
 
     def gradient(mean: float, std: float) -> Tensor:
         student = GaussianStudent(schedule, teacher, mean, std)
@@ -53,7 +53,7 @@ def test_an_exact_student_stays(schedule: Schedule, objective: DistributionMatch
 def test_the_gradient_is_the_difference_of_the_estimates() -> None:
     """Divided by the sample's distance from the teacher's; the critic's loss is that of denoising the samples."""
     schedule, generator = Karras(10.0), torch.Generator().manual_seed(0)
-    batch = batch_of(schedule, gaussian(6, generator).double(), generator, draws=1)
+    batch = batch_of(schedule, gaussian(6, generator).double(), generator, extra_noise=1)
     teacher, critic = GaussianPixels(schedule), GaussianPixels(schedule, -0.1, 0.7)
     sample = torch.randn(6, 1, 2, 2, generator=generator).double().requires_grad_()
 
@@ -64,9 +64,9 @@ def test_the_gradient_is_the_difference_of_the_estimates() -> None:
 
     model = Always()
     model.schedule = schedule
-    assert batch.draws is not None
+    assert batch.extra_noise is not None
     x = sample.detach()
-    x_t = x + per_image(schedule.sigma(batch.t), x) * batch.draws[:, 0]
+    x_t = x + per_image(schedule.sigma(batch.t), x) * batch.extra_noise[:, 0]
     theirs, ours = teacher(x_t, batch.t), critic(x_t, batch.t)
     direction = (ours - theirs) / (x - theirs).abs().mean((1, 2, 3), keepdim=True)
     found = ONE_CALL(model, batch, L2(), 0.0, Teacher(teacher, critic))
@@ -91,14 +91,14 @@ def test_calls_are_learned_by_turns() -> None:
     """Of three calls a third of the images learns each; before its last one an image was sampled as the student will be."""
     schedule, generator = Karras(10.0), torch.Generator().manual_seed(0)
     objective = DistributionMatching(levels=(2.0, 0.5))
-    batch = batch_of(schedule, gaussian(7, generator), generator, draws=objective.draws)
-    assert batch.draws is not None
+    batch = batch_of(schedule, gaussian(7, generator), generator, extra_noise=objective.extra_noise)
+    assert batch.extra_noise is not None
     model = Counting(schedule)
     found = objective.sample(model, batch)
     torch.testing.assert_close(model.asked[-1], torch.tensor([10, 2, 0.5, 10, 2, 0.5, 10]))
     first = (batch.x + 10 * batch.noise) / 4
-    second = (first + 2.0 * batch.draws[:, 1]) / 4
-    third = (second + 0.5 * batch.draws[:, 2]) / 4
+    second = (first + 2.0 * batch.extra_noise[:, 1]) / 4
+    third = (second + 0.5 * batch.extra_noise[:, 2]) / 4
     for turn, expected in enumerate((first, second, third)):
         torch.testing.assert_close(found[turn::3], expected[turn::3])
 
@@ -122,11 +122,11 @@ def test_samples_become_the_teachers(images: type, teacher: type) -> None:
         for optimizer, rate in zip(optimizers, (1e-3, 5e-3), strict=True):
             optimizer.param_groups[0]["lr"] = rate * min(1.0, 2 * (1 - step / steps))
             optimizer.zero_grad()
-        batch = batch_of(schedule, images(256, generator), generator, draws=TWO_CALLS.draws)
+        batch = batch_of(schedule, images(256, generator), generator, extra_noise=TWO_CALLS.extra_noise)
         TWO_CALLS(student, batch, L2(), step / steps, Teacher(exact, critic)).mean().backward()
         for optimizer in optimizers:
             optimizer.step()
-    batch = batch_of(schedule, images(8192, generator), generator, draws=TWO_CALLS.draws)
+    batch = batch_of(schedule, images(8192, generator), generator, extra_noise=TWO_CALLS.extra_noise)
     with torch.no_grad():
         sampled = TWO_CALLS.sample(student, batch)
         means = exact(batch.x + 10 * batch.noise, torch.ones(len(batch.x)))
@@ -140,7 +140,7 @@ def test_samples_become_the_teachers(images: type, teacher: type) -> None:
 def test_pieces_of_a_batch_learn_what_the_whole_does(pieces: int) -> None:
     """Which call an image learns depends on its place in the whole batch, also where a piece is one image."""
     schedule, generator = Karras(10.0), torch.Generator().manual_seed(0)
-    batch = batch_of(schedule, gaussian(7, generator).double(), generator, draws=TWO_CALLS.draws)
+    batch = batch_of(schedule, gaussian(7, generator).double(), generator, extra_noise=TWO_CALLS.extra_noise)
     torch.manual_seed(0)
     student, critic = (NetworkDenoiser(PixelNetwork(), schedule, EDM(0.6)).double() for _ in range(2))
     teacher = Teacher(GaussianPixels(schedule), critic)
@@ -153,7 +153,7 @@ def test_guidance_is_the_teachers() -> None:
     """The guided teacher is the one whose samples are learned: a critic like it leaves the student as it is."""
     schedule, generator = Karras(10.0), torch.Generator().manual_seed(0)
     label = torch.tensor([1, 0, -1]).repeat(4)
-    batch = batch_of(schedule, gaussian(12, generator).double(), generator, label, draws=TWO_CALLS.draws)
+    batch = batch_of(schedule, gaussian(12, generator).double(), generator, label, extra_noise=TWO_CALLS.extra_noise)
 
     class Labelled(Denoiser):
         def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None, **cond: Tensor) -> Tensor:

@@ -67,6 +67,6 @@ def test_what_can_not_be_trained() -> None:
     with pytest.raises(UserError, match="DistributionMatching learns from a teacher here"):
         next(train(state, images, recipe.training))
     simple = {"network": "simple-unet", "network.widths": [16, 32], "data.labels": False}
-    with pytest.raises(UserError, match="takes no augmentation labels, by which a critic is told the call"):
+    with pytest.raises(UserError, match="takes no augmentation labels, by which a critic knows the call"):
         override(small(training__objective="matching"), simple)
     override(small(training__objective=DistributionMatching(tell_critic=False)), simple)

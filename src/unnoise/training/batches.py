@@ -19,9 +19,9 @@ from unnoise.utils.runtime import SINGLE, Runtime, copy_to, is_asynchronous
 
 
 class Batch(NamedTuple):
-    """x and noise (B, C, H, W), t (B,), label (B,) or None, augment_labels (B, 7) or None, draws (B, N, C, H, W) or None.
+    """x and noise (B, C, H, W), t (B,), label (B,) or None, augment_labels (B, 7) or None, extra_noise (B, N, C, H, W) or None.
 
-    `draws` is further noise, for objectives that need it; `first` the place of the first image in the batch of all processes.
+    `extra_noise` is for objectives that need it; `first` is the place of the first image in the batch of all processes.
     """
 
     x: Tensor
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
     noise: Tensor
     label: Tensor | None = None
     augment_labels: Tensor | None = None
-    draws: Tensor | None = None
+    extra_noise: Tensor | None = None
     first: int = 0
 
     @property
@@ -109,10 +109,10 @@ class Batches:
             hidden = rng.uniform(generator, size)[self.part] < self.config.label_dropout
             label = copy_to(self.labels[torch.from_numpy(self.indices(step))].masked_fill(hidden, -1), self.device)
         noise = philox.normal(rng.key(seed, "noise", step), self.part, x.shape[1:], self.device)
-        draws = None
-        if count := self.config.objective.draws:
-            draws = philox.normal(rng.key(seed, "draws", step), self.part, (count, *x.shape[1:]), self.device)
-        return Batch(x, t, noise, label, augment_labels, draws, self.part.start)
+        extra_noise = None
+        if count := self.config.objective.extra_noise:
+            extra_noise = philox.normal(rng.key(seed, "extra_noise", step), self.part, (count, *x.shape[1:]), self.device)
+        return Batch(x, t, noise, label, augment_labels, extra_noise, self.part.start)
 
 
 @contextmanager

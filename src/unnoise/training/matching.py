@@ -1,6 +1,6 @@
 r"""Distribution matching: a denoiser becomes one whose samples, in a few calls, are distributed as its teacher's are in many.
 
-A sample x of the student is noised to x_t, and moved along the difference of two estimates there: the teacher's, which is the
+A sample x of the student is noised to x_t, and shifted along the difference of two estimates there: the teacher's, which is the
 mean of the images that are possible, and that of a critic, which is the mean of the student's samples that are possible:
 
     dL/dx = (x_hat_critic(x_t) - x_hat_teacher(x_t)) / mean |x - x_hat_teacher(x_t)|
@@ -8,7 +8,7 @@ mean of the images that are possible, and that of a critic, which is the mean of
 Averaged over x_t this is, but for the weight of each noise level, the gradient of the Kullback-Leibler divergence between samples
 and images under noise (Yin et al. 2024, arXiv 2311.18828, equations 7 and 8). The critic begins as the teacher, as the student
 does, and is trained on the same x_t. Before its last call the student samples as it will be used (arXiv 2405.14867, section 4.5).
-The critic is told which call a sample is of: else only the samples of all calls together become the images', those of the first
+The critic knows which call a sample is of: else only the samples of all calls together become the images', those of the first
 too alike, those of the second too different.
 """
 
@@ -35,7 +35,7 @@ class DistributionMatching(Objective):
     """The student's samples become the teacher's, with `guidance` those of the guided teacher.
 
     `levels` are the noise levels sigma / alpha at which its second and further calls begin; of a batch one image after the other
-    learns the first call, the second, and so on. Which it is the critic is told by its augmentation labels, unless `tell_critic`
+    learns the first call, the second, and so on. The critic knows which it is by its augmentation labels, unless `tell_critic`
     is false, as it must be for networks without these. `critic_rate` is the critic's learning rate as a multiple of the
     student's. Of the training images a student sees nothing but what is left of them at t = 1.
     """
@@ -54,14 +54,14 @@ class DistributionMatching(Objective):
             raise UserError(f"critic_rate must be greater than 0, not {self.critic_rate}")
 
     @property
-    def draws(self) -> int:
+    def extra_noise(self) -> int:
         return 1 + len(self.levels)
 
     def __call__(self, model: Denoiser, batch: Batch, loss: Loss, progress: float, teacher: Teacher | None) -> Tensor:
-        assert teacher is not None and teacher.critic is not None and batch.draws is not None
+        assert teacher is not None and teacher.critic is not None and batch.extra_noise is not None
         sample, t, label = self.sample(model, batch), batch.t, batch.label
         x = sample.detach()
-        x_t = add_noise(model.schedule, x, t, batch.draws[:, 0])
+        x_t = add_noise(model.schedule, x, t, batch.extra_noise[:, 0])
         of_samples = teacher.critic(x_t, t, label, **self._calls(x, batch.first))
         with torch.no_grad():
             of_images = teacher.denoiser(x_t, t, label)
@@ -89,7 +89,7 @@ class DistributionMatching(Objective):
     def sample(self, model: Denoiser, batch: Batch) -> Tensor:
         """A sample from each image's noise, (B, C, H, W), in 1, 2, ... calls by turns; only the last one has a gradient."""
         schedule, label, t = model.schedule, batch.label, torch.ones_like(batch.t)
-        assert batch.draws is not None
+        assert batch.extra_noise is not None
         x_t = add_noise(schedule, batch.x, t, batch.noise)
         with torch.no_grad():
             for last in range(1, 1 + len(self.levels)):
@@ -97,6 +97,6 @@ class DistributionMatching(Objective):
                 for k in range(last if len(x_t[turn]) else 0):
                     x = model(x_t[turn], t[turn], None if label is None else label[turn])
                     t[turn] = schedule.time_at(torch.full_like(t[turn], self.levels[k]))
-                    x_t[turn] = add_noise(schedule, x, t[turn], batch.draws[turn, k + 1])
+                    x_t[turn] = add_noise(schedule, x, t[turn], batch.extra_noise[turn, k + 1])
         sample: Tensor = model(x_t, t, label)
         return sample

@@ -39,8 +39,8 @@ class Objective(ABC):
         return 0.0
 
     @property
-    def draws(self) -> int:
-        """How much noise it needs beside `batch.noise`: so many (C, H, W) an image, in `batch.draws`."""
+    def extra_noise(self) -> int:
+        """How much noise it needs beside `batch.noise`: so many (C, H, W) an image, in `batch.extra_noise`."""
         return 0
 
     @property
