@@ -96,9 +96,8 @@ def page_facts(model: Model) -> dict[str, Any]:
     one, config = torch.ones((), dtype=torch.float64), recipe.sampling
     schedule, few = recipe.schedule, min(config.steps, MOST_STEPS)
     steps = [n for n in STEPS if n <= min(schedule.steps or n, config.times.max_steps or n)]
-    ddim = replace(config, sampler=DDIM(), steps=min(MORPH_STEPS, steps[-1]))
-    if model.is_student:
-        ddim = replace(config, sampler=DDIM())  # on its own times, for which it was trained
+    # A student is trained for the times of its own calls alone.
+    ddim = replace(config, sampler=DDIM(), steps=config.steps if model.is_student else min(MORPH_STEPS, steps[-1]))
     return {
         "version": unnoise.__version__, "shape": info.shape, "classes": info.classes, "images": info.images,
         "parameters": sum(p.numel() for p in model.network.parameters()),
